@@ -1,0 +1,80 @@
+"""The table drafter x domain of mean emitted tokens per target pass, from one verified trajectory per prompt.
+
+Every drafter is scored exactly on the same text (DESIGN 5, objective `rounds` with score_depth `exact`), so one decoded
+answer measures all of them: tokens / sum of u_t. At temperature 0 that is the number of passes the drafter would really
+have needed; above 0 its expectation given the text, with less variance than running each drafter by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hedgespec.bench.answers import measure_answer
+from hedgespec.bench.estimates import Ratio, ratio
+from hedgespec.router.service import GenerationService
+from hedgespec.types import SamplingParams
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptanceTable:
+    """cells[temperature][domain][drafter_id]; num_tokens[temperature][domain] emitted tokens behind a row."""
+
+    max_draft_tokens: int
+    num_prompts: int
+    max_tokens: int
+    cells: dict[str, dict[str, dict[str, Ratio]]]
+    num_tokens: dict[str, dict[str, int]]
+
+
+async def measure_acceptance(
+    service: GenerationService,
+    prompts: Mapping[str, Sequence[NDArray[np.int32]]],
+    temperatures: Sequence[float],
+    max_draft_tokens: int,
+    max_tokens: int,
+    advance: Callable[[], None],
+) -> AcceptanceTable:
+    """advance: called after every answer (progress bar)."""
+    cells: dict[str, dict[str, dict[str, Ratio]]] = {}
+    totals: dict[str, dict[str, int]] = {}
+    for temperature in temperatures:
+        row_cells, row_totals = cells.setdefault(f"{temperature:g}", {}), totals.setdefault(f"{temperature:g}", {})
+        for domain, domain_prompts in prompts.items():
+            tokens: list[int] = []
+            passes: dict[str, list[float]] = {}
+            for prompt_ids in domain_prompts:
+                sampling = SamplingParams(temperature=temperature, max_tokens=max_tokens)
+                answer = await measure_answer(service, prompt_ids, sampling, drafter=None)
+                await service.drain()
+                advance()
+                await asyncio.sleep(0)
+                tokens.append(answer.stats.num_emitted)
+                for drafter_id, value in answer.stats.expected_passes.items():
+                    passes.setdefault(drafter_id, []).append(value)
+            row_cells[domain] = {d: ratio(tokens, v) for d, v in passes.items() if len(v) == len(tokens)}
+            row_totals[domain] = sum(tokens)
+    num_prompts = min((len(p) for p in prompts.values()), default=0)
+    return AcceptanceTable(max_draft_tokens, num_prompts, max_tokens, cells, totals)
+
+
+def to_markdown(table: AcceptanceTable) -> str:
+    """One table per temperature; the best drafter of a row in bold."""
+    lines = [
+        f"Mean emitted tokens per target pass (the recovered or bonus token included), draft length "
+        f"{table.max_draft_tokens}, {table.num_prompts} held-out prompts per domain, answers of up to "
+        f"{table.max_tokens} tokens, 95 % bootstrap intervals over prompts.",
+    ]
+    for temperature, rows in table.cells.items():
+        drafters = list(next(iter(rows.values()), {}))
+        lines += ["", f"Temperature {temperature}:", "", "| domain | " + " | ".join(drafters) + " |"]
+        lines.append("|---" * (len(drafters) + 1) + "|")
+        for domain, row in rows.items():
+            best = max((r.value for r in row.values()), default=0.0)
+            shown = [f"**{row[d]}**" if row[d].value == best else str(row[d]) for d in drafters if d in row]
+            lines.append(f"| {domain} | " + " | ".join(shown) + " |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,181 @@
+"""The configuration of a HedgeSpec application: what `hedgespec serve --config FILE`, a Serve config and Kubernetes send.
+
+Unknown keys are errors. Nothing here imports torch, transformers or Ray: the router reads the same models.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Device = Literal["cpu", "cuda"]
+DrafterKind = Literal["eagle3", "causal_lm", "ngram", "tabular"]
+LearnerName = Literal["normalhedge", "hedge"]
+Identifier = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class AutoscalingConfig(Section):
+    """Passed to Ray Serve. target_ongoing_requests counts leases on the target and requests on the router."""
+
+    min_replicas: int = Field(1, ge=0)
+    max_replicas: int = Field(1, ge=1)
+    target_ongoing_requests: float = Field(8.0, gt=0)
+    upscale_delay_s: float = Field(5.0, ge=0)
+    downscale_delay_s: float = Field(300.0, ge=0)
+    look_back_period_s: float = Field(5.0, gt=0)
+
+    @model_validator(mode="after")
+    def check_bounds(self) -> AutoscalingConfig:
+        if self.min_replicas > self.max_replicas:
+            raise ValueError(f"min_replicas {self.min_replicas} is above max_replicas {self.max_replicas}")
+        return self
+
+
+class ReplicaConfig(Section):
+    """How one deployment is placed. gpus is a share of one GPU and only counts with `device: cuda`.
+
+    node_label: value of the node label `hedgespec/role` that the replicas are pinned to (none: anywhere)
+    port: gRPC port of each replica, 0 picks a free one; a fixed port needs one replica per host
+    num_threads: torch threads per replica on CPU
+    """
+
+    device: Device = "cpu"
+    gpus: float = Field(1.0, gt=0)
+    cpus: float = Field(0.0, ge=0)
+    num_threads: int = Field(1, ge=1)
+    node_label: str | None = None
+    port: int = Field(0, ge=0, le=65535)
+    max_sessions: int = Field(32, ge=1)
+    max_cached_tokens: int = Field(65536, ge=64, description="KV memory of one replica, in tokens")
+    replicas: int | AutoscalingConfig = 1
+
+
+class TargetConfig(ReplicaConfig):
+    """model: a safetensors folder of a causal LM, or `zoo` for the embedded one, or `tabular:SEED` for tests."""
+
+    model: str = "zoo"
+    model_name: str | None = Field(None, description="name under /v1/models; default: the folder's name")
+
+
+class DrafterConfig(ReplicaConfig):
+    """One drafter. model: a folder, or `zoo` (the embedded head named like the id), unused for `ngram`.
+
+    group: drafters with the same group share one process (and GPU)
+    """
+
+    id: Identifier
+    kind: DrafterKind
+    model: str | None = None
+    group: Identifier | None = None
+
+    @model_validator(mode="after")
+    def check_model(self) -> DrafterConfig:
+        if self.kind == "ngram" and self.model is not None:
+            raise ValueError(f"drafter {self.id!r}: kind ngram takes no model")
+        if self.kind != "ngram" and self.model is None:
+            raise ValueError(f"drafter {self.id!r}: kind {self.kind} needs a model (a folder, or zoo)")
+        return self
+
+
+class LearnerConfig(Section):
+    """name: the learner. objective: what a loss means (DESIGN 5). prior_mixing: the eps of
+    pi = (1 - eps) * tenant preference + eps * uniform."""
+
+    name: LearnerName = "normalhedge"
+    objective: Literal["rounds", "acceptance", "length"] = "rounds"
+    prior_mixing: float = Field(0.1, gt=0, le=1)
+
+
+class SpeculationConfig(Section):
+    """max_draft_tokens: draft length of a round. draft_deadline_s: after it the round goes on without speculation.
+    score_depth: see `types.ScoreDepth`. warm_rounds: in so many first rounds the router waits for outstanding scores, for at
+    most `warm_wait_fraction` of a round. score_timeout_rounds: after so many rounds a loss vector closes with whoever
+    answered."""
+
+    max_draft_tokens: int = Field(5, ge=0, le=16)
+    draft_deadline_s: float = Field(0.5, gt=0)
+    verify_deadline_s: float = Field(10.0, gt=0)
+    open_deadline_s: float = Field(30.0, gt=0)
+    score_depth: Literal["depth1", "exact"] = "depth1"
+    warm_rounds: int = Field(4, ge=0)
+    warm_wait_fraction: float = Field(0.1, ge=0, le=1)
+    score_timeout_rounds: int = Field(8, ge=1)
+    max_migrations: int = Field(2, ge=0)
+
+
+class StoreConfig(Section):
+    """url: memory://, sqlite:///FILE or redis://HOST:PORT/DB. default: a SQLite file in the state folder."""
+
+    url: str | None = None
+    connect_timeout_s: float = Field(0.25, gt=0)
+    operation_timeout_s: float = Field(0.5, gt=0)
+    flush_interval_s: float = Field(0.5, gt=0)
+    refresh_interval_s: float = Field(1.0, gt=0)
+    bucket_s: float = Field(86400.0, gt=0, description="width of a forgetting bucket")
+    num_buckets: int = Field(30, ge=1, description="older buckets are forgotten")
+
+
+class LimitsConfig(Section):
+    """Caps checked before anything is tokenized or allocated (reliability 6.1)."""
+
+    max_body_bytes: int = Field(1 << 20, ge=1024)
+    max_tokens: int = Field(4096, ge=1)
+    default_max_tokens: int = Field(256, ge=1)
+    max_stop: int = Field(4, ge=0)
+    max_logit_bias: int = Field(300, ge=0)
+    max_messages: int = Field(256, ge=1)
+    max_concurrent_per_tenant: int = Field(64, ge=1)
+    request_timeout_s: float = Field(300.0, gt=0)
+
+
+class RouterConfig(Section):
+    replicas: int | AutoscalingConfig = 1
+    cpus: float = Field(0.0, ge=0)
+    node_label: str | None = None
+    max_ongoing_requests: int = Field(64, ge=1)
+
+
+class AppArgs(Section):
+    """Everything `deployments.app:build` needs. Relative paths are relative to the working directory."""
+
+    target: TargetConfig = TargetConfig()
+    drafters: tuple[DrafterConfig, ...] = ()
+    learner: LearnerConfig = LearnerConfig()
+    speculation: SpeculationConfig = SpeculationConfig()
+    store: StoreConfig = StoreConfig()
+    limits: LimitsConfig = LimitsConfig()
+    router: RouterConfig = RouterConfig()
+    keys_file: Path | None = None
+    state_dir: Path = Path("~/.hedgespec")
+
+    @model_validator(mode="after")
+    def check_drafters(self) -> AppArgs:
+        ids = [d.id for d in self.drafters]
+        repeated = sorted({i for i in ids if ids.count(i) > 1})
+        if repeated:
+            raise ValueError(f"drafter ids must be unique, repeated: {repeated}")
+        if self.limits.default_max_tokens > self.limits.max_tokens:
+            raise ValueError("limits.default_max_tokens is above limits.max_tokens")
+        return self
+
+    @property
+    def store_url(self) -> str:
+        return self.store.url or f"sqlite:///{self.state_dir.expanduser() / 'preferences.sqlite3'}"
+
+
+ZOO_HEADS = ("generic", "python", "c", "prose", "sql", "arithmetic", "json")
+
+
+def laptop_args(device: Device = "cpu") -> AppArgs:
+    """The embedded default: the zoo's target, its seven EAGLE-3 heads and an n-gram drafter."""
+    heads = tuple(DrafterConfig(id=name, kind="eagle3", model="zoo", device=device) for name in ZOO_HEADS)
+    return AppArgs(
+        target=TargetConfig(model="zoo", model_name="hedgespec-zoo", device=device),
+        drafters=(*heads, DrafterConfig(id="ngram", kind="ngram")),
+    )

@@ -1,0 +1,152 @@
+"""The seams: the decode loop knows these Protocols and nothing of gRPC, torch or Redis.
+
+Local and remote implementations are interchangeable (DESIGN 3, invariant 6): `engine/` implements Target and Drafter in this
+process, `rpc.client` over a multiplexed gRPC stream, `models.tabular` exactly for tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from hedgespec.types import (
+    DraftTree,
+    FeatureBlock,
+    GenerationChunk,
+    GenerationRequest,
+    Observation,
+    Opened,
+    Scores,
+    SessionSpec,
+    Verdict,
+)
+
+if TYPE_CHECKING:
+    from hedgespec.store.record import PreferenceKey, PreferenceRecord
+
+
+@runtime_checkable
+class Target(Protocol):
+    """The large model. One call per session at a time; calls of different sessions interleave freely."""
+
+    async def open(self, spec: SessionSpec) -> Opened:
+        """Prefill prompt_ids + emitted_ids except the last id and push the features of those positions to
+        `spec.feature_sinks`.
+
+        Raises ReplicaBusy (no slot or KV memory), ReplicaLost.
+        """
+        ...
+
+    async def verify(self, session_id: str, round_index: int, tree: DraftTree) -> Verdict:
+        """One pass over [last token, draft nodes]: accept the longest path, add one token, keep KV rows of the accepted
+        path only, push its features.
+
+        Lossless: whatever the tree, the emitted tokens follow the target's processed distribution.
+        Raises InvalidDraft (nothing has changed, the caller may verify EMPTY_DRAFT), UnknownSession, ReplicaLost.
+        """
+        ...
+
+    async def close(self, session_id: str) -> None:
+        """Free everything the session holds. Unknown sessions are ignored: closing twice is fine."""
+        ...
+
+
+@runtime_checkable
+class Drafter(Protocol):
+    """A small model that proposes tokens; to the learner it is an expert."""
+
+    @property
+    def drafter_id(self) -> str: ...
+
+    @property
+    def digest(self) -> str:
+        """Short digest of its weights, part of its name in the preferences; empty when it has none."""
+        ...
+
+    @property
+    def feature_sink(self) -> str:
+        """Address the target pushes features to; empty when this drafter uses none."""
+        ...
+
+    async def open(self, spec: SessionSpec) -> Opened:
+        """Make the session known; the model catches up lazily. Raises ReplicaBusy, ReplicaLost."""
+        ...
+
+    async def draft(self, session_id: str, round_index: int, num_draft_tokens: int) -> DraftTree:
+        """Catch up with everything observed so far and propose at most num_draft_tokens tokens (0 is allowed).
+
+        The caller puts a deadline on the await and goes on without speculation when it passes.
+        Raises UnknownSession, ReplicaLost.
+        """
+        ...
+
+    async def observe(self, session_id: str, round_index: int, observation: Observation) -> Scores | None:
+        """Append verified tokens. Idempotent by output index; may be called before the previous call's scores are back.
+
+        Returns this drafter's scores when they are ready, None when `wants_scores` is False. The decode loop never waits
+        for it inside a round. Raises UnknownSession, InvalidObservation (a gap), ReplicaLost.
+        """
+        ...
+
+    async def close(self, session_id: str) -> None:
+        """Free everything the session holds; closing twice is fine."""
+        ...
+
+
+class FeatureSink(Protocol):
+    """Where a target puts hidden features: a drafter's buffer in this process, or a connection to its replica."""
+
+    def push(self, block: FeatureBlock) -> None:
+        """Hand over without waiting, from any thread. Never raises for a slow or dead receiver: the block is dropped and
+        counted, and the drafter has a hole (lower acceptance, same law)."""
+        ...
+
+
+class FeatureTransport(Protocol):
+    """Resolves the addresses in `SessionSpec.feature_sinks`."""
+
+    def sink(self, address: str) -> FeatureSink: ...
+
+
+class PreferenceStore(Protocol):
+    """Additive per-tenant statistics, one record per router incarnation (DESIGN 7)."""
+
+    async def load(self, key: PreferenceKey) -> Mapping[str, PreferenceRecord]:
+        """All incarnations' records under `key`; corrupt ones are left out and counted. Raises StoreUnavailable."""
+        ...
+
+    async def save(self, key: PreferenceKey, incarnation: str, record: PreferenceRecord) -> None:
+        """Replace this incarnation's record unless the stored one has a higher sequence number.
+
+        Raises StoreUnavailable.
+        """
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Fleet(Protocol):
+    """The replicas a router can use right now."""
+
+    def lease_target(self) -> AbstractAsyncContextManager[Target]:
+        """A slot on one target replica for one request; leaving the context gives it back.
+
+        Entering raises TargetUnavailable when no replica has a free slot in time.
+        """
+        ...
+
+    def drafters(self) -> Mapping[str, Drafter]:
+        """Drafter id -> a connected replica of it, in the configured order; drafters that are down are absent."""
+        ...
+
+
+class Generator(Protocol):
+    """What the HTTP layer calls; `router.service.GenerationService` implements it."""
+
+    def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationChunk]:
+        """Run one request. Closing the iterator (client gone) stops all work for it and frees every slot.
+
+        Raises RequestError (too long for the context, unknown drafter), TargetUnavailable.
+        """
+        ...

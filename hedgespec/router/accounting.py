@@ -1,0 +1,58 @@
+"""Counters of one answer, added up round by round."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from hedgespec.router.decode_loop import DecodeLoop
+from hedgespec.router.learning import AnswerLearner
+from hedgespec.types import DecodeStats, RoundReport
+
+
+class AnswerAccount:
+    """started: time.perf_counter() when the request came in."""
+
+    def __init__(self, num_prompt_tokens: int, drafter_ids: Sequence[str], started: float) -> None:
+        self.stats = DecodeStats(num_prompt_tokens=num_prompt_tokens)
+        self.started = started
+        self.ttft_s = 0.0
+        self._drafter_ids = drafter_ids
+        self._first_round_s = 0.0
+
+    def add(self, report: RoundReport) -> None:
+        stats = self.stats
+        if stats.num_rounds == 0:
+            self.ttft_s = time.perf_counter() - self.started
+            self._first_round_s = time.perf_counter() - report.draft_s - report.verify_s
+        stats.num_rounds += 1
+        stats.num_emitted += len(report.token_ids)
+        stats.draft_s += report.draft_s
+        stats.verify_s += report.verify_s
+        stats.learn_s += report.learn_s
+        stats.transport_s += report.transport_s
+        if report.drafter_id is None:
+            return
+        name, accepted = report.drafter_id, report.num_accepted
+        stats.num_drafts += 1
+        stats.num_drafted += report.num_drafted
+        stats.num_accepted += accepted
+        stats.rounds_by_drafter[name] = stats.rounds_by_drafter.get(name, 0) + 1
+        stats.drafted_by_drafter[name] = stats.drafted_by_drafter.get(name, 0) + report.num_drafted
+        stats.accepted_by_drafter[name] = stats.accepted_by_drafter.get(name, 0) + accepted
+        per_position = stats.accepted_per_position
+        per_position.extend([0] * (report.num_drafted - len(per_position)))
+        for position in range(accepted):
+            per_position[position] += 1
+
+    def close(self, loop: DecodeLoop, learner: AnswerLearner | None, num_last_kept: int) -> DecodeStats:
+        """num_last_kept: tokens of the last round that belong to the answer; a stop string may have cut some."""
+        stats = self.stats
+        stats.num_emitted += num_last_kept - loop.last_round_tokens
+        stats.num_migrations = loop.num_migrations
+        stats.num_cached_tokens = loop.num_cached_tokens
+        waited = stats.draft_s + stats.verify_s + stats.learn_s
+        stats.overhead_s = max(0.0, time.perf_counter() - self._first_round_s - waited)
+        if learner is not None:
+            stats.weights = dict(zip(self._drafter_ids, learner.weights.tolist(), strict=True))
+        return stats

@@ -1,0 +1,40 @@
+"""What the router reports while it serves; `observability.metrics.Metrics` implements it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from hedgespec.types import DecodeStats, FinishReason, RoundReport
+
+
+class Events(Protocol):
+    def observe_round(self, report: RoundReport) -> None: ...
+
+    def observe_request(
+        self, stats: DecodeStats, finish_reason: FinishReason, seconds: float, ttft_s: float
+    ) -> None: ...
+
+    def draft_failed(self, drafter_id: str, reason: str) -> None: ...
+
+    def score_missing(self, drafter_id: str) -> None: ...
+
+    def migrated(self) -> None: ...
+
+
+class NoEvents:
+    """For benchmarks and tests that count nothing."""
+
+    def observe_round(self, report: RoundReport) -> None:
+        pass
+
+    def observe_request(self, stats: DecodeStats, finish_reason: FinishReason, seconds: float, ttft_s: float) -> None:
+        pass
+
+    def draft_failed(self, drafter_id: str, reason: str) -> None:
+        pass
+
+    def score_missing(self, drafter_id: str) -> None:
+        pass
+
+    def migrated(self) -> None:
+        pass

@@ -1,0 +1,160 @@
+"""The drafters of one answer: open them, ask one for a draft, tell all of them what was verified, collect their scores.
+
+No failure of a drafter leaves this file (DESIGN 3, invariant 5): the round goes on without speculation, the others go
+on learning, and a drafter that answers again is used again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from enum import Enum
+from functools import partial
+
+from hedgespec.errors import HedgeSpecError
+from hedgespec.protocols import Drafter
+from hedgespec.router.events import Events
+from hedgespec.router.learning import AnswerLearner
+from hedgespec.types import EMPTY_DRAFT, DraftTree, Observation, Opened, Scores, SessionSpec
+
+MAX_UNANSWERED = 64
+"""Observations a silent drafter may owe before it is given up for the answer."""
+
+FINAL_SCORES_S = 1.0
+"""How long the end of an answer waits, in the background, for scores that are still on their way."""
+
+
+class Presence(Enum):
+    OPENING = "opening"
+    READY = "ready"
+    SILENT = "silent"  # missed a deadline; any answer makes it READY again
+    LOST = "lost"
+
+
+class DrafterPanel:
+    """drafters: one per learner index, None where the drafter is down."""
+
+    def __init__(self, drafters: Sequence[Drafter | None], learner: AnswerLearner | None, events: Events) -> None:
+        self.drafters = list(drafters)
+        self.presence = [Presence.LOST if d is None else Presence.OPENING for d in drafters]
+        self._learner = learner
+        self._events = events
+        self._opening: list[asyncio.Task[Opened] | None] = [None] * len(self.drafters)
+        self._unanswered: list[set[asyncio.Task[Scores | None]]] = [set() for _ in self.drafters]
+        self._session_id = ""
+        for index, drafter in enumerate(self.drafters):
+            if drafter is None and learner is not None:
+                learner.mark_absent(index)
+
+    @property
+    def feature_sinks(self) -> tuple[str, ...]:
+        present = (
+            d for d, p in zip(self.drafters, self.presence, strict=True) if d is not None and p is not Presence.LOST
+        )
+        return tuple(dict.fromkeys(d.feature_sink for d in present if d.feature_sink))
+
+    async def open(self, spec: SessionSpec, wait_s: float) -> None:
+        """Open the session everywhere; whoever needs longer than wait_s joins when it is ready."""
+        self._session_id = spec.session_id
+        for index, drafter in enumerate(self.drafters):
+            if drafter is not None:
+                task = asyncio.ensure_future(drafter.open(spec))
+                task.add_done_callback(partial(self._opened, index))
+                self._opening[index] = task
+        pending = [task for task in self._opening if task is not None]
+        if pending:
+            await asyncio.wait(pending, timeout=wait_s)
+
+    def available(self) -> list[bool]:
+        return [presence is Presence.READY for presence in self.presence]
+
+    async def draft(self, index: int, round_index: int, num_draft_tokens: int, deadline_s: float) -> DraftTree:
+        """That drafter's proposal, or EMPTY_DRAFT when it fails or misses the deadline."""
+        drafter = self.drafters[index]
+        assert drafter is not None
+        try:
+            async with asyncio.timeout(deadline_s):
+                return await drafter.draft(self._session_id, round_index, num_draft_tokens)
+        except TimeoutError:
+            self.presence[index] = Presence.SILENT
+            self._events.draft_failed(drafter.drafter_id, "deadline")
+        except HedgeSpecError as error:
+            self._lose(index, type(error).__name__)
+        return EMPTY_DRAFT
+
+    def reject(self, index: int) -> None:
+        """The target refused this drafter's proposal as malformed: do not ask it again in this answer."""
+        self._lose(index, "InvalidDraft")
+
+    def observe(self, round_index: int, observation: Observation) -> None:
+        """Send verified tokens to every drafter; scores come back on their own time."""
+        for index, drafter in enumerate(self.drafters):
+            if drafter is None or self.presence[index] is Presence.LOST:
+                continue
+            unanswered = self._unanswered[index]
+            if len(unanswered) >= MAX_UNANSWERED:
+                self._lose(index, "silent")
+                continue
+            task = asyncio.ensure_future(drafter.observe(self._session_id, round_index, observation))
+            unanswered.add(task)
+            task.add_done_callback(partial(self._scored, index))
+
+    async def wait_for_scores(self, timeout_s: float) -> None:
+        """Let outstanding scores of responsive drafters arrive, for at most timeout_s."""
+        awaited = [t for i, tasks in enumerate(self._unanswered) if self.presence[i] is Presence.READY for t in tasks]
+        if awaited and timeout_s > 0.0:
+            await asyncio.wait(awaited, timeout=timeout_s)
+
+    async def close(self) -> None:
+        """Free the session on every drafter, after the last scores have had their chance."""
+        await self.wait_for_scores(FINAL_SCORES_S)
+        for index, tasks in enumerate(self._unanswered):
+            drafter = self.drafters[index]
+            for task in list(tasks):
+                task.cancel()
+                if drafter is not None:
+                    self._events.score_missing(drafter.drafter_id)
+        for opening in self._opening:
+            if opening is not None:
+                opening.cancel()
+        await asyncio.gather(
+            *(d.close(self._session_id) for d in self.drafters if d is not None), return_exceptions=True
+        )
+
+    def _opened(self, index: int, task: asyncio.Task[Opened]) -> None:
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is None:
+            if self.presence[index] is Presence.OPENING:
+                self.presence[index] = Presence.READY
+        else:
+            self._lose(index, type(error).__name__)
+
+    def _scored(self, index: int, task: asyncio.Task[Scores | None]) -> None:
+        self._unanswered[index].discard(task)
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is not None:
+            self._lose(index, type(error).__name__)
+            return
+        if self.presence[index] is Presence.SILENT:
+            self.presence[index] = Presence.READY
+        scores = task.result()
+        if scores is None or self._learner is None:
+            return
+        try:
+            self._learner.add_scores(index, scores)
+        except HedgeSpecError as refused:
+            self._lose(index, type(refused).__name__)
+
+    def _lose(self, index: int, reason: str) -> None:
+        if self.presence[index] is Presence.LOST:
+            return
+        self.presence[index] = Presence.LOST
+        drafter = self.drafters[index]
+        assert drafter is not None
+        self._events.draft_failed(drafter.drafter_id, reason)
+        if self._learner is not None:
+            self._learner.mark_absent(index)

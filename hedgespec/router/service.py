@@ -1,0 +1,224 @@
+"""From a validated request to streamed text: prior, panel, decode loop, detokenizer, stop strings, preferences."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+import numpy as np
+
+from hedgespec.config import AppArgs
+from hedgespec.errors import RequestError
+from hedgespec.learners.learner import mixed_prior
+from hedgespec.learners.registry import make_learner
+from hedgespec.protocols import Drafter, Fleet
+from hedgespec.router.accounting import AnswerAccount
+from hedgespec.router.decode_loop import DecodeLoop
+from hedgespec.router.events import Events
+from hedgespec.router.learning import AnswerLearner
+from hedgespec.router.panel import DrafterPanel
+from hedgespec.router.selection import FixedSelection, LearnedSelection, RandomSelection, Selection
+from hedgespec.router.stopping import StopStrings
+from hedgespec.speculative.feedback import make_feedback
+from hedgespec.store.preferences import Preferences
+from hedgespec.store.record import PreferenceKey
+from hedgespec.tokenization import Detokenizer, Tokenizer
+from hedgespec.types import DecodeStats, GenerationChunk, GenerationRequest, RoundReport, SessionSpec
+
+NUM_TARGET_TOP = 64
+"""Ids of the target's distribution that travel for objectives that need sum min(p, q); the rest enters unbiased."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Everything one request needs while it is decoded."""
+
+    loop: DecodeLoop
+    panel: DrafterPanel
+    drafter_ids: tuple[str, ...]
+    learner: AnswerLearner | None
+    preference_key: PreferenceKey | None
+
+
+class GenerationService:
+    """Implements `protocols.Generator` over any fleet, local or remote.
+
+    target_id: name + weight digest of the target, part of every preference key
+    """
+
+    def __init__(
+        self,
+        args: AppArgs,
+        fleet: Fleet,
+        tokenizer: Tokenizer,
+        preferences: Preferences,
+        events: Events,
+        target_id: str,
+    ) -> None:
+        self._args = args
+        self._fleet = fleet
+        self._tokenizer = tokenizer
+        self._preferences = preferences
+        self._events = events
+        self._target_id = target_id
+        self._learner = make_learner(args.learner.name)
+        self._finishing: set[asyncio.Task[None]] = set()
+
+    async def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationChunk]:
+        started = time.perf_counter()
+        self._check(request)
+        answer = await self._prepare(request)
+        account = AnswerAccount(len(request.prompt_ids), answer.drafter_ids, started)
+        detokenizer, stop = Detokenizer(self._tokenizer), StopStrings(request.sampling.stop)
+        try:
+            async with aclosing(answer.loop.rounds()) as reports:
+                async for report in reports:
+                    account.add(report)
+                    self._events.observe_round(report)
+                    chunk = self._chunk(report, detokenizer, stop)
+                    if chunk.finish_reason is not None:
+                        yield self._last_chunk(chunk, account, answer)
+                        return
+                    if chunk.text:
+                        yield chunk
+        finally:
+            self._finish(answer, account)
+
+    async def drain(self) -> None:
+        """Wait until the last answers' statistics are recorded."""
+        if self._finishing:
+            await asyncio.gather(*self._finishing, return_exceptions=True)
+
+    def _check(self, request: GenerationRequest) -> None:
+        num_prompt, max_tokens = len(request.prompt_ids), request.sampling.max_tokens
+        limit = self._tokenizer.max_model_len
+        if num_prompt + max_tokens > limit:
+            raise RequestError(
+                f"This model's context is {limit} tokens; the prompt has {num_prompt} and max_tokens is {max_tokens}. "
+                "Shorten the prompt or lower max_tokens.",
+                code="context_length_exceeded",
+                param="max_tokens",
+            )
+        known = [d.id for d in self._args.drafters]
+        if request.drafter not in (None, "none", "random", *known):
+            raise RequestError(
+                f"No such drafter. Configured: {known}; 'none' turns speculation off.",
+                code="unknown_drafter",
+                param="hedgespec.drafter",
+            )
+
+    async def _prepare(self, request: GenerationRequest) -> Answer:
+        speculation, sampling = self._args.speculation, request.sampling
+        noise_seed = sampling.seed % 2**64 if sampling.seed is not None else secrets.randbits(64)
+        ceiling = speculation.max_draft_tokens
+        max_draft_tokens = ceiling if request.max_draft_tokens is None else min(ceiling, request.max_draft_tokens)
+        speculate = request.drafter != "none" and max_draft_tokens > 0
+        live: Mapping[str, Drafter] = self._fleet.drafters() if speculate else {}
+        configured = [d.id for d in self._args.drafters] if speculate else []
+        drafter_ids = tuple(configured if request.drafter in (None, "random") else configured and [request.drafter])
+
+        learner, key, selection = None, None, None
+        if request.drafter is None and drafter_ids:
+            key = self._preference_key(request, max_draft_tokens)
+            named = [identity(live.get(d), d) for d in drafter_ids]
+            preference = await self._preferences.prior(key, named)
+            prior = mixed_prior(preference, self._args.learner.prior_mixing)
+            feedback = make_feedback(
+                self._args.learner.objective, len(drafter_ids), max_draft_tokens, speculation.score_timeout_rounds
+            )
+            learner = AnswerLearner(self._learner, prior, feedback)
+            selection = LearnedSelection(learner, noise_seed)
+        panel = DrafterPanel([live.get(d) for d in drafter_ids], learner, self._events)
+        spec = SessionSpec(
+            session_id=request.request_id,
+            prompt_ids=request.prompt_ids,
+            emitted_ids=np.zeros(0, np.int32),
+            sampling=sampling,
+            noise_seed=noise_seed,
+            max_draft_tokens=max_draft_tokens,
+            cache_salt=request.tenant,
+            num_target_top=0 if self._args.learner.objective == "rounds" or learner is None else NUM_TARGET_TOP,
+            score_depth=speculation.score_depth,
+        )
+        end_ids = frozenset(sampling.stop_token_ids)
+        if not sampling.ignore_eos:
+            end_ids |= frozenset(self._tokenizer.eos_token_ids)
+        loop = DecodeLoop(
+            spec,
+            self._fleet,
+            panel,
+            selection or self._unlearned(request, noise_seed),
+            learner,
+            speculation,
+            end_ids,
+            self._events,
+        )
+        return Answer(loop, panel, drafter_ids, learner, key)
+
+    def _unlearned(self, request: GenerationRequest, noise_seed: int) -> Selection:
+        if request.drafter == "random":
+            return RandomSelection(noise_seed)
+        return FixedSelection(None if request.drafter in (None, "none") else 0)
+
+    def _preference_key(self, request: GenerationRequest, max_draft_tokens: int) -> PreferenceKey:
+        return PreferenceKey(
+            tenant=request.tenant,
+            scope=request.scope,
+            target=self._target_id,
+            method=request.sampling.method,
+            objective=self._args.learner.objective,
+            max_draft_tokens=max_draft_tokens,
+        )
+
+    def _chunk(self, report: RoundReport, detokenizer: Detokenizer, stop: StopStrings) -> GenerationChunk:
+        """The text of one round. An end token is part of the answer's ids but never of its text."""
+        ids: Sequence[int] = report.token_ids.tolist()
+        shown = ids[:-1] if report.finish_reason == "stop" else ids
+        finish_reason = report.finish_reason
+        text, met = "", False
+        for count, token in enumerate(shown, start=1):
+            piece, met = stop.push(detokenizer.push([token]))
+            text += piece
+            if met:
+                ids, finish_reason = ids[:count], "stop"
+                break
+        if finish_reason is not None and not met:
+            piece, met = stop.push(detokenizer.finish())
+            text += piece if met else piece + stop.flush()
+            finish_reason = "stop" if met else finish_reason
+        return GenerationChunk(text, tuple(ids), report.drafter_id, report.num_accepted, finish_reason)
+
+    def _last_chunk(self, chunk: GenerationChunk, account: AnswerAccount, answer: Answer) -> GenerationChunk:
+        assert chunk.finish_reason is not None
+        stats = account.close(answer.loop, answer.learner, len(chunk.token_ids))
+        seconds = time.perf_counter() - account.started
+        self._events.observe_request(stats, chunk.finish_reason, seconds, account.ttft_s)
+        return GenerationChunk(
+            chunk.text, chunk.token_ids, chunk.drafter_id, chunk.num_accepted, chunk.finish_reason, stats
+        )
+
+    def _finish(self, answer: Answer, account: AnswerAccount) -> None:
+        """Collect late scores, free the drafters and add the answer to the preferences, all in the background."""
+        task = asyncio.ensure_future(self._settle(answer, account.stats))
+        self._finishing.add(task)
+        task.add_done_callback(self._finishing.discard)
+
+    async def _settle(self, answer: Answer, stats: DecodeStats) -> None:
+        live = {d.drafter_id: d for d in answer.panel.drafters if d is not None}
+        await answer.panel.close()
+        if answer.learner is None or answer.preference_key is None or stats.num_emitted == 0:
+            return
+        answer.learner.absorb(stats.num_rounds + self._args.speculation.score_timeout_rounds)
+        stats.expected_passes = {answer.drafter_ids[i]: p for i, p in answer.learner.expected_passes().items()}
+        passes = {identity(live.get(d), d): p for d, p in stats.expected_passes.items()}
+        if passes:
+            self._preferences.record(answer.preference_key, passes, stats.num_emitted)
+
+
+def identity(drafter: Drafter | None, drafter_id: str) -> str:
+    """Name under which preferences keep a drafter: its id and weight digest, so that retrained weights start afresh."""
+    return f"{drafter_id}@{drafter.digest}" if drafter is not None and drafter.digest else drafter_id

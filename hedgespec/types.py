@@ -1,0 +1,320 @@
+"""The nouns of HedgeSpec (NumPy only). Read this file first, then `router/decode_loop.py`.
+
+Positions. A session's ids are `prompt_ids` followed by the emitted ids; `position` counts from the first prompt token
+and `output_index` from the first emitted token (`position = num_prompt_tokens + output_index`). Between rounds the
+target holds KV rows and features for every id but the last one, which is the first row of the next verify block.
+
+Depth. The token that a round starting at output index t proposes as its j-th (j = 1, 2, ...) would stand at output
+index t + j - 1. Arrays "by position and depth" put the realised token's output index first: entry [p, j - 1] belongs to
+the round that starts at p - j + 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Method = Literal["greedy", "rejection", "coupled"]
+Objective = Literal["rounds", "acceptance", "length"]
+ScoreDepth = Literal["depth1", "exact"]
+
+MAX_SPARSE_IDS = 512
+"""Longest truncated distribution that travels (DESIGN 3, invariant 4)."""
+
+SPARSE_MASS = 0.99
+"""A drafter samples from the smallest set of ids with at least this probability mass."""
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How the target's distribution is shaped and when the answer ends.
+
+    temperature: 0 is greedy. top_k: 0 is off. repetition_penalty: 1 is off.
+    seed: set -> `coupled` verification, the text is a function of prompt, seed, parameters and target alone.
+    logit_bias: (token id, bias) pairs, each id in [0, vocab).
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int | None = None
+    max_tokens: int = 256
+    stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    ignore_eos: bool = False
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+
+    @property
+    def method(self) -> Method:
+        if self.temperature == 0.0:
+            return "greedy"
+        return "rejection" if self.seed is None else "coupled"
+
+    @property
+    def has_penalties(self) -> bool:
+        return self.presence_penalty != 0.0 or self.frequency_penalty != 0.0 or self.repetition_penalty != 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSpec:
+    """What a replica needs to open a session. `prompt_ids` and `emitted_ids` stay separate, so that fail-over,
+    preemption and penalties all use the same path.
+
+    noise_seed:    64-bit key of all randomness of the session (the request's seed, or a random one)
+    feature_sinks: addresses the target pushes hidden features to (empty for drafters, and when nobody wants features)
+    num_target_top: ids of the target's distribution that travel per emitted token (0: only its probability)
+    score_depth:   `depth1` scores each position as if it were drafted first; `exact` unrolls every start (DESIGN 5)
+    """
+
+    session_id: str
+    prompt_ids: NDArray[np.int32]
+    emitted_ids: NDArray[np.int32]
+    sampling: SamplingParams
+    noise_seed: int
+    max_draft_tokens: int
+    cache_salt: str = ""
+    feature_sinks: tuple[str, ...] = ()
+    num_target_top: int = 0
+    score_depth: ScoreDepth = "depth1"
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.prompt_ids) + len(self.emitted_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A replica's answer to `open`. num_cached_tokens: prompt tokens whose KV was already there."""
+
+    num_cached_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SparseRows:
+    """Probability distributions over few ids, one row per draft node or emitted token (CSR).
+
+    offsets: [num_rows + 1]; ids: [num_entries] token ids, unique within a row; probs: [num_entries] float32, each row
+    sums to 1 for a draft distribution and to the kept mass for a target's top ids.
+    """
+
+    offsets: NDArray[np.int32]
+    ids: NDArray[np.int32]
+    probs: NDArray[np.float32]
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.offsets) - 1
+
+    def row(self, index: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        start, end = int(self.offsets[index]), int(self.offsets[index + 1])
+        return self.ids[start:end], self.probs[start:end]
+
+
+@dataclass(frozen=True, slots=True)
+class DraftTree:
+    """Proposed tokens. A chain is parent[i] = i - 1; parent -1 hangs under the last verified token.
+
+    token_ids: [num_nodes]; parent: [num_nodes], parent[i] < i
+    draft_probs: one row per node, the distribution that the node's token was sampled from; only for `rejection`
+    compute_s: seconds the drafter's replica took, as told over the wire; 0 in one process
+    """
+
+    token_ids: NDArray[np.int32]
+    parent: NDArray[np.int32]
+    draft_probs: SparseRows | None = None
+    drafter_id: str = ""
+    compute_s: float = 0.0
+
+    @property
+    def num_nodes(self) -> int:
+        return len(self.token_ids)
+
+    @property
+    def is_chain(self) -> bool:
+        return bool(np.array_equal(self.parent, np.arange(-1, self.num_nodes - 1)))
+
+    @staticmethod
+    def chain(token_ids: NDArray[np.int32], draft_probs: SparseRows | None = None, drafter_id: str = "") -> DraftTree:
+        token_ids = np.asarray(token_ids, dtype=np.int32)
+        return DraftTree(token_ids, np.arange(-1, len(token_ids) - 1, dtype=np.int32), draft_probs, drafter_id)
+
+
+EMPTY_DRAFT = DraftTree(np.zeros(0, np.int32), np.zeros(0, np.int32))
+"""No speculation: the target emits exactly one token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Result of one target pass.
+
+    accepted_nodes: indices of the accepted path, root first
+    token_ids:      [num_emitted], the accepted tokens and then the recovered or bonus token
+    target_probs:   [num_emitted] float32, the target's processed probability of each emitted token
+    target_top:     its top ids per emitted token, when the session asked for them
+    compute_s:      seconds the target's replica took, as told over the wire; 0 in one process
+    """
+
+    accepted_nodes: NDArray[np.int32]
+    token_ids: NDArray[np.int32]
+    target_probs: NDArray[np.float32]
+    target_top: SparseRows | None = None
+    compute_s: float = 0.0
+
+    @property
+    def next_token(self) -> int:
+        return int(self.token_ids[-1])
+
+    @property
+    def num_accepted(self) -> int:
+        return len(self.accepted_nodes)
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """Verified tokens that every drafter is told about.
+
+    start: output index of token_ids[0]; token_ids: [num_tokens]; target_probs: [num_tokens]
+    target_top: as in `Verdict`, with at least num_tokens rows
+    wants_scores: False when nobody will use the scores (pinned drafter, scoring schedule)
+    """
+
+    start: int
+    token_ids: NDArray[np.int32]
+    target_probs: NDArray[np.float32]
+    target_top: SparseRows | None = None
+    wants_scores: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """How a drafter's own proposals would have fared on verified tokens (DESIGN 5).
+
+    start:           output index of the first row
+    acceptance:      [num_tokens, depth] float32 by position and depth: the probability that the realised token is
+                     proposed and accepted given that the earlier ones were; depth is max_draft_tokens, or 1 when it
+                     does not depend on the start
+    acceptance_prob: [num_tokens, depth] float32, sum_x min(p(x), q(x)); None unless the session's num_target_top > 0
+    """
+
+    start: int
+    acceptance: NDArray[np.float32]
+    acceptance_prob: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureBlock:
+    """Target hidden states of consecutive positions, concatenated over the three feature layers.
+
+    start_position: position (not output index) of rows[0]
+    rows: [num_positions, 3 * target_hidden], float32, or uint16 holding bfloat16 bits
+    """
+
+    session_id: str
+    start_position: int
+    rows: NDArray[np.float32] | NDArray[np.uint16]
+
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class RoundReport:
+    """What one round did; the decode loop yields it, everything else (SSE, metrics, logs) is derived from it.
+
+    drafter_id, num_drafted: None and 0 for a round without speculation
+    token_ids:   tokens of this round that belong to the answer; fewer than num_accepted + 1 where the answer ends
+    draft_s, verify_s: what the router waited for; learn_s: learner and selection, hidden behind the target or not
+    transport_s: the part of draft_s and verify_s that the replicas did not spend computing; 0 in one process
+    weights:     the learner's, [num_drafters], after this round's update; empty when nothing is learned
+    """
+
+    round_index: int
+    drafter_id: str | None
+    num_drafted: int
+    num_accepted: int
+    token_ids: NDArray[np.int32]
+    finish_reason: FinishReason | None
+    draft_s: float
+    verify_s: float
+    learn_s: float
+    transport_s: float
+    weights: NDArray[np.float64]
+
+
+@dataclass(slots=True)
+class DecodeStats:
+    """Counters of one answer; ratios are derived.
+
+    num_accepted counts accepted draft tokens, also those cut off where the answer ended
+    expected_passes: drafter id -> sum of u_t, the passes that drafter alone would have needed, if scored throughout
+    overhead_s: wall time of the decode loop outside draft, verify and learn
+    """
+
+    num_prompt_tokens: int = 0
+    num_emitted: int = 0
+    num_rounds: int = 0
+    num_drafts: int = 0
+    num_drafted: int = 0
+    num_accepted: int = 0
+    num_migrations: int = 0
+    num_cached_tokens: int = 0
+    rounds_by_drafter: dict[str, int] = field(default_factory=dict)
+    drafted_by_drafter: dict[str, int] = field(default_factory=dict)
+    accepted_by_drafter: dict[str, int] = field(default_factory=dict)
+    accepted_per_position: list[int] = field(default_factory=list)
+    expected_passes: dict[str, float] = field(default_factory=dict)
+    weights: dict[str, float] = field(default_factory=dict)
+    draft_s: float = 0.0
+    verify_s: float = 0.0
+    learn_s: float = 0.0
+    transport_s: float = 0.0
+    overhead_s: float = 0.0
+
+    @property
+    def mean_accepted_tokens(self) -> float:
+        """Tokens emitted per target pass, the recovered or bonus token included."""
+        return self.num_emitted / self.num_rounds if self.num_rounds else 0.0
+
+    @property
+    def acceptance_rate(self) -> float:
+        return self.num_accepted / self.num_drafted if self.num_drafted else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """One validated request of one tenant; the API layer makes it, the router runs it.
+
+    drafter: None lets the learner choose, a drafter id pins it, "none" turns speculation off
+    max_draft_tokens: a lower ceiling than the configured one, or None
+    scope: optional sub-key of the tenant's preferences
+    """
+
+    request_id: str
+    tenant: str
+    prompt_ids: NDArray[np.int32]
+    sampling: SamplingParams
+    scope: str = ""
+    drafter: str | None = None
+    max_draft_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationChunk:
+    """Text of one or more rounds. Exactly one chunk of an answer, the last, has finish_reason and stats.
+
+    token_ids: ids behind `text` as far as they are known to be part of the answer (a stop string trims both)
+    drafter_id, num_accepted: of the round that produced it (the last one if several)
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    drafter_id: str | None = None
+    num_accepted: int = 0
+    finish_reason: FinishReason | None = None
+    stats: DecodeStats | None = None
