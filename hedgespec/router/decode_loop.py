@@ -178,7 +178,9 @@ class DecodeLoop:
             verify.cancel()
 
     def _observe(self, verdict: Verdict, tokens: NDArray[np.int32]) -> None:
-        """Tell every drafter which tokens became part of the answer."""
+        """Tell learner and drafters which tokens became part of the answer."""
+        if self._learner is not None:
+            self._learner.verified(len(tokens), self._round_index)
         observation = Observation(
             start=len(self._emitted),
             token_ids=tokens,

@@ -74,7 +74,8 @@ class DrafterPanel:
         assert drafter is not None
         try:
             async with asyncio.timeout(deadline_s):
-                return await drafter.draft(self._session_id, round_index, num_draft_tokens)
+                # a task of its own starts after the tasks of earlier observations: the drafter hears of those first
+                return await asyncio.ensure_future(drafter.draft(self._session_id, round_index, num_draft_tokens))
         except TimeoutError:
             self.presence[index] = Presence.SILENT
             self._events.draft_failed(drafter.drafter_id, "deadline")

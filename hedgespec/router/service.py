@@ -13,7 +13,7 @@ import numpy as np
 
 from hedgespec.config import AppArgs
 from hedgespec.errors import RequestError
-from hedgespec.learners.learner import mixed_prior
+from hedgespec.learners.prior import mixed_prior
 from hedgespec.learners.registry import make_learner
 from hedgespec.protocols import Drafter, Fleet
 from hedgespec.router.accounting import AnswerAccount
@@ -212,7 +212,7 @@ class GenerationService:
         await answer.panel.close()
         if answer.learner is None or answer.preference_key is None or stats.num_emitted == 0:
             return
-        answer.learner.absorb(stats.num_rounds + self._args.speculation.score_timeout_rounds)
+        answer.learner.finish()
         stats.expected_passes = {answer.drafter_ids[i]: p for i, p in answer.learner.expected_passes().items()}
         passes = {identity(live.get(d), d): p for d, p in stats.expected_passes.items()}
         if passes:

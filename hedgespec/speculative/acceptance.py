@@ -1,0 +1,223 @@
+"""The target's side of a round: keep the longest accepted prefix of every draft, then add one token.
+
+`rejection` is Leviathan et al. 2023 / Chen et al. 2023: keep x with probability min(1, p(x)/q(x)), at the first
+rejection draw from max(p - q, 0). With tokens that really came from q the output follows p, whatever q is. `coupled`
+emits the target's own keyed sample and keeps the drafts that guessed it; `greedy` is the same with the argmax. The
+decisions are the functions `acceptance_probs` and `residual`, which the tests enumerate; `accept` adds the noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hedgespec.speculative.noise import Purpose, gumbel_argmax, uniform, uniforms
+from hedgespec.speculative.processing import TokenCounts, one_hot_argmax, shape_logits, warp
+from hedgespec.speculative.validation import node_law, require_chain, token_probs, validate_tree
+from hedgespec.types import DraftTree, SamplingParams, SparseRows, Verdict
+
+__all__ = ["VerifyContext", "accept", "acceptance_probs", "residual", "validate_tree"]
+
+SparseLaw = tuple[NDArray[np.int64], NDArray[np.float64]]
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyContext:
+    """What `accept` must know of one session beside its draft.
+
+    first_output_index: of the first token that this round emits
+    counts: prompt and emitted tokens; needed only for penalties
+    num_target_top: ids of the target's distribution that are reported per emitted token
+    """
+
+    params: SamplingParams
+    noise_seed: int
+    round_index: int
+    first_output_index: int
+    counts: TokenCounts | None = None
+    num_target_top: int = 0
+
+
+@torch.inference_mode()
+def accept(trees: Sequence[DraftTree], logits: Tensor, contexts: Sequence[VerifyContext]) -> list[Verdict]:
+    """Decide one round of every session. Trees must have passed `validate_tree`, one by one, since what is raised here
+    ends the whole batch.
+
+    trees:  one per session
+    logits: [total_rows, vocab], the target's raw logits; per session, in order, one row after the last verified token
+            and one after every node
+    Raises InvalidDraft for a tree that is not a chain or a `rejection` token outside its own draft distribution.
+    """
+    if not trees:
+        return []
+    for tree in trees:
+        require_chain(tree)
+    lengths = [tree.num_nodes + 1 for tree in trees]
+    if sum(lengths) != len(logits):
+        raise ValueError(f"{len(trees)} drafts need {sum(lengths)} rows of logits, got {len(logits)}")
+    probs = _processed(trees, logits, contexts, lengths)
+    emitted = _emitted(trees, probs, contexts)
+    return _verdicts(emitted, probs, contexts)
+
+
+def acceptance_probs(target_probs: NDArray[np.float64], draft_probs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """min(1, p(x) / q(x)) per draft token x. Both: [num_draft_tokens]; draft_probs are positive."""
+    return np.minimum(target_probs / draft_probs, 1.0)
+
+
+def residual(target_probs: Tensor, draft_laws: Sequence[SparseLaw]) -> Tensor:
+    """The law of the token after a rejection: max(p - q, 0), renormalised; p itself where p <= q everywhere.
+
+    target_probs: [rows, vocab]; draft_laws: per row ids and probabilities of q, empty for a bonus token (p - 0 = p).
+    Returns [rows, vocab] float64. The second case has probability zero but for rounding: p <= q everywhere means p = q,
+    and then nothing is rejected.
+    """
+    device, target = target_probs.device, target_probs.double()
+    rows = np.repeat(np.arange(len(draft_laws)), [len(ids) for ids, _ in draft_laws])
+    ids, values = (np.concatenate(parts) for parts in zip(*draft_laws, strict=True))
+    rest = target.clone()
+    rest[torch.from_numpy(rows).to(device), torch.from_numpy(ids).to(device)] -= torch.from_numpy(values).to(device)
+    rest = rest.clamp(min=0.0)
+    rest = torch.where(rest.sum(dim=-1, keepdim=True) > 0, rest, target)
+    return rest / rest.sum(dim=-1, keepdim=True)
+
+
+# --------------------------------------------------------------------------------------------------- what is emitted
+
+
+def _emitted(trees: Sequence[DraftTree], probs: Sequence[Tensor], contexts: Sequence[VerifyContext]) -> list[list[int]]:
+    """Per session the accepted draft tokens and one more. probs: per session [num_nodes + 1, vocab]."""
+    emitted: list[list[int]] = [[] for _ in trees]
+    rejection = [session for session, context in enumerate(contexts) if context.params.method == "rejection"]
+    for session in set(range(len(trees))) - set(rejection):
+        emitted[session] = _longest_match(trees[session], _own_tokens(probs[session], contexts[session]))
+    if rejection:
+        parts = ([part[session] for session in rejection] for part in (trees, probs, contexts))
+        for session, tokens in zip(rejection, _reject(*parts), strict=True):
+            emitted[session] = tokens
+    return emitted
+
+
+def _own_tokens(probs: Tensor, context: VerifyContext) -> Iterator[int]:
+    """What the target itself says after each row; lazily, since rows behind a mismatch are not needed."""
+    if context.params.method == "greedy":
+        yield from probs.argmax(dim=-1).tolist()
+        return
+    ids = np.arange(probs.shape[1], dtype=np.int32)
+    for row, row_probs in enumerate(probs.cpu().numpy()):
+        yield gumbel_argmax(ids, row_probs, context.noise_seed, context.first_output_index + row)
+
+
+def _longest_match(tree: DraftTree, own_tokens: Iterator[int]) -> list[int]:
+    """Keep draft tokens as long as they equal the target's own token, then add that one."""
+    tokens = [next(own_tokens)]
+    for drafted in tree.token_ids.tolist():
+        if drafted != tokens[-1]:
+            break
+        tokens.append(next(own_tokens))
+    return tokens
+
+
+def _reject(trees: list[DraftTree], probs: list[Tensor], contexts: list[VerifyContext]) -> list[list[int]]:
+    """Rejection sampling of several sessions: one transfer of probabilities from the device, one of tokens."""
+    target_probs = _gather(probs, [tree.token_ids for tree in trees])
+    num_kept = [_num_kept(tree, own, context) for tree, own, context in zip(trees, target_probs, contexts, strict=True)]
+    nothing = (np.zeros(0, np.int64), np.zeros(0))
+    laws = [
+        node_law(tree, kept) if kept < tree.num_nodes else nothing for tree, kept in zip(trees, num_kept, strict=True)
+    ]
+    points = [
+        uniform(context.noise_seed, context.first_output_index + kept, Purpose.RECOVER)
+        for context, kept in zip(contexts, num_kept, strict=True)
+    ]
+    last_rows = torch.stack([own[kept] for own, kept in zip(probs, num_kept, strict=True)])
+    last_tokens = _inverse_cdf(residual(last_rows, laws), points)
+    return [
+        [*tree.token_ids[:kept].tolist(), last] for tree, kept, last in zip(trees, num_kept, last_tokens, strict=True)
+    ]
+
+
+def _num_kept(tree: DraftTree, target_probs: NDArray[np.float64], context: VerifyContext) -> int:
+    if tree.num_nodes == 0:
+        return 0
+    indices = context.first_output_index + np.arange(tree.num_nodes)
+    noise = uniforms(context.noise_seed, indices, Purpose.ACCEPT, 0)
+    is_kept = noise < acceptance_probs(target_probs, token_probs(tree))
+    return tree.num_nodes if is_kept.all() else int(is_kept.argmin())
+
+
+def _inverse_cdf(laws: Tensor, points: list[float]) -> list[int]:
+    """laws: [rows, vocab] float64; points: [rows] in (0, 1). Ids without mass are never chosen."""
+    cumulative = laws.cumsum(dim=-1)
+    total = cumulative[:, -1:].contiguous()
+    at = torch.tensor(points, dtype=torch.float64, device=laws.device).unsqueeze(-1) * total
+    chosen = torch.searchsorted(cumulative, at, right=True)
+    last_with_mass = torch.searchsorted(cumulative, total)  # rounding of `at` must not step past it
+    return torch.minimum(chosen, last_with_mass).squeeze(-1).tolist()
+
+
+# ------------------------------------------------------------------------------------------------------ whole batches
+
+
+def _processed(
+    trees: Sequence[DraftTree], logits: Tensor, contexts: Sequence[VerifyContext], lengths: list[int]
+) -> list[Tensor]:
+    """Per session [num_nodes + 1, vocab]: bias and penalties one by one, then one pass per distinct warping."""
+    shaped = [
+        shape_logits(rows, context.params, context.counts, _ancestors(tree, context.params))
+        for tree, rows, context in zip(trees, logits.split(lengths), contexts, strict=True)
+    ]
+
+    def warping(session: int) -> tuple[float, int, float]:
+        params = contexts[session].params
+        return params.temperature, params.top_k, params.top_p
+
+    probs = shaped
+    for _, group in groupby(sorted(range(len(trees)), key=warping), key=warping):
+        sessions = list(group)
+        params = contexts[sessions[0]].params
+        rows = torch.cat([shaped[session] for session in sessions])
+        rows = one_hot_argmax(rows) if params.method == "greedy" else warp(rows, params)
+        for session, own in zip(sessions, rows.split([lengths[session] for session in sessions]), strict=True):
+            probs[session] = own
+    return probs
+
+
+def _ancestors(tree: DraftTree, params: SamplingParams) -> list[list[int]] | None:
+    tokens = tree.token_ids.tolist()
+    return [tokens[:row] for row in range(len(tokens) + 1)] if params.has_penalties else None
+
+
+def _verdicts(emitted: list[list[int]], probs: Sequence[Tensor], contexts: Sequence[VerifyContext]) -> list[Verdict]:
+    token_ids = [np.array(tokens, np.int32) for tokens in emitted]
+    target_probs = _gather(probs, token_ids)
+    verdicts = []
+    for tokens, values, rows, context in zip(token_ids, target_probs, probs, contexts, strict=True):
+        top = _top(rows[: len(tokens)], context.num_target_top) if context.num_target_top else None
+        verdicts.append(Verdict(np.arange(len(tokens) - 1, dtype=np.int32), tokens, values.astype(np.float32), top))
+    return verdicts
+
+
+def _top(probs: Tensor, num_ids: int) -> SparseRows:
+    """The largest probabilities of each row, without the zeros; not renormalised."""
+    largest = probs.topk(min(num_ids, probs.shape[1]), dim=-1)
+    values, ids = largest.values.float().cpu().numpy(), largest.indices.int().cpu().numpy()
+    kept = values > 0
+    offsets = np.concatenate(([0], np.cumsum(kept.sum(axis=1)))).astype(np.int32)
+    return SparseRows(offsets, ids[kept], values[kept])
+
+
+def _gather(probs: Sequence[Tensor], token_ids: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float64]]:
+    """Entry k of a session is the probability of its k-th token in its k-th row; one transfer from the device."""
+    own = [
+        rows[: len(tokens)].gather(1, torch.from_numpy(tokens.astype(np.int64)).to(rows.device).unsqueeze(1))
+        for rows, tokens in zip(probs, token_ids, strict=True)
+    ]
+    values = torch.cat(own).squeeze(1).double().cpu().numpy()
+    return np.split(values, np.cumsum([len(tokens) for tokens in token_ids])[:-1])

@@ -1,0 +1,124 @@
+"""What one verified trajectory says about every drafter: the formulas of DESIGN 5, vectorised over drafters.
+
+`acceptance[i, p, j - 1]` is a of drafter i at position p and depth j: the probability that its j-th draft token of a
+round starting at p - j + 1 is accepted and equals the realised token, given that the earlier ones were.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hedgespec.types import SparseRows
+
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class RoundsCursor:
+    """Where each drafter, used alone, would stand at the next position.
+
+    survivors: [num_drafters, max_draft_tokens + 1]; entry [i, d] is the probability that drafter i would be inside a
+        round with d draft tokens accepted so far; entry [i, 0] is u of the next position: that a round starts there
+    """
+
+    survivors: Floats
+
+    @staticmethod
+    def start(num_drafters: int, max_draft_tokens: int) -> RoundsCursor:
+        """Every drafter starts a round at the first position: u_0 = 1."""
+        survivors = np.zeros((num_drafters, max_draft_tokens + 1))
+        survivors[:, 0] = 1.0
+        return RoundsCursor(survivors)
+
+
+def advance(cursor: RoundsCursor, acceptance: Floats, awake: Mask | None = None) -> tuple[RoundsCursor, Floats]:
+    """Move over verified positions; the sum of u over an answer is the expected number of target passes.
+
+    acceptance: [num_drafters, num_positions, max_draft_tokens]
+    awake: [num_drafters, num_positions], False where a drafter has no scores (its acceptance there is not used): it is
+        put back to u = 1, as if it started afresh after the gap
+    Returns the new cursor and u [num_positions + 1, num_drafters] of the positions passed and of the next one.
+    """
+    num_drafters, num_positions, max_draft_tokens = acceptance.shape
+    survivors = cursor.survivors
+    round_starts = np.empty((num_positions + 1, num_drafters))
+    round_starts[0] = survivors[:, 0]
+    fresh = np.eye(1, max_draft_tokens + 1)
+    for position in range(num_positions):
+        accepted = survivors[:, :max_draft_tokens] * acceptance[:, position]
+        moved = np.empty_like(survivors)
+        moved[:, 1:] = accepted
+        # what is not accepted ends its round here; so does a full draft, whose bonus token this position is
+        moved[:, 0] = survivors.sum(axis=1) - accepted.sum(axis=1)
+        if awake is not None:
+            moved = np.where(awake[:, position, None], moved, fresh)
+        survivors = moved
+        round_starts[position + 1] = survivors[:, 0]
+    # the subtraction above can leave the interval by a rounding error, and learners refuse that
+    return RoundsCursor(survivors), np.clip(round_starts, 0.0, 1.0)
+
+
+def start_diagonals(by_position: Floats) -> Floats:
+    """Regroup by the round's start: [num_drafters, num_positions, depth] -> [num_drafters, num_starts, depth].
+
+    Entry [i, s, j - 1] belongs to the round starting at position s; starts without all their positions are left out.
+    """
+    _, num_positions, depth = by_position.shape
+    starts = np.arange(max(num_positions - depth + 1, 0))[:, None]
+    depths = np.arange(depth)
+    diagonals: Floats = by_position[:, starts + depths, depths]
+    return diagonals
+
+
+def expected_length(acceptance: Floats, acceptance_prob: Floats) -> Floats:
+    """Tokens emitted per pass from a start, 1 + sum_k (prod_{j<k} a_j) gamma_k: unbiased over the trajectory.
+
+    Both [..., depth] along a start's diagonal; returns [...].
+    """
+    before = np.ones_like(acceptance)
+    before[..., 1:] = np.cumprod(acceptance[..., :-1], axis=-1)
+    lengths: Floats = 1.0 + (before * acceptance_prob).sum(axis=-1)
+    return lengths
+
+
+def length_product(acceptance_prob: Floats) -> Floats:
+    """The form reported for the paper, 1 + sum_k prod_{j<=k} gamma_j: less variance, but biased above temperature 0.
+
+    acceptance_prob: [..., depth] along a start's diagonal; returns [...].
+    """
+    lengths: Floats = 1.0 + np.cumprod(acceptance_prob, axis=-1).sum(axis=-1)
+    return lengths
+
+
+def acceptance_prob_sparse(
+    target_top: SparseRows,
+    draft_probs_at_top: Floats,
+    token_ids: NDArray[np.int32],
+    target_probs: Floats,
+    draft_probs: Floats,
+) -> Floats:
+    """sum_x min(p(x), q(x)) from a few ids of p, without bias: what is missing is estimated at the realised token.
+
+    gamma = sum_{x in S} min(p, q) + 1{x_t not in S} min(1, q(x_t) / p(x_t)), S the ids that were sent. One value can
+    exceed 1 (at most 1 + the mass of S); clipping it would bring back a bias.
+
+    target_top:         one row of S and p per position
+    draft_probs_at_top: [num_entries], q at target_top.ids
+    token_ids, target_probs, draft_probs: [num_positions], the realised tokens, and p and q there
+    Returns [num_positions].
+    """
+    num_rows = target_top.num_rows
+    row_of_entry = np.repeat(np.arange(num_rows), np.diff(target_top.offsets))
+    overlap = np.minimum(target_top.probs, draft_probs_at_top)
+    covered: Floats = np.bincount(row_of_entry, weights=overlap, minlength=num_rows).astype(np.float64)
+    is_realised = target_top.ids == np.asarray(token_ids)[row_of_entry]
+    in_top = np.bincount(row_of_entry, weights=is_realised, minlength=num_rows) > 0
+    target_probs = np.asarray(target_probs, dtype=np.float64)
+    # min(1, q/p) as min(p, q)/p: no overflow for a tiny p; p = 0 is float32 underflow of a token that was sampled
+    tiny = np.finfo(np.float64).tiny
+    ratio = np.minimum(target_probs, draft_probs) / np.maximum(target_probs, tiny)
+    return covered + np.where(in_top, 0.0, ratio)

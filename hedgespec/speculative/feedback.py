@@ -1,0 +1,170 @@
+"""Feedback of one answer: drafters' scores, late and in any order, become loss vectors in order of position (DESIGN 5).
+
+    feedback.verified(num_tokens, round_index)     the target has emitted tokens
+    feedback.push(drafter_index, scores)           a drafter has scored some of them
+    feedback.closed_losses(round_index)            what the learner can be told now
+    feedback.finish()                              the answer is over
+
+A position closes when every present drafter has scored it, or `score_timeout_rounds` rounds after it was verified, with
+whoever answered. A drafter that misses a deadline counts as absent, so that it is waited for once and not at every
+position, until it scores a position that is still open.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+
+from hedgespec.errors import ConfigError, InvalidObservation
+from hedgespec.speculative.estimators import Floats, Mask, RoundsCursor, advance
+from hedgespec.speculative.objectives import OBJECTIVES, Losses, ObjectiveLosses
+from hedgespec.types import Objective, Scores
+
+_MAX_ACCEPTANCE_PROB = 2.0
+"""The unbiased estimate from a sparse target distribution can exceed 1, never this."""
+
+_ROUNDING = 1e-4
+"""By how much float32 sums of probabilities may leave their range before we call them wrong."""
+
+
+def make_feedback(
+    objective: Objective, num_drafters: int, max_draft_tokens: int, score_timeout_rounds: int
+) -> Feedback:
+    """Raises ConfigError for an unknown objective."""
+    if objective not in OBJECTIVES:
+        raise ConfigError(f"No objective named {objective!r}. Known: {sorted(OBJECTIVES)}.")
+    return Feedback(OBJECTIVES[objective](max_draft_tokens), num_drafters, max_draft_tokens, score_timeout_rounds)
+
+
+class Feedback:
+    """Joins scores of one answer by position. Made by `make_feedback`; drafters are numbered 0 .. num_drafters - 1."""
+
+    def __init__(
+        self, objective: ObjectiveLosses, num_drafters: int, max_draft_tokens: int, score_timeout_rounds: int
+    ) -> None:
+        self._objective = objective
+        self._depth = max_draft_tokens
+        self._timeout_rounds = score_timeout_rounds
+        self._present = np.ones(num_drafters, dtype=bool)
+        self._scored_throughout = np.ones(num_drafters, dtype=bool)
+        self._passes = np.zeros(num_drafters)
+        self._cursor = RoundsCursor.start(num_drafters, max_draft_tokens)
+        self._num_closed = 0
+        self._verified_in_round: deque[int] = deque()  # of each open position
+        # rows of the open positions: [num_drafters, capacity, depth], the first is position _num_closed
+        self._acceptance = np.zeros((num_drafters, 32, max_draft_tokens))
+        self._acceptance_prob = np.zeros((num_drafters, 32, max_draft_tokens))
+        self._answered = np.zeros((num_drafters, 32), dtype=bool)
+
+    @property
+    def num_verified(self) -> int:
+        return self._num_closed + len(self._verified_in_round)
+
+    def verified(self, num_tokens: int, round_index: int) -> None:
+        """The target has emitted num_tokens more tokens in this round; drafters can now score them."""
+        self._verified_in_round.extend([round_index] * num_tokens)
+        while len(self._verified_in_round) > self._answered.shape[1]:
+            self._acceptance = _doubled(self._acceptance)
+            self._acceptance_prob = _doubled(self._acceptance_prob)
+            self._answered = _doubled(self._answered)
+
+    def push(self, drafter_index: int, scores: Scores) -> None:
+        """Take in scores. The first score of a position counts; positions that have closed are ignored.
+
+        Raises InvalidObservation for scores of unverified positions, of a wrong shape, out of range, or without what
+        the objective needs; nothing has changed then.
+        """
+        acceptance, acceptance_prob = self._checked(scores)
+        first, end = scores.start - self._num_closed, scores.start + len(acceptance) - self._num_closed
+        skipped, first = max(-first, 0), max(first, 0)
+        if end <= first:
+            return
+        new = ~self._answered[drafter_index, first:end]
+        self._acceptance[drafter_index, first:end][new] = acceptance[skipped:][new]
+        self._acceptance_prob[drafter_index, first:end][new] = acceptance_prob[skipped:][new]
+        self._answered[drafter_index, first:end] = True
+        self._present[drafter_index] = True
+
+    def mark_absent(self, drafter_index: int) -> None:
+        """Stop waiting for a drafter (dead, not open yet) until it scores an open position."""
+        self._present[drafter_index] = False
+
+    def closed_losses(self, now_round: int) -> Losses:
+        """Loss vectors that have become final since the last call, in order of position."""
+        num_open = len(self._verified_in_round)
+        num_closing = self._first_awaited(0)
+        while num_closing < num_open and now_round - self._verified_in_round[num_closing] >= self._timeout_rounds:
+            self._present &= self._answered[:, num_closing]
+            num_closing = self._first_awaited(num_closing + 1)
+        return self._close(num_closing)
+
+    def finish(self) -> Losses:
+        """Close every position with whoever answered; call it once nothing more is waited for."""
+        return self._close(len(self._verified_in_round))
+
+    def scored_throughout(self) -> Mask:
+        """[num_drafters]: who has scored every closed position; nobody before the first one has closed."""
+        return self._scored_throughout & (self._num_closed > 0)
+
+    def expected_passes(self) -> Floats:
+        """[num_drafters]: the sum of u over the closed positions, the target passes each drafter would need alone.
+
+        It means something only for the drafters of `scored_throughout`.
+        """
+        return self._passes.copy()
+
+    def _checked(self, scores: Scores) -> tuple[Floats, Floats]:
+        """acceptance and acceptance_prob, both [num_tokens, depth]; the latter is zero where it is not needed."""
+        num_tokens = len(scores.acceptance)
+        if scores.start < 0 or scores.start + num_tokens > self.num_verified:
+            end = scores.start + num_tokens
+            raise InvalidObservation(
+                f"Scores of positions [{scores.start}, {end}), but {self.num_verified} are verified."
+            )
+        acceptance = _in_range(scores.acceptance, num_tokens, self._depth, 1.0)
+        if not self._objective.needs_acceptance_prob:
+            return acceptance, np.zeros_like(acceptance)
+        if scores.acceptance_prob is None:
+            raise InvalidObservation("This objective needs acceptance_prob: open sessions with num_target_top > 0.")
+        return acceptance, _in_range(scores.acceptance_prob, num_tokens, self._depth, _MAX_ACCEPTANCE_PROB)
+
+    def _first_awaited(self, first: int) -> int:
+        """The first open position from `first` on that a present drafter has not scored."""
+        num_open = len(self._verified_in_round)
+        awaited = (~self._answered[:, first:num_open] & self._present[:, None]).any(axis=0)
+        return first + int(awaited.argmax()) if awaited.any() else num_open
+
+    def _close(self, num_positions: int) -> Losses:
+        if num_positions == 0:
+            return []
+        num_open = len(self._verified_in_round)
+        awake = self._answered[:, :num_positions].copy()
+        acceptance = self._acceptance[:, :num_positions].copy()
+        acceptance_prob = self._acceptance_prob[:, :num_positions].copy()
+        for rows in (self._acceptance, self._acceptance_prob, self._answered):
+            rows[:, : num_open - num_positions] = rows[:, num_positions:num_open]
+        self._answered[:, num_open - num_positions :] = False
+        for _ in range(num_positions):
+            self._verified_in_round.popleft()
+        self._num_closed += num_positions
+
+        self._cursor, round_starts = advance(self._cursor, acceptance, awake)
+        self._passes += round_starts[:-1].sum(axis=0)
+        self._scored_throughout &= awake.all(axis=1)
+        return self._objective.close(round_starts[1:], acceptance, acceptance_prob, awake)
+
+
+def _in_range(values: np.ndarray, num_tokens: int, depth: int, largest: float) -> Floats:
+    """[num_tokens, depth] float64, a single column repeated over the depths. Raises InvalidObservation."""
+    if values.ndim != 2 or len(values) != num_tokens or values.shape[1] not in (1, depth):
+        raise InvalidObservation(f"Scores have shape {values.shape}, expected ({num_tokens}, {depth}) or one column.")
+    # a NaN fails both comparisons, hence the negation
+    if values.size and not (values.min() >= -_ROUNDING and values.max() <= largest + _ROUNDING):
+        raise InvalidObservation(f"Scores must be finite and in [0, {largest}].")
+    clipped = np.clip(values.astype(np.float64), 0.0, largest)
+    return clipped if values.shape[1] == depth else clipped.repeat(depth, axis=1)
+
+
+def _doubled(rows: np.ndarray) -> np.ndarray:
+    return np.concatenate([rows, np.zeros_like(rows)], axis=1)

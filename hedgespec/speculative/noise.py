@@ -1,0 +1,99 @@
+"""Counter-based randomness: each number is a pure function of (noise seed, purpose, round, output index, counter).
+
+Nothing is drawn in sequence, so target and drafters, replicas on other machines and a session that was moved after a
+failure all see the same noise. The hash is splitmix64's finaliser (Stafford's variant 13) applied once per input, each
+time to the previous result plus a multiple of the golden ratio: with only the last input running it is the splitmix64
+generator itself.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_MASK = (1 << 64) - 1
+
+
+class Purpose(IntEnum):
+    """What a number is for; numbers of different purposes are independent. The values are part of the contract between
+    replicas: never renumber.
+
+    COUPLED: Gumbel noise per token that target and drafters share
+    DRAFT:   the draft token of `rejection`; depends on the round, a position drafted again needs fresh noise
+    ACCEPT:  keep or reject a draft token; an output index is put to this test at most once
+    RECOVER: the recovered or bonus token of a round
+    SELECT:  which drafter the router draws for a round
+    """
+
+    COUPLED = 1
+    DRAFT = 2
+    ACCEPT = 3
+    RECOVER = 4
+    SELECT = 5
+
+
+def uniforms(
+    seed: int, output_index: ArrayLike, purpose: Purpose, counters: ArrayLike, *, round_index: int = 0
+) -> NDArray[np.float64]:
+    """Uniform numbers in the open interval (0, 1): odd multiples of 2^-53.
+
+    seed: any integer, taken modulo 2^64. output_index and counters broadcast against each other and give the shape.
+    """
+    key = np.array([seed & _MASK], np.uint64)
+    for word in (int(purpose), round_index):
+        key = _absorb(key, np.array([word], np.uint64))
+    indices, counters = np.asarray(output_index, np.int64), np.asarray(counters, np.int64)
+    key = _absorb(key, np.atleast_1d(indices).astype(np.uint64))
+    bits = _absorb(key, np.atleast_1d(counters).astype(np.uint64)) >> np.uint64(11)
+    values = (bits | np.uint64(1)).astype(np.float64) * 2.0**-53  # | 1: neither 0 nor, after rounding, 1
+    return values.reshape(np.broadcast_shapes(indices.shape, counters.shape))
+
+
+def uniform(seed: int, output_index: int, purpose: Purpose, *, round_index: int = 0) -> float:
+    """One number in (0, 1), for decisions that are taken once per output index (and round)."""
+    return float(uniforms(seed, output_index, purpose, 0, round_index=round_index))
+
+
+def gumbels(seed: int, output_index: ArrayLike, token_ids: ArrayLike) -> NDArray[np.float32]:
+    """Standard Gumbel noise of token ids at an output index, the same for the target and every drafter.
+
+    The logarithms are taken in float64 and rounded once, so that they agree between machines.
+    """
+    return _gumbel(uniforms(seed, output_index, Purpose.COUPLED, token_ids))
+
+
+def gumbel_argmax(ids: NDArray[np.int32], probs: NDArray[np.floating], seed: int, output_index: int) -> int:
+    """The id with the largest log prob + Gumbel noise, the lowest one on ties: a keyed sample of `probs`.
+
+    ids: [num_ids] distinct; probs: [num_ids], not necessarily normalised, some of them positive.
+
+    Logarithms are only taken of candidates that can win. With E = -log u, the winner has the smallest E / prob; since
+    1 - u <= E, an id with (1 - u) / prob above some id's E / prob has lost.
+    """
+    positive = probs > 0
+    ids, probs = ids[positive], probs[positive].astype(np.float64)
+    noise = uniforms(seed, output_index, Purpose.COUPLED, ids)
+    least = (1.0 - noise) / probs
+    leader = int(np.argmin(least))
+    bound = -np.log(noise[leader]) / probs[leader]
+    rivals = least <= bound * (1 + 1e-4)  # the margin covers the rounding of the noise to float32
+    ids, scores = ids[rivals], np.log(probs[rivals]) + _gumbel(noise[rivals])
+    return int(ids[scores == scores.max()].min())
+
+
+def _gumbel(noise: NDArray[np.float64]) -> NDArray[np.float32]:
+    return (-np.log(-np.log(noise))).astype(np.float32)
+
+
+def _absorb(state: NDArray[np.uint64], word: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Mix one more input into the state; both are arrays with at least one dimension, where overflow wraps silently."""
+    x = state + (word + np.uint64(1)) * _GOLDEN
+    x ^= x >> np.uint64(30)
+    x *= np.uint64(0xBF58476D1CE4E5B9)
+    x ^= x >> np.uint64(27)
+    x *= np.uint64(0x94D049BB133111EB)
+    x ^= x >> np.uint64(31)
+    return x

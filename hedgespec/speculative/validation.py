@@ -1,0 +1,90 @@
+"""Everything about a draft that can be checked before the target's pass (NumPy only).
+
+Whatever passes here can be verified without loss; a draft that does not is answered with InvalidDraft, and the round
+goes on without speculation.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hedgespec.errors import InvalidDraft
+from hedgespec.types import MAX_SPARSE_IDS, DraftTree, Method, SparseRows
+
+SUM_TOLERANCE = 1e-3
+"""How far a draft distribution may be from summing to 1; it is normalised before use."""
+
+
+def validate_tree(tree: DraftTree, method: Method, vocab_size: int, max_draft_tokens: int) -> None:
+    """Raise InvalidDraft, saying what is wrong, unless `tree` can be verified by `method`."""
+    num_nodes = tree.num_nodes
+    if tree.token_ids.ndim != 1 or tree.parent.shape != tree.token_ids.shape:
+        raise InvalidDraft(f"{num_nodes} draft tokens but parents of shape {tree.parent.shape}; send one per token")
+    if num_nodes > max_draft_tokens:
+        raise InvalidDraft(f"{num_nodes} draft tokens, at most {max_draft_tokens} are allowed")
+    if num_nodes == 0:
+        return
+    if tree.token_ids.min() < 0 or tree.token_ids.max() >= vocab_size:
+        raise InvalidDraft(f"draft token ids must lie in [0, {vocab_size}), got {tree.token_ids.tolist()}")
+    if tree.parent.min() < -1 or (tree.parent >= np.arange(num_nodes)).any():
+        raise InvalidDraft(f"a node's parent must be an earlier node or -1, got {tree.parent.tolist()}")
+    require_chain(tree)
+    if method == "rejection":
+        _validate_draft_probs(draft_probs_of(tree), num_nodes, vocab_size)
+        token_probs(tree)
+
+
+def require_chain(tree: DraftTree) -> None:
+    if not tree.is_chain:
+        raise InvalidDraft(f"only chains can be verified (parent[i] = i - 1), got parents {tree.parent.tolist()}")
+
+
+def draft_probs_of(tree: DraftTree) -> SparseRows:
+    if tree.draft_probs is None:
+        raise InvalidDraft("rejection needs draft_probs, the distribution that each draft token was sampled from")
+    return tree.draft_probs
+
+
+def node_law(tree: DraftTree, node: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The law that the node's token was sampled from: the row that travelled, normalised in float64."""
+    ids, probs = draft_probs_of(tree).row(node)
+    values = probs.astype(np.float64)
+    return ids.astype(np.int64), values / values.sum()
+
+
+def token_probs(tree: DraftTree) -> NDArray[np.float64]:
+    """The drafter's probability of each of its tokens: [num_nodes], all positive.
+
+    Raises InvalidDraft for a token outside its own distribution: accepting it would change the law of the output.
+    """
+    values = np.zeros(tree.num_nodes)
+    for node, token in enumerate(tree.token_ids.tolist()):
+        ids, probs = node_law(tree, node)
+        values[node] = probs[ids == token].sum()
+        if values[node] <= 0:
+            raise InvalidDraft(f"draft token {token} of node {node} has no mass in its own draft distribution")
+    return values
+
+
+def _validate_draft_probs(rows: SparseRows, num_nodes: int, vocab_size: int) -> None:
+    if rows.num_rows != num_nodes:
+        raise InvalidDraft(f"{rows.num_rows} draft distributions for {num_nodes} draft tokens; send one per token")
+    lengths = np.diff(rows.offsets)
+    num_entries = len(rows.ids)
+    if rows.offsets[0] != 0 or lengths.min() < 1 or rows.offsets[-1] != num_entries or len(rows.probs) != num_entries:
+        raise InvalidDraft(
+            f"row lengths {lengths.tolist()} do not fit {num_entries} ids, {len(rows.probs)} probabilities"
+        )
+    if lengths.max() > MAX_SPARSE_IDS:
+        raise InvalidDraft(f"a draft distribution has {lengths.max()} ids, at most {MAX_SPARSE_IDS} may travel")
+    if rows.ids.min() < 0 or rows.ids.max() >= vocab_size:
+        raise InvalidDraft(f"ids of a draft distribution must lie in [0, {vocab_size})")
+    if not np.isfinite(rows.probs).all() or rows.probs.min() < 0:
+        raise InvalidDraft("draft probabilities must be finite and not negative")
+    sums = np.add.reduceat(rows.probs.astype(np.float64), rows.offsets[:-1])
+    if np.abs(sums - 1).max() > SUM_TOLERANCE:
+        raise InvalidDraft(f"draft distributions must sum to 1, got sums {np.round(sums, 6).tolist()}")
+    row_of_entry = np.repeat(np.arange(num_nodes), lengths)
+    if len(np.unique(row_of_entry * vocab_size + rows.ids)) != num_entries:
+        raise InvalidDraft("an id stands twice in one draft distribution")
