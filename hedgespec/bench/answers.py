@@ -18,7 +18,7 @@ from hedgespec.types import DecodeStats, GenerationRequest, SamplingParams
 class MeasuredAnswer:
     """seconds: wall time of the whole answer, prefill included. decode_s: from the first chunk to the last."""
 
-    token_ids: tuple[int, ...]
+    text: str
     seconds: float
     decode_s: float
     stats: DecodeStats = field(repr=False)
@@ -29,25 +29,27 @@ async def measure_answer(
     prompt_ids: NDArray[np.int32],
     sampling: SamplingParams,
     drafter: str | None,
-    tenant: str | None = None,
+    scope: str | None = None,
 ) -> MeasuredAnswer:
-    """tenant: None is a fresh one, so that the learner starts uniform."""
+    """scope: None is a fresh one, so that the learner starts uniform."""
     request = GenerationRequest(
         request_id=uuid4().hex,
-        tenant=tenant or uuid4().hex,
+        tenant="default",
         prompt_ids=prompt_ids,
         sampling=sampling,
         drafter=drafter,
+        scope=scope or uuid4().hex,
     )
     started = first = time.perf_counter()
-    token_ids: list[int] = []
+    text, num_chunks = "", 0
     stats: DecodeStats | None = None
     async with aclosing(generator.generate(request)) as chunks:
         async for chunk in chunks:
-            if not token_ids:
+            if num_chunks == 0:
                 first = time.perf_counter()
-            token_ids.extend(chunk.token_ids)
+            num_chunks += 1
+            text += chunk.text
             stats = chunk.stats
     ended = time.perf_counter()
     assert stats is not None
-    return MeasuredAnswer(tuple(token_ids), ended - started, ended - first, stats)
+    return MeasuredAnswer(text, ended - started, ended - first, stats)

@@ -1,5 +1,5 @@
 """Plain decoding, every single drafter and learned selection side by side, with transformers' `generate` on the same
-weights (`hedgespec bench decode`). All arms take turns on each prompt, so that a noisy machine is noisy for all of them.
+weights (`hedgespec bench decode`). All arms take turns on each prompt: a noisy machine is noisy for all of them.
 """
 
 from __future__ import annotations
@@ -65,7 +65,11 @@ class DecodeReport:
     def learned_share(self) -> dict[str, float]:
         shares = {}
         for domain, arms in self.results.items():
-            single = [r.mean_accepted_tokens.value for name, r in arms.items() if not name.startswith(("hf", "plain", LEARNED))]
+            single = [
+                r.mean_accepted_tokens.value
+                for name, r in arms.items()
+                if not name.startswith(("hf", "plain", LEARNED))
+            ]
             if single and LEARNED in arms:
                 shares[domain] = arms[LEARNED].mean_accepted_tokens.value / max(single)
         return shares
@@ -86,15 +90,15 @@ async def measure_decode(
     for domain, domain_prompts in prompts.items():
         row = results.setdefault(domain, {name: ArmResult() for name in (*arms, *baselines)})
         for prompt_ids in domain_prompts:
-            plain_ids: tuple[int, ...] = ()
+            plain_text = ""
             for name, drafter in arms.items():
                 answer = await measure_answer(generator, prompt_ids, sampling, drafter)
                 row[name].add(answer.stats.num_emitted, answer.stats.num_rounds, answer.seconds, answer.stats)
                 if name == PLAIN:
-                    plain_ids = answer.token_ids
+                    plain_text = answer.text
                 elif sampling.method != "rejection":
                     compared += 1
-                    equal += answer.token_ids == plain_ids
+                    equal += answer.text == plain_text
                 advance()
             for name, baseline in baselines.items():
                 num_tokens, seconds = baseline(prompt_ids, sampling)

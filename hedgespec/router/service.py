@@ -24,6 +24,7 @@ from hedgespec.router.panel import DrafterPanel
 from hedgespec.router.selection import FixedSelection, LearnedSelection, RandomSelection, Selection
 from hedgespec.router.stopping import StopStrings
 from hedgespec.speculative.feedback import make_feedback
+from hedgespec.store.preference import AnswerOutcome
 from hedgespec.store.preferences import Preferences
 from hedgespec.store.record import PreferenceKey
 from hedgespec.tokenization import Detokenizer, Tokenizer
@@ -73,7 +74,8 @@ class GenerationService:
         self._check(request)
         answer = await self._prepare(request)
         account = AnswerAccount(len(request.prompt_ids), answer.drafter_ids, started)
-        detokenizer, stop = Detokenizer(self._tokenizer), StopStrings(request.sampling.stop)
+        detokenizer = Detokenizer(self._tokenizer, request.prompt_ids[-8:].tolist())
+        stop = StopStrings(request.sampling.stop)
         try:
             async with aclosing(answer.loop.rounds()) as reports:
                 async for report in reports:
@@ -215,8 +217,7 @@ class GenerationService:
         answer.learner.finish()
         stats.expected_passes = {answer.drafter_ids[i]: p for i, p in answer.learner.expected_passes().items()}
         passes = {identity(live.get(d), d): p for d, p in stats.expected_passes.items()}
-        if passes:
-            self._preferences.record(answer.preference_key, passes, stats.num_emitted)
+        self._preferences.record(answer.preference_key, AnswerOutcome(passes, stats.num_emitted))
 
 
 def identity(drafter: Drafter | None, drafter_id: str) -> str:

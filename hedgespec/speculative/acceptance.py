@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hedgespec.speculative.noise import Purpose, gumbel_argmax, uniform, uniforms
+from hedgespec.speculative.noise import Purpose, gumbel_argmax, uniform
 from hedgespec.speculative.processing import TokenCounts, one_hot_argmax, shape_logits, warp
 from hedgespec.speculative.validation import node_law, require_chain, token_probs, validate_tree
 from hedgespec.types import DraftTree, SamplingParams, SparseRows, Verdict
@@ -98,9 +98,13 @@ def _emitted(trees: Sequence[DraftTree], probs: Sequence[Tensor], contexts: Sequ
     for session in set(range(len(trees))) - set(rejection):
         emitted[session] = _longest_match(trees[session], _own_tokens(probs[session], contexts[session]))
     if rejection:
-        parts = ([part[session] for session in rejection] for part in (trees, probs, contexts))
-        for session, tokens in zip(rejection, _reject(*parts), strict=True):
-            emitted[session] = tokens
+        tokens = _reject(
+            [trees[session] for session in rejection],
+            [probs[session] for session in rejection],
+            [contexts[session] for session in rejection],
+        )
+        for session, own in zip(rejection, tokens, strict=True):
+            emitted[session] = own
     return emitted
 
 
@@ -146,8 +150,8 @@ def _reject(trees: list[DraftTree], probs: list[Tensor], contexts: list[VerifyCo
 def _num_kept(tree: DraftTree, target_probs: NDArray[np.float64], context: VerifyContext) -> int:
     if tree.num_nodes == 0:
         return 0
-    indices = context.first_output_index + np.arange(tree.num_nodes)
-    noise = uniforms(context.noise_seed, indices, Purpose.ACCEPT, 0)
+    indices = range(context.first_output_index, context.first_output_index + tree.num_nodes)
+    noise = np.array([uniform(context.noise_seed, index, Purpose.ACCEPT) for index in indices])
     is_kept = noise < acceptance_probs(target_probs, token_probs(tree))
     return tree.num_nodes if is_kept.all() else int(is_kept.argmin())
 

@@ -44,19 +44,17 @@ def advance(cursor: RoundsCursor, acceptance: Floats, awake: Mask | None = None)
     Returns the new cursor and u [num_positions + 1, num_drafters] of the positions passed and of the next one.
     """
     num_drafters, num_positions, max_draft_tokens = acceptance.shape
-    survivors = cursor.survivors
+    survivors = cursor.survivors.copy()
     round_starts = np.empty((num_positions + 1, num_drafters))
     round_starts[0] = survivors[:, 0]
-    fresh = np.eye(1, max_draft_tokens + 1)
+    gaps = None if awake is None or awake.all() else ~awake
     for position in range(num_positions):
         accepted = survivors[:, :max_draft_tokens] * acceptance[:, position]
-        moved = np.empty_like(survivors)
-        moved[:, 1:] = accepted
         # what is not accepted ends its round here; so does a full draft, whose bonus token this position is
-        moved[:, 0] = survivors.sum(axis=1) - accepted.sum(axis=1)
-        if awake is not None:
-            moved = np.where(awake[:, position, None], moved, fresh)
-        survivors = moved
+        survivors[:, 0] = survivors.sum(axis=1) - accepted.sum(axis=1)
+        survivors[:, 1:] = accepted
+        if gaps is not None:
+            survivors[gaps[:, position]] = np.eye(1, max_draft_tokens + 1)
         round_starts[position + 1] = survivors[:, 0]
     # the subtraction above can leave the interval by a rounding error, and learners refuse that
     return RoundsCursor(survivors), np.clip(round_starts, 0.0, 1.0)

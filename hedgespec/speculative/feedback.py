@@ -15,11 +15,14 @@ from __future__ import annotations
 from collections import deque
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hedgespec.errors import ConfigError, InvalidObservation
 from hedgespec.speculative.estimators import Floats, Mask, RoundsCursor, advance
 from hedgespec.speculative.objectives import OBJECTIVES, Losses, ObjectiveLosses
 from hedgespec.types import Objective, Scores
+
+Rows = NDArray[np.float32]
 
 _MAX_ACCEPTANCE_PROB = 2.0
 """The unbiased estimate from a sparse target distribution can exceed 1, never this."""
@@ -80,10 +83,12 @@ class Feedback:
         skipped, first = max(-first, 0), max(first, 0)
         if end <= first:
             return
-        new = ~self._answered[drafter_index, first:end]
+        answered = self._answered[drafter_index, first:end]
+        new = slice(None) if not answered.any() else ~answered
         self._acceptance[drafter_index, first:end][new] = acceptance[skipped:][new]
-        self._acceptance_prob[drafter_index, first:end][new] = acceptance_prob[skipped:][new]
-        self._answered[drafter_index, first:end] = True
+        if acceptance_prob is not None:
+            self._acceptance_prob[drafter_index, first:end][new] = acceptance_prob[skipped:][new]
+        answered[:] = True
         self._present[drafter_index] = True
 
     def mark_absent(self, drafter_index: int) -> None:
@@ -114,8 +119,8 @@ class Feedback:
         """
         return self._passes.copy()
 
-    def _checked(self, scores: Scores) -> tuple[Floats, Floats]:
-        """acceptance and acceptance_prob, both [num_tokens, depth]; the latter is zero where it is not needed."""
+    def _checked(self, scores: Scores) -> tuple[Rows, Rows | None]:
+        """acceptance, and acceptance_prob where it is needed: [num_tokens, depth], or one column for all depths."""
         num_tokens = len(scores.acceptance)
         if scores.start < 0 or scores.start + num_tokens > self.num_verified:
             end = scores.start + num_tokens
@@ -124,7 +129,7 @@ class Feedback:
             )
         acceptance = _in_range(scores.acceptance, num_tokens, self._depth, 1.0)
         if not self._objective.needs_acceptance_prob:
-            return acceptance, np.zeros_like(acceptance)
+            return acceptance, None
         if scores.acceptance_prob is None:
             raise InvalidObservation("This objective needs acceptance_prob: open sessions with num_target_top > 0.")
         return acceptance, _in_range(scores.acceptance_prob, num_tokens, self._depth, _MAX_ACCEPTANCE_PROB)
@@ -155,15 +160,17 @@ class Feedback:
         return self._objective.close(round_starts[1:], acceptance, acceptance_prob, awake)
 
 
-def _in_range(values: np.ndarray, num_tokens: int, depth: int, largest: float) -> Floats:
-    """[num_tokens, depth] float64, a single column repeated over the depths. Raises InvalidObservation."""
+def _in_range(values: Rows, num_tokens: int, depth: int, largest: float) -> Rows:
+    """The values, cut to [0, largest]. Raises InvalidObservation when they miss it by more than rounding."""
     if values.ndim != 2 or len(values) != num_tokens or values.shape[1] not in (1, depth):
         raise InvalidObservation(f"Scores have shape {values.shape}, expected ({num_tokens}, {depth}) or one column.")
+    if values.size == 0:
+        return values
+    smallest_seen, largest_seen = values.min(), values.max()
     # a NaN fails both comparisons, hence the negation
-    if values.size and not (values.min() >= -_ROUNDING and values.max() <= largest + _ROUNDING):
+    if not (smallest_seen >= -_ROUNDING and largest_seen <= largest + _ROUNDING):
         raise InvalidObservation(f"Scores must be finite and in [0, {largest}].")
-    clipped = np.clip(values.astype(np.float64), 0.0, largest)
-    return clipped if values.shape[1] == depth else clipped.repeat(depth, axis=1)
+    return values if smallest_seen >= 0.0 and largest_seen <= largest else np.clip(values, 0.0, largest)
 
 
 def _doubled(rows: np.ndarray) -> np.ndarray:

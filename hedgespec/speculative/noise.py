@@ -13,7 +13,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_GOLDEN, _MIX_1, _MIX_2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 _MASK = (1 << 64) - 1
 
 
@@ -25,7 +25,7 @@ class Purpose(IntEnum):
     DRAFT:   the draft token of `rejection`; depends on the round, a position drafted again needs fresh noise
     ACCEPT:  keep or reject a draft token; an output index is put to this test at most once
     RECOVER: the recovered or bonus token of a round
-    SELECT:  which drafter the router draws for a round
+    SELECT:  which drafter the router draws; keyed by the round instead of an output index
     """
 
     COUPLED = 1
@@ -42,19 +42,18 @@ def uniforms(
 
     seed: any integer, taken modulo 2^64. output_index and counters broadcast against each other and give the shape.
     """
-    key = np.array([seed & _MASK], np.uint64)
-    for word in (int(purpose), round_index):
-        key = _absorb(key, np.array([word], np.uint64))
     indices, counters = np.asarray(output_index, np.int64), np.asarray(counters, np.int64)
-    key = _absorb(key, np.atleast_1d(indices).astype(np.uint64))
-    bits = _absorb(key, np.atleast_1d(counters).astype(np.uint64)) >> np.uint64(11)
+    key = np.array([_key(seed, purpose, round_index)], np.uint64)
+    key = _absorb_array(key, np.atleast_1d(indices).astype(np.uint64))
+    bits = _absorb_array(key, np.atleast_1d(counters).astype(np.uint64)) >> np.uint64(11)
     values = (bits | np.uint64(1)).astype(np.float64) * 2.0**-53  # | 1: neither 0 nor, after rounding, 1
     return values.reshape(np.broadcast_shapes(indices.shape, counters.shape))
 
 
 def uniform(seed: int, output_index: int, purpose: Purpose, *, round_index: int = 0) -> float:
-    """One number in (0, 1), for decisions that are taken once per output index (and round)."""
-    return float(uniforms(seed, output_index, purpose, 0, round_index=round_index))
+    """The number of counter 0, for decisions that are taken once per output index (and round)."""
+    bits = _absorb(_absorb(_key(seed, purpose, round_index), output_index), 0) >> 11
+    return (bits | 1) * 2.0**-53
 
 
 def gumbels(seed: int, output_index: ArrayLike, token_ids: ArrayLike) -> NDArray[np.float32]:
@@ -88,12 +87,24 @@ def _gumbel(noise: NDArray[np.float64]) -> NDArray[np.float32]:
     return (-np.log(-np.log(noise))).astype(np.float32)
 
 
-def _absorb(state: NDArray[np.uint64], word: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Mix one more input into the state; both are arrays with at least one dimension, where overflow wraps silently."""
-    x = state + (word + np.uint64(1)) * _GOLDEN
+def _key(seed: int, purpose: Purpose, round_index: int) -> int:
+    return _absorb(_absorb(seed & _MASK, int(purpose)), round_index)
+
+
+def _absorb(state: int, word: int) -> int:
+    """Mix one more input into the state; all arithmetic modulo 2^64."""
+    x = (state + (word + 1) * _GOLDEN) & _MASK
+    x = ((x ^ (x >> 30)) * _MIX_1) & _MASK
+    x = ((x ^ (x >> 27)) * _MIX_2) & _MASK
+    return x ^ (x >> 31)
+
+
+def _absorb_array(state: NDArray[np.uint64], word: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The same for arrays with at least one dimension, whose overflow wraps silently."""
+    x = state + (word + np.uint64(1)) * np.uint64(_GOLDEN)
     x ^= x >> np.uint64(30)
-    x *= np.uint64(0xBF58476D1CE4E5B9)
+    x *= np.uint64(_MIX_1)
     x ^= x >> np.uint64(27)
-    x *= np.uint64(0x94D049BB133111EB)
+    x *= np.uint64(_MIX_2)
     x ^= x >> np.uint64(31)
     return x

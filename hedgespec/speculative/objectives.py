@@ -74,7 +74,7 @@ class LengthLosses:
         keep = slice(max(awake.shape[1] - depth + 1, 0), None)
         self._waiting = acceptance[:, keep], acceptance_prob[:, keep], awake[:, keep]
         lengths = expected_length(start_diagonals(acceptance), start_diagonals(acceptance_prob))
-        present: Mask = start_diagonals(np.repeat(awake[:, :, None], depth, axis=2).astype(np.float64)).all(axis=2)
+        present = start_diagonals(np.repeat(awake[:, :, None], depth, axis=2).astype(np.float64)).min(axis=2) > 0
         return _vectors(1.0 - lengths / (depth + 1), present)
 
 

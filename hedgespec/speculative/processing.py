@@ -18,30 +18,52 @@ from hedgespec.types import SamplingParams
 MIN_TEMPERATURE = 1e-6
 """Smaller ones would overflow float32; at this one already nothing but near-ties of the maximum survives."""
 
-TOP_P_PREFIX = 1024
-"""So many largest probabilities are sorted first; a row that needs more of them is sorted whole."""
+TOP_P_PREFIXES = (256, 4096)
+"""So many of the largest probabilities are looked at before a row is sorted whole: a long sort costs milliseconds."""
 
 
 class TokenCounts:
     """How often each id stands in a session's prompt and answer; what penalties look at. Grows by `append`."""
 
     def __init__(self, prompt_ids: ArrayLike, emitted_ids: ArrayLike = ()) -> None:
-        self._seen: dict[int, int] = dict.fromkeys(np.unique(np.asarray(prompt_ids, np.int64)).tolist(), 0)
+        self._ids = np.unique(np.asarray(prompt_ids, np.int64))
+        self._num_emitted = np.zeros(len(self._ids), np.float32)
+        self._columns = {token: column for column, token in enumerate(self._ids.tolist())}
         self.append(emitted_ids)
 
     def append(self, token_ids: ArrayLike) -> None:
         """Count emitted tokens."""
-        for token in np.asarray(token_ids, np.int64).tolist():
-            self._seen[token] = self._seen.get(token, 0) + 1
+        tokens = np.asarray(token_ids, np.int64).tolist()
+        self._add_columns(tokens)
+        for token in tokens:
+            self._num_emitted[self._columns[token]] += 1
 
-    def with_ancestors(self, ancestors: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Ids of prompt, answer and draft ancestors, and how often each stands in the answer (ancestors included)."""
-        seen = self._seen
-        if len(ancestors):
-            seen = seen.copy()
-            for token in ancestors:
-                seen[int(token)] = seen.get(int(token), 0) + 1
-        return np.fromiter(seen.keys(), np.int64, len(seen)), np.fromiter(seen.values(), np.float32, len(seen))
+    def with_ancestors(
+        self, ancestors: Sequence[Sequence[int]]
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.float32]]:
+        """Per row, the session's tokens followed by the row's draft ancestors.
+
+        Returns ids [num_ids]; is_present [rows, num_ids]: in prompt, answer or ancestors; num_emitted [rows, num_ids]:
+        how often in answer or ancestors.
+        """
+        drafted = sorted({int(token) for row in ancestors for token in row} - self._columns.keys())
+        columns = {token: len(self._ids) + offset for offset, token in enumerate(drafted)}
+        ids = np.append(self._ids, np.array(drafted, np.int64))
+        num_emitted = np.zeros((len(ancestors), len(ids)), np.float32)
+        num_emitted[:, : len(self._ids)] = self._num_emitted
+        is_present = np.broadcast_to(np.arange(len(ids)) < len(self._ids), num_emitted.shape).copy()
+        for row, tokens in enumerate(ancestors):
+            for token in tokens:
+                column = self._columns.get(int(token), columns.get(int(token), -1))
+                num_emitted[row, column] += 1
+                is_present[row, column] = True
+        return ids, is_present, num_emitted
+
+    def _add_columns(self, tokens: list[int]) -> None:
+        new = sorted(set(tokens) - self._columns.keys())
+        self._columns.update(zip(new, range(len(self._ids), len(self._ids) + len(new)), strict=True))
+        self._ids = np.append(self._ids, np.array(new, np.int64))
+        self._num_emitted = np.append(self._num_emitted, np.zeros(len(new), np.float32))
 
 
 def process_logits(
@@ -79,8 +101,7 @@ def shape_logits(
         bias = torch.tensor([value for _, value in params.logit_bias], dtype=logits.dtype, device=logits.device)
         logits.index_add_(1, ids, bias.expand(len(logits), -1))
     if params.has_penalties and counts is not None:
-        for row in range(len(logits)):
-            _penalise(logits[row], params, *counts.with_ancestors(ancestors[row] if ancestors is not None else ()))
+        _penalise(logits, params, *counts.with_ancestors(ancestors if ancestors is not None else [()] * len(logits)))
     return logits
 
 
@@ -112,23 +133,32 @@ def one_hot_argmax(logits: Tensor) -> Tensor:
     return torch.zeros_like(logits).scatter_(-1, best, 1.0)
 
 
-def _penalise(row: Tensor, params: SamplingParams, ids: NDArray[np.int64], num_emitted: NDArray[np.float32]) -> None:
-    """Change one row [vocab] in place: repetition over prompt and answer, presence and frequency over the answer."""
-    index = torch.from_numpy(ids).to(row.device)
-    emitted = torch.from_numpy(num_emitted).to(row.device, row.dtype)
-    values = row[index]
-    values = torch.where(values > 0, values / params.repetition_penalty, values * params.repetition_penalty)
-    values = values - params.frequency_penalty * emitted - params.presence_penalty * (emitted > 0)
-    row[index] = values
+def _penalise(
+    logits: Tensor,
+    params: SamplingParams,
+    ids: NDArray[np.int64],
+    is_present: NDArray[np.bool_],
+    num_emitted: NDArray[np.float32],
+) -> None:
+    """Change logits [rows, vocab] in place: repetition over prompt and answer, the others over the answer only."""
+    columns = torch.from_numpy(ids).to(logits.device)
+    present = torch.from_numpy(is_present).to(logits.device)
+    emitted = torch.from_numpy(num_emitted).to(logits.device, logits.dtype)
+    values = logits[:, columns]
+    weaker = torch.where(values > 0, values / params.repetition_penalty, values * params.repetition_penalty)
+    values = torch.where(present, weaker, values)
+    logits[:, columns] = values - params.frequency_penalty * emitted - params.presence_penalty * (emitted > 0)
 
 
-def _nucleus_floor(probs: Tensor, top_p: float) -> Tensor:
+def _nucleus_floor(probs: Tensor, top_p: float, prefixes: tuple[int, ...] = TOP_P_PREFIXES) -> Tensor:
     """The smallest probability inside the smallest set of ids with at least top_p of the mass: [rows, 1]."""
-    num_sorted = min(TOP_P_PREFIX, probs.shape[-1])
-    largest = probs.topk(num_sorted, dim=-1).values
+    vocab = probs.shape[-1]
+    is_whole = not prefixes or prefixes[0] >= vocab
+    largest = probs.sort(dim=-1, descending=True).values if is_whole else probs.topk(prefixes[0], dim=-1).values
     mass = largest.double().cumsum(dim=-1)
-    if num_sorted < probs.shape[-1] and bool((mass[:, -1] < top_p).any()):
-        largest = probs.sort(dim=-1, descending=True).values
-        mass = largest.double().cumsum(dim=-1)
     num_kept = (mass < top_p).sum(dim=-1, keepdim=True) + 1
-    return largest.gather(-1, num_kept.clamp(max=largest.shape[-1]) - 1)
+    floor = largest.gather(-1, num_kept.clamp(max=largest.shape[-1]) - 1)
+    too_short = num_kept.squeeze(-1) > largest.shape[-1]
+    if not is_whole and bool(too_short.any()):
+        floor[too_short] = _nucleus_floor(probs[too_short], top_p, prefixes[1:])
+    return floor

@@ -19,22 +19,20 @@ def truncate(probs: Tensor) -> SparseRows:
     """Keep, per row, the smallest set of ids with at least SPARSE_MASS of the mass, at most MAX_SPARSE_IDS of them.
 
     probs: [rows, vocab], processed, so that temperature 0 keeps one id. Rows are renormalised; entries come by falling
-    probability, lowest id first on ties. The drafter samples from exactly this distribution: what travels is exact.
+    probability. The drafter samples from exactly this distribution: what travels is exact.
     """
     num_rows, vocab = probs.shape
     if num_rows == 0:
         return SparseRows(np.zeros(1, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32))
     top = probs.topk(min(MAX_SPARSE_IDS, vocab), dim=-1)
     values, ids = top.values.double().cpu().numpy(), top.indices.int().cpu().numpy()
-    total = probs.sum(dim=-1).double().cpu().numpy()
-    order = np.lexsort((ids, -values), axis=-1)
-    values, ids = np.take_along_axis(values, order, axis=-1), np.take_along_axis(ids, order, axis=-1)
-    before = np.cumsum(values, axis=-1) - values
-    kept = (before < SPARSE_MASS * total[:, None]) & (values > 0)
+    enough = SPARSE_MASS * probs.sum(dim=-1, keepdim=True).double().cpu().numpy()
+    mass = np.cumsum(values, axis=-1)
+    kept = (mass - values < enough) & (values > 0)
     kept[:, 0] = True
-    values = np.where(kept, values, 0.0)
-    values /= values.sum(axis=-1, keepdims=True)
-    offsets = np.concatenate(([0], np.cumsum(kept.sum(axis=-1)))).astype(np.int32)
+    lengths = kept.sum(axis=-1)
+    values /= np.take_along_axis(mass, lengths[:, None] - 1, axis=-1)
+    offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
     return SparseRows(offsets, ids[kept], values[kept].astype(np.float32))
 
 

@@ -1,0 +1,62 @@
+"""The command `hedgespec`. Each subcommand lives in a module of its own and is only named here."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deployments.serve_command import EXIT_CONFIG, serve
+from hedgespec.errors import ConfigError, ModelFolderError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Lossless speculative decoding with several drafters and a learner that chooses among them.",
+)
+config_app = typer.Typer(no_args_is_help=True, help="Work with configuration files.")
+
+app.command()(serve)
+app.add_typer(config_app, name="config")
+
+
+@config_app.command()
+def check(file: Annotated[Path, typer.Argument(help="AppArgs, or a Serve config that contains them.")]) -> None:
+    """Check a configuration file and list everything that is wrong with it."""
+    from deployments.app import drafter_pools
+    from deployments.commands.loading import read_args
+    from hedgespec.bench.model_sources import check_sources
+
+    args = read_args(file)
+    drafter_pools(args.drafters)
+    if problems := check_sources(args):
+        raise ConfigError("\n".join(problems))
+    typer.echo(f"{file}: fine, {len(args.drafters)} drafters")
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from importlib.metadata import version as installed
+
+    typer.echo(installed("hedgespec"))
+
+
+def main() -> None:
+    """Run the command line; what the user got wrong is a list of lines and exit code 2, never a traceback."""
+    try:
+        app()
+    except ConfigError as error:
+        for line in str(error).splitlines():
+            print(f"config error: {line}", file=sys.stderr)
+        sys.exit(EXIT_CONFIG)
+    except ModelFolderError as error:
+        print(f"model error: {error}", file=sys.stderr)
+        sys.exit(EXIT_CONFIG + 1)
+
+
+if __name__ == "__main__":
+    main()

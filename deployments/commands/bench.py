@@ -1,0 +1,199 @@
+"""`hedgespec bench`: speed claims, side by side in one run, as tables and JSON."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+from rich.table import Table
+
+from deployments.commands.loading import read_args
+from deployments.commands.reports import console, progress_bar, write_json
+from hedgespec import zoo
+from hedgespec.bench.decode import LEARNED, DecodeReport, measure_decode
+from hedgespec.tokenization import Tokenizer
+from hedgespec.types import SamplingParams
+
+app = typer.Typer(no_args_is_help=True, help="Benchmarks that compare side by side in one run.")
+
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the report to this file.")]
+ConfigFile = Annotated[Path | None, typer.Option(help="Configuration (default: the embedded zoo).")]
+Temperature = Annotated[float, typer.Option(min=0.0, max=2.0)]
+NumPrompts = Annotated[int, typer.Option(min=1, help="Held-out prompts per domain.")]
+MaxTokens = Annotated[int, typer.Option(min=2)]
+Domains = Annotated[list[str] | None, typer.Option("--domain", help="Only this domain; may be repeated.")]
+
+
+def held_out(tokenizer: Tokenizer, domains: Sequence[str] | None, count: int) -> dict[str, list[NDArray[np.int32]]]:
+    """The zoo's held-out prompts as ids, the same ones in every benchmark."""
+    chosen = domains or zoo.DOMAINS
+    unknown = sorted(set(chosen) - set(zoo.DOMAINS))
+    if unknown:
+        raise typer.BadParameter(f"no such domain: {unknown}; there are {list(zoo.DOMAINS)}")
+    return {d: [tokenizer.encode(text) for text in zoo.held_out_prompts(d)[:count]] for d in chosen}
+
+
+@app.command()
+def decode(
+    prompts: NumPrompts = 4,
+    max_tokens: MaxTokens = 256,
+    temperature: Temperature = 0.0,
+    domain: Domains = None,
+    config: ConfigFile = None,
+    transformers: Annotated[bool, typer.Option(help="Also run transformers' generate and assisted generation.")] = True,
+    json: JsonFile = None,
+) -> None:
+    """Plain decoding, each single drafter and learned selection in one process, beside transformers."""
+    from hedgespec.bench.local_service import local_service
+
+    from hedgespec.bench.baselines import transformers_baselines
+
+    args = read_args(config)
+
+    async def run() -> DecodeReport:
+        async with local_service(args) as local:
+            work = held_out(local.tokenizer, domain, prompts)
+            baselines = (
+                transformers_baselines(local.target_folder, args.speculation.max_draft_tokens) if transformers else {}
+            )
+            num_arms = 2 + len(args.drafters) + len(baselines)
+            with progress_bar("decoding", num_arms * sum(map(len, work.values()))) as advance:
+                sampling = SamplingParams(temperature=temperature, max_tokens=max_tokens, ignore_eos=True)
+                return await measure_decode(
+                    local.service, [d.id for d in args.drafters], work, sampling, baselines, advance
+                )
+
+    report = asyncio.run(run())
+    show_decode(report)
+    write_json(json, decode_json(report), command="bench decode", prompts=prompts, temperature=temperature)
+
+
+@app.command()
+def serve(
+    url: Annotated[str, typer.Option(help="A running HedgeSpec server.")] = "http://127.0.0.1:8000",
+    api_key: Annotated[str | None, typer.Option(envvar="HEDGESPEC_API_KEY")] = None,
+    prompts: NumPrompts = 2,
+    max_tokens: MaxTokens = 256,
+    temperature: Temperature = 0.0,
+    domain: Domains = None,
+    json: JsonFile = None,
+) -> None:
+    """The same arms through the served path: HTTP, router, gRPC, model replicas; with the time of a round by part."""
+    from hedgespec.bench.http_generator import HttpGenerator
+
+    async def run() -> DecodeReport:
+        async with HttpGenerator(url, api_key) as generator:
+            drafter_ids = await generator.drafter_ids()
+            work = held_out(Tokenizer.from_folder(zoo.target_folder()), domain, prompts)
+            with progress_bar("decoding", (2 + len(drafter_ids)) * sum(map(len, work.values()))) as advance:
+                sampling = SamplingParams(temperature=temperature, max_tokens=max_tokens, ignore_eos=True)
+                return await measure_decode(generator, drafter_ids, work, sampling, {}, advance)
+
+    report = asyncio.run(run())
+    show_decode(report)
+    show_rounds(report)
+    write_json(json, decode_json(report), command="bench serve", prompts=prompts, temperature=temperature)
+
+
+@app.command()
+def acceptance(
+    prompts: NumPrompts = 24,
+    max_tokens: MaxTokens = 128,
+    draft_tokens: Annotated[int, typer.Option(min=1, max=16)] = 5,
+    card: Annotated[bool, typer.Option(help="Write the table into the zoo's model card.")] = False,
+    json: JsonFile = None,
+) -> None:
+    """The table drafter x domain of emitted tokens per target pass, at temperatures 0 and 1."""
+    from hedgespec.bench.local_service import local_service
+    from hedgespec.zoo.card import write_acceptance_table
+
+    from hedgespec.bench.acceptance import AcceptanceTable, measure_acceptance, to_markdown
+
+    args = read_args(None)
+    speculation = args.speculation.model_copy(
+        update={"max_draft_tokens": draft_tokens, "score_depth": "exact", "score_timeout_rounds": 1000}
+    )
+    args = args.model_copy(update={"speculation": speculation})
+
+    async def run() -> AcceptanceTable:
+        async with local_service(args) as local:
+            work = held_out(local.tokenizer, None, prompts)
+            temperatures = (0.0, 1.0)
+            with progress_bar("scoring", len(temperatures) * sum(map(len, work.values()))) as advance:
+                return await measure_acceptance(local.service, work, temperatures, draft_tokens, max_tokens, advance)
+
+    table = asyncio.run(run())
+    markdown = to_markdown(table)
+    console.print(markdown)
+    if card:
+        write_acceptance_table(markdown)
+    write_json(json, table, command="bench acceptance")
+
+
+@app.command()
+def rpc(
+    rounds: Annotated[int, typer.Option(min=10, help="Rounds per measurement.")] = 500,
+    json: JsonFile = None,
+) -> None:
+    """Time of a round through our gRPC path beside a bare echo with the same fan-out and payload."""
+    from hedgespec.bench.rpc import bench_rpc, show_rpc
+
+    report = bench_rpc(rounds)
+    console.print(show_rpc(report))
+    write_json(json, report, command="bench rpc", rounds=rounds)
+
+
+def show_decode(report: DecodeReport) -> None:
+    for title, pick in (("mean accepted tokens", "mean_accepted_tokens"), ("tokens/s", "tokens_per_s")):
+        table = Table(title=f"{title}, temperature {report.temperature:g}, answers of {report.max_tokens} tokens")
+        table.add_column("domain")
+        arms = list(next(iter(report.results.values())))
+        for arm in arms:
+            table.add_column(arm, justify="right")
+        for domain, row in report.results.items():
+            table.add_row(domain, *(f"{getattr(row[arm], pick).value:.2f}" for arm in arms))
+        console.print(table)
+    for domain, share in report.learned_share.items():
+        console.print(f"{domain:>12}: learned reaches {share:.1%} of the best single drafter's mean accepted tokens")
+    for name, value in report.same_text.items():
+        console.print(f"answers {name.replace('_', ' ')}: {value}")
+
+
+def show_rounds(report: DecodeReport) -> None:
+    table = Table(title="milliseconds of a round, learned selection (transport is part of draft and verify)")
+    table.add_column("domain")
+    parts = ("draft", "verify", "transport", "learn", "overhead")
+    for part in parts:
+        table.add_column(part, justify="right")
+    for domain, row in report.results.items():
+        table.add_row(domain, *(f"{row[LEARNED].round_ms.get(part, 0.0):.2f}" for part in parts))
+    console.print(table)
+
+
+def decode_json(report: DecodeReport) -> Mapping[str, object]:
+    """The report with its derived ratios, so that a reader of the JSON does not have to compute them."""
+    return {
+        "temperature": report.temperature,
+        "max_tokens": report.max_tokens,
+        "learned_share_of_best_single": report.learned_share,
+        "same_text": report.same_text,
+        "domains": {
+            domain: {
+                arm: {
+                    "mean_accepted_tokens": result.mean_accepted_tokens,
+                    "tokens_per_s": result.tokens_per_s,
+                    "round_ms": result.round_ms,
+                    "tokens": result.tokens,
+                    "passes": result.passes,
+                    "seconds": result.seconds,
+                }
+                for arm, result in row.items()
+            }
+            for domain, row in report.results.items()
+        },
+    }

@@ -1,0 +1,67 @@
+"""`hedgespec generate PROMPT`: the decode loop in one process, without gRPC and Ray."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+from uuid import uuid4
+
+import typer
+
+from deployments.commands.loading import read_args
+from deployments.commands.reports import console, write_json
+from hedgespec.types import DecodeStats, GenerationRequest, SamplingParams
+
+
+def generate(
+    prompt: Annotated[str, typer.Argument(help="Text to continue.")],
+    max_tokens: Annotated[int, typer.Option(min=1)] = 256,
+    temperature: Annotated[float, typer.Option(min=0.0, max=2.0)] = 1.0,
+    top_p: Annotated[float, typer.Option(min=0.0, max=1.0)] = 1.0,
+    top_k: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int | None, typer.Option(help="Same seed, same text, whatever the drafters do.")] = None,
+    stop: Annotated[list[str] | None, typer.Option(help="Stop string; may be repeated.")] = None,
+    drafter: Annotated[str | None, typer.Option(help="Pin a drafter; 'none' turns speculation off.")] = None,
+    chat: Annotated[bool, typer.Option(help="Wrap the prompt in the chat template.")] = False,
+    config: Annotated[Path | None, typer.Option(help="Configuration (default: the embedded zoo).")] = None,
+    json: Annotated[Path | None, typer.Option("--json", help="Also write text and statistics to this file.")] = None,
+) -> None:
+    """Continue a prompt and show which drafters did the work."""
+    from hedgespec.bench.local_service import local_service
+
+    args = read_args(config)
+    sampling = SamplingParams(
+        temperature=temperature, top_p=top_p, top_k=top_k, seed=seed, max_tokens=max_tokens, stop=tuple(stop or ())
+    )
+
+    async def run() -> tuple[str, DecodeStats | None]:
+        text, stats = "", None
+        async with local_service(args) as local:
+            ids = (
+                local.tokenizer.apply_chat_template([{"role": "user", "content": prompt}])
+                if chat
+                else local.tokenizer.encode(prompt)
+            )
+            request = GenerationRequest(uuid4().hex, "default", ids, sampling, drafter=drafter)
+            async with aclosing(local.service.generate(request)) as chunks:
+                async for chunk in chunks:
+                    console.print(chunk.text, end="", markup=False, highlight=False, soft_wrap=True)
+                    text += chunk.text
+                    stats = chunk.stats
+        return text, stats
+
+    text, stats = asyncio.run(run())
+    assert stats is not None
+    console.print()
+    seconds = stats.draft_s + stats.verify_s + stats.learn_s + stats.overhead_s
+    console.rule()
+    console.print(
+        f"{stats.num_emitted} tokens in {seconds:.2f} s ({stats.num_emitted / max(seconds, 1e-9):.0f} tokens/s), "
+        f"{stats.num_rounds} target passes, {stats.mean_accepted_tokens:.2f} tokens per pass; rounds by drafter: "
+        f"{dict(sorted(stats.rounds_by_drafter.items(), key=lambda item: -item[1]))}",
+        highlight=False,
+    )
+    write_json(json, {"text": text, **asdict(stats)}, command="generate", temperature=temperature, seed=seed)

@@ -1,0 +1,70 @@
+"""What every reporting command shares: `--json FILE`, tables, a progress bar."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+console = Console()
+
+
+def write_json(path: Path | None, report: Any, **settings: Any) -> None:
+    """Write a report with the settings and the machine it came from; nothing without a path."""
+    if path is None:
+        return
+    content = {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "settings": settings,
+        "report": report,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1, default=plain) + "\n", encoding="utf-8")
+    console.print(f"Wrote {path}")
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses as objects, everything else JSON does not know as text."""
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else str(value)
+
+
+def machine() -> dict[str, str]:
+    facts = {"python": platform.python_version(), "system": platform.platform(), "cpu": cpu_name()}
+    for package in ("torch", "transformers", "ray", "grpcio"):
+        try:
+            facts[package] = version(package)
+        except PackageNotFoundError:
+            facts[package] = "not installed"
+    return facts
+
+
+def cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{len(names)} x {names[0]}" if names else platform.processor()
+
+
+@contextmanager
+def progress_bar(title: str, total: int) -> Iterator[Any]:
+    """Yield a function that advances the bar by one."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(title, total=total)
+        yield lambda: progress.advance(task)

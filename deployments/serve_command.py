@@ -1,0 +1,162 @@
+"""`hedgespec serve`: Ray, Serve and the application on this machine, until Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from deployments.commands.loading import read_args
+from deployments.local_ray import local_ray
+from deployments.process import LOOPBACK
+from hedgespec.bench.model_sources import check_sources, served_name
+from hedgespec.config import AppArgs, Device
+from hedgespec.errors import ConfigError
+
+APP_NAME = "hedgespec"
+START_TIMEOUT_S = 600.0
+POLL_S = 0.25
+EXIT_CONFIG = 2
+
+console = Console(stderr=True)
+
+
+def serve(
+    config: Annotated[Path | None, typer.Option(help="Configuration, YAML or JSON (default: the embedded zoo).")] = None,
+    target: Annotated[Path | None, typer.Option(help="Folder of another target (safetensors).")] = None,
+    redis: Annotated[str | None, typer.Option(help="Keep preferences in this Redis, redis://HOST:PORT/DB.")] = None,
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = LOOPBACK,
+    device: Annotated[Device | None, typer.Option(help="Where the models run (default: as configured).")] = None,
+) -> None:
+    """Start the OpenAI-compatible server on this machine."""
+    started = time.monotonic()
+    args = adjusted(read_args(config, device or "cpu"), target, redis, device)
+    if problems := check_sources(args):
+        raise ConfigError("\n".join(problems))
+    check_port(host, port)
+    with stop_signals() as stop, console.status("Starting Ray") as status, local_ray():
+        console.print(f"Serving [bold]{served_name(args.target)}[/] with {len(args.drafters)} drafters")
+        status.update("Starting Serve")
+        start_application(args, host, port)
+        if not wait_until_running(stop, status):
+            return
+        status.stop()
+        announce(args, host, port, time.monotonic() - started)
+        stop.wait()
+        console.print("Stopping ...")
+
+
+def adjusted(args: AppArgs, target: Path | None, redis: str | None, device: Device | None) -> AppArgs:
+    """The configuration with the command line's options on top; zoo drafters do not fit another target."""
+    changes: dict[str, Any] = {}
+    if target is not None:
+        changes["target"] = args.target.model_copy(update={"model": str(target), "model_name": None})
+        changes["drafters"] = tuple(d for d in args.drafters if d.model != "zoo")
+    if redis is not None:
+        changes["store"] = args.store.model_copy(update={"url": redis})
+    args = args.model_copy(update=changes)
+    if device is None:
+        return args
+    on_device = {"device": device}
+    return args.model_copy(
+        update={
+            "target": args.target.model_copy(update=on_device),
+            "drafters": tuple(d if d.kind == "ngram" else d.model_copy(update=on_device) for d in args.drafters),
+        }
+    )
+
+
+def check_port(host: str, port: int) -> None:
+    """Raises ConfigError when nobody could listen there."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ConfigError(f"port: cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}") from error
+
+
+def start_application(args: AppArgs, host: str, port: int) -> None:
+    """Deploy and return at once; the replicas start in parallel."""
+    from ray import serve as ray_serve
+
+    from deployments.app import build
+
+    ray_serve.start(http_options={"host": host, "port": port}, logging_config={"log_level": "WARNING"})
+    application = ray_serve.RunTarget(build(args), name=APP_NAME, route_prefix="/")
+    ray_serve.run_many(
+        [application], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False
+    )
+
+
+def wait_until_running(stop: threading.Event, status: Any) -> bool:
+    """Print every deployment that becomes ready; False when the user has had enough.
+
+    Raises ConfigError with Serve's message when the application cannot start.
+    """
+    from ray import serve as ray_serve
+
+    ready: set[str] = set()
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while not stop.wait(POLL_S):
+        application = ray_serve.status().applications.get(APP_NAME)
+        if application is None:
+            continue
+        for name, deployment in application.deployments.items():
+            if deployment.status == "HEALTHY" and name not in ready:
+                ready.add(name)
+                console.print(f"  [green]ready[/] {name}")
+        status.update(f"Loading models: {len(ready)} of {len(application.deployments)} deployments are ready")
+        if application.status == "RUNNING":
+            return True
+        if application.status in ("DEPLOY_FAILED", "UNHEALTHY"):
+            raise ConfigError(_failure(application.message, application.deployments))
+        if time.monotonic() > deadline:
+            raise ConfigError(f"The application is not ready after {START_TIMEOUT_S:g} s: {application.message}")
+    return False
+
+
+def announce(args: AppArgs, host: str, port: int, seconds: float) -> None:
+    """Address and a request to paste; plain text, so that it can be copied from any terminal."""
+    shown = LOOPBACK if host in ("0.0.0.0", "::") else host
+    key = '-H "Authorization: Bearer $HEDGESPEC_API_KEY" ' if args.keys_file is not None else ""
+    body = f'{{"model": "{served_name(args.target)}", "prompt": "def fibonacci(n):", "max_tokens": 64}}'
+    console.print(f"\nReady in {seconds:.0f} s at http://{shown}:{port} - try:\n", highlight=False)
+    command = f"curl http://{shown}:{port}/v1/completions {key}-H 'Content-Type: application/json' -d '{body}'"
+    console.print(command, highlight=False, markup=False, soft_wrap=True)
+    console.print("\nCtrl-C stops everything that was started here.", highlight=False)
+
+
+@contextmanager
+def stop_signals() -> Iterator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set, so that the clean-up runs to its end."""
+    stop = threading.Event()
+
+    def on_signal(_: int, __: FrameType | None) -> None:
+        stop.set()
+
+    previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _failure(message: str, deployments: Mapping[str, Any]) -> str:
+    """Serve's messages hold a traceback; its last lines name the cause."""
+    causes = [d.message for d in deployments.values() if d.status in ("DEPLOY_FAILED", "UNHEALTHY") and d.message]
+    lines = [line for line in (causes or [message])[0].strip().splitlines() if line.strip()]
+    return "The application cannot start: " + " | ".join(lines[-3:])

@@ -1,0 +1,183 @@
+"""From checked generation requests to the HTTP answer, whole or streamed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from hedgespec.api.context import ApiContext
+from hedgespec.api.disconnect import ClientGone, unless_gone
+from hedgespec.api.errors import as_request_error, error_object, is_expected
+from hedgespec.api.formats import Format
+from hedgespec.api.generations import Event, Generations
+from hedgespec.api.report import speculation_report
+from hedgespec.api.schemas import GenerationBody
+from hedgespec.api.sse import DONE, KEEP_ALIVE, EventStream, encode_event
+from hedgespec.errors import RequestError, TargetUnavailable
+from hedgespec.observability.logging import failure_fields
+from hedgespec.types import FinishReason, GenerationChunk, GenerationRequest
+
+Json = dict[str, Any]
+
+CLIENT_GONE = 499
+"""Status of a request whose client left; nobody sees it but the metrics."""
+
+_log = structlog.get_logger("hedgespec.api")
+
+
+@dataclass(slots=True)
+class _Answer:
+    """What one prompt has been answered so far."""
+
+    num_prompt_tokens: int
+    num_tokens: int = 0
+    texts: list[str] = field(default_factory=list)
+    finish_reason: FinishReason | None = None
+    report: Json | None = None
+    num_pieces: int = 0
+    last_chunk_at: float = 0.0
+
+    def add(self, chunk: GenerationChunk) -> None:
+        self.num_tokens += len(chunk.token_ids)
+        self.texts.append(chunk.text)
+        self.finish_reason = chunk.finish_reason
+        if chunk.stats is not None:
+            # Rounds that completed no character have no chunk; the generator's own count includes them.
+            self.num_tokens = chunk.stats.num_emitted
+            self.report = dict(speculation_report(chunk.stats))
+
+
+class Answering:
+    """One HTTP request on its way to its answer."""
+
+    def __init__(
+        self,
+        context: ApiContext,
+        body: GenerationBody,
+        form: Format,
+        requests: Sequence[GenerationRequest],
+        request_id: str,
+    ) -> None:
+        self._context = context
+        self._body = body
+        self._form = form
+        self._requests = requests
+        self._answers = [_Answer(len(r.prompt_ids)) for r in requests]
+        self._request_id = request_id
+        self._created = int(context.now())
+
+    async def respond(self, request: Request, work: AsyncExitStack) -> Response:
+        """work: what is held for this request; a stream takes it over and closes it at its end."""
+        context = self._context
+        for _ in self._requests:
+            work.enter_context(context.metrics.running())
+        generations = await work.enter_async_context(
+            Generations(context.generator, self._requests, context.limits.request_timeout_s)
+        )
+        try:
+            if not self._body.stream:
+                return JSONResponse(await unless_gone(request.receive, self._collect(generations)))
+            # The headers wait for the first chunk, so that what goes wrong before it is a proper HTTP error.
+            first = await unless_gone(request.receive, generations.next())
+        except ClientGone:
+            return Response(status_code=CLIENT_GONE)
+        return EventStream(self._stream(generations, first), work.pop_all())
+
+    async def _collect(self, generations: Generations) -> Json:
+        while not generations.are_finished:
+            event = await generations.next()
+            if event is not None:
+                self._answers[event.prompt].add(event.chunk)
+        choices = []
+        for index, answer in enumerate(self._answers):
+            assert answer.finish_reason is not None
+            choices.append(self._form.whole(index, "".join(answer.texts), answer.finish_reason))
+        whole = self._object(self._form.whole_object, choices)
+        whole["usage"] = self._usage()
+        return self._with_report(whole)
+
+    async def _stream(self, generations: Generations, first: Event | None) -> AsyncIterator[bytes]:
+        try:
+            event = first
+            while True:
+                if event is None:
+                    yield KEEP_ALIVE
+                else:
+                    piece = self._piece(event, generations.are_finished)
+                    if piece is not None:
+                        yield encode_event(piece)
+                    if generations.are_finished:
+                        break
+                event = await generations.next(self._context.keep_alive_s)
+        except Exception as error:
+            yield encode_event(error_object(self._stream_error(error)))
+            return  # without [DONE], which stands for a complete answer
+        if self._wants_usage:
+            usage = {**self._object(self._form.piece_object, []), "usage": self._usage()}
+            yield encode_event(self._with_report(usage))
+        yield DONE
+
+    def _piece(self, event: Event, is_last: bool) -> Json | None:
+        """The chunk's object; None for a chunk that has nothing to show."""
+        answer, chunk = self._answers[event.prompt], event.chunk
+        self._measure_gap(answer)
+        answer.add(chunk)
+        if not chunk.text and chunk.finish_reason is None:
+            return None
+        answer.num_pieces += 1
+        answer.texts.clear()
+        choice = self._form.piece(event.prompt, chunk.text, chunk.finish_reason, answer.num_pieces == 1)
+        piece = self._object(self._form.piece_object, [choice])
+        if self._wants_usage:
+            piece["usage"] = self._usage() if self._wants_continuous_usage else None
+        elif is_last:
+            piece = self._with_report(piece)
+        return piece
+
+    def _measure_gap(self, answer: _Answer) -> None:
+        now = asyncio.get_running_loop().time()
+        if answer.last_chunk_at:
+            self._context.metrics.observe_chunk_gap(now - answer.last_chunk_at)
+        answer.last_chunk_at = now
+
+    def _object(self, name: str, choices: list[Json]) -> Json:
+        return {
+            "id": f"{self._form.id_prefix}{self._request_id}",
+            "object": name,
+            "created": self._created,
+            "model": self._context.model_name,
+            "choices": choices,
+        }
+
+    def _usage(self) -> Json:
+        prompt = sum(a.num_prompt_tokens for a in self._answers)
+        answered = sum(a.num_tokens for a in self._answers)
+        return {"prompt_tokens": prompt, "completion_tokens": answered, "total_tokens": prompt + answered}
+
+    def _with_report(self, content: Json) -> Json:
+        report = self._answers[0].report
+        return {**content, "hedgespec": report} if self._body.hedgespec.report and report is not None else content
+
+    @property
+    def _wants_usage(self) -> bool:
+        options = self._body.stream_options
+        return options is not None and (options.include_usage or options.continuous_usage_stats)
+
+    @property
+    def _wants_continuous_usage(self) -> bool:
+        return self._body.stream_options is not None and self._body.stream_options.continuous_usage_stats
+
+    def _stream_error(self, error: Exception) -> RequestError:
+        if not is_expected(error):
+            _log.error("stream_failed", request_id=self._request_id, **failure_fields(error))
+        known = as_request_error(error)
+        if isinstance(error, TargetUnavailable):
+            known.code = "upstream_unavailable"  # the answer had begun and could not be moved elsewhere
+        return known

@@ -1,0 +1,113 @@
+"""Prompts and messages as clients write them -> text or token ids."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hedgespec.api.errors import shown_name
+from hedgespec.api.neutral import drop_neutral
+from hedgespec.errors import RequestError
+
+Prompt = str | list[int]
+"""Text, or token ids."""
+
+MAX_PROMPTS = 16
+
+_ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+_NEUTRAL_IN_MESSAGE: Mapping[str, tuple[Any, ...]] = {
+    # What the openai client adds when an earlier answer of ours is sent back as history.
+    "annotations": ([],),
+    "audio": (),
+    "function_call": (),
+    "name": (),
+    "reasoning_content": (),
+    "refusal": (),
+    "tool_call_id": (),
+    "tool_calls": ([],),
+}
+
+
+def completion_prompts(prompt: str | list[Any], vocab_size: int, max_model_len: int) -> list[Prompt]:
+    """A text, a token list, a list of texts or a list of token lists -> 1 to MAX_PROMPTS prompts."""
+    is_one = isinstance(prompt, str) or _is_token_list(prompt)
+    prompts = [prompt] if is_one else prompt
+    if not prompts or any(isinstance(p, str | list) and not p for p in prompts):
+        raise _wrong("prompt", "it is empty")
+    if len(prompts) > MAX_PROMPTS:
+        raise _wrong("prompt", f"at most {MAX_PROMPTS} prompts per request")
+    for index, item in enumerate(prompts):
+        name = "prompt" if is_one else f"prompt[{index}]"
+        if isinstance(item, list) and _is_token_list(item):
+            check_token_ids(name, item, vocab_size, max_model_len)
+        elif not isinstance(item, str):
+            raise _wrong(name, "expected text or a list of token ids", code="invalid_type")
+    return list(prompts)
+
+
+def check_token_ids(name: str, token_ids: Sequence[int], vocab_size: int, max_count: int) -> None:
+    """Raises RequestError for ids that this model does not have, or for too many of them."""
+    if len(token_ids) > max_count:
+        raise RequestError(
+            f"This model's context is {max_count} tokens; {name} has {len(token_ids)}.",
+            code="context_length_exceeded",
+            param=name,
+        )
+    if not all(type(i) is int for i in token_ids):
+        raise _wrong(name, "token ids must be whole numbers", code="invalid_type")
+    if token_ids and not 0 <= min(token_ids) <= max(token_ids) < vocab_size:
+        raise _wrong(name, f"token ids must be from 0 to {vocab_size - 1}")
+
+
+def chat_messages(messages: Sequence[Mapping[str, Any]], max_messages: int) -> list[dict[str, str]]:
+    """-> role and plain text of every message. `developer` is the newer name of `system`."""
+    if len(messages) > max_messages:
+        raise _wrong("messages", f"at most {max_messages} messages")
+    return [_message(f"messages[{index}]", message) for index, message in enumerate(messages)]
+
+
+def _message(where: str, message: Mapping[str, Any]) -> dict[str, str]:
+    fields = drop_neutral(message, _NEUTRAL_IN_MESSAGE, prefix=f"{where}.")
+    unknown = next((name for name in fields if name not in ("role", "content")), None)
+    if unknown is not None:
+        param = f"{where}.{shown_name(unknown)}"
+        raise RequestError(f"Unknown parameter: {param}.", code="unknown_parameter", param=param)
+    role = fields.get("role")
+    if role in ("tool", "function"):
+        raise RequestError(
+            f"This server does not support tools, so {where}.role cannot be one.",
+            code="unsupported_parameter",
+            param=f"{where}.role",
+        )
+    if not isinstance(role, str) or role not in _ROLES:
+        raise _wrong(f"{where}.role", f"expected one of {', '.join(_ROLES)}")
+    return {"role": _ROLES[role], "content": _text(f"{where}.content", fields.get("content"))}
+
+
+def _text(where: str, content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list) or not content:
+        raise _wrong(where, "expected text or a list of text parts", code="invalid_type")
+    for index, part in enumerate(content):
+        name = f"{where}[{index}]"
+        if not isinstance(part, dict) or not isinstance(part.get("type"), str):
+            raise _wrong(name, "expected {'type': 'text', 'text': ...}", code="invalid_type")
+        if part["type"] != "text":
+            raise RequestError(
+                f"This server takes text only, not the kind of {name}.",
+                code="unsupported_parameter",
+                param=f"{name}.type",
+            )
+        if set(part) != {"type", "text"} or not isinstance(part["text"], str):
+            raise _wrong(name, "expected exactly type and text")
+    return "\n".join(part["text"] for part in content)
+
+
+def _is_token_list(value: Any) -> bool:
+    # The first item decides; the others are checked against it, so that a mixed list is named as such.
+    return isinstance(value, list) and bool(value) and not isinstance(value[0], str | list | dict)
+
+
+def _wrong(param: str, what: str, code: str = "invalid_value") -> RequestError:
+    return RequestError(f"Wrong value for {param}: {what}.", code=code, param=param)

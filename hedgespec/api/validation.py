@@ -1,0 +1,61 @@
+"""From a JSON object to a checked request; the first thing that is wrong becomes a RequestError.
+
+Messages name the field and the limit, never the value: prompts and keys do not come back in errors or logs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from hedgespec.api.errors import shown_name
+from hedgespec.api.neutral import drop_neutral
+from hedgespec.api.schemas import Strict
+from hedgespec.errors import RequestError
+
+Body = TypeVar("Body", bound=Strict)
+
+_OPEN_DICTIONARIES = frozenset({"metadata", "logit_bias"})
+"""Below these the keys are the client's own and are not repeated."""
+
+
+def parse_body(body: Mapping[str, Any], schema: type[Body], unsupported: Mapping[str, tuple[Any, ...]]) -> Body:
+    """unsupported: as in `neutral`. Raises RequestError."""
+    # A null field is an absent one, as in OpenAI's API. An unknown field stays, null or not, to be refused.
+    supported = drop_neutral(body, unsupported)
+    stated = {k: v for k, v in supported.items() if v is not None or k not in schema.model_fields}
+    try:
+        return schema.model_validate(stated)
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_context=False, include_input=False)
+        raise _first_problem(details) from None
+
+
+def _first_problem(details: list[ErrorDetails]) -> RequestError:
+    # An unknown field is the most telling mistake, often a misspelt one whose absence causes the others.
+    detail = next((d for d in details if d["type"] == "extra_forbidden"), None)
+    if detail is None:
+        # Of the forms that a field may have, report the one that fits the longest.
+        same_field = [d for d in details if d["loc"][:1] == details[0]["loc"][:1]]
+        detail = max(same_field, key=lambda d: len(d["loc"]))
+    param, kind = _param(detail["loc"]), detail["type"]
+    if kind == "extra_forbidden":
+        return RequestError(f"Unknown parameter: {param}.", code="unknown_parameter", param=param)
+    if kind == "missing":
+        return RequestError(f"Missing parameter: {param}.", code="missing_required_parameter", param=param)
+    code = "invalid_type" if kind.endswith("_type") else "invalid_value"
+    return RequestError(f"Wrong value for {param}: {detail['msg']}.", code=code, param=param)
+
+
+def _param(location: tuple[int | str, ...]) -> str:
+    """`stop[2]` or `stream_options.include_usage`; the branch names that pydantic adds for unions are left out."""
+    name = ""
+    for part in location[:1] if location[0] in _OPEN_DICTIONARIES else location:
+        if isinstance(part, int):
+            name += f"[{part}]"
+        elif "[" not in part and part != "str":
+            name += f".{shown_name(part)}" if name else shown_name(part)
+    return name

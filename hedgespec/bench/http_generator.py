@@ -1,0 +1,96 @@
+"""A `Generator` on the far side of HTTP, so that every benchmark of answers also measures the served path."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from types import TracebackType
+from typing import Any
+
+import httpx
+
+from hedgespec.errors import HedgeSpecError
+from hedgespec.types import DecodeStats, GenerationChunk, GenerationRequest, SamplingParams
+
+
+class HttpGenerator:
+    """Streams completions of a HedgeSpec server and reads its speculation report. An async context manager."""
+
+    def __init__(self, url: str, api_key: str | None) -> None:
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._client = httpx.AsyncClient(base_url=url, headers=headers, timeout=600.0)
+        self._model = ""
+
+    async def __aenter__(self) -> HttpGenerator:
+        models = await self._client.get("/v1/models")
+        if models.status_code != 200:
+            raise HedgeSpecError(f"{self._client.base_url} answered {models.status_code}: {models.text[:200]}")
+        self._model = models.json()["data"][0]["id"]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._client.aclose()
+
+    async def drafter_ids(self) -> list[str]:
+        """The configured drafters: those that the learner weighs."""
+        body = {"model": self._model, "prompt": [1, 2, 3], "max_tokens": 2, "hedgespec": {"report": True}}
+        answer = await self._client.post("/v1/completions", json=body)
+        answer.raise_for_status()
+        return list(answer.json()["hedgespec"]["weights"])
+
+    async def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationChunk]:
+        body = {
+            "model": self._model,
+            "prompt": request.prompt_ids.tolist(),
+            "stream": True,
+            **sampling_fields(request.sampling),
+            "hedgespec": {"report": True, "scope": request.scope or None, "drafter": request.drafter},
+        }
+        async with self._client.stream("POST", "/v1/completions", json=body) as answer:
+            if answer.status_code != 200:
+                raise HedgeSpecError(f"The server answered {answer.status_code}: {(await answer.aread())[:300]!r}")
+            async for line in answer.aiter_lines():
+                if not line.startswith("data: ") or line == "data: [DONE]":
+                    continue
+                event = json.loads(line.removeprefix("data: "))
+                if "error" in event:
+                    raise HedgeSpecError(f"The server failed in mid-answer: {event['error']['message']}")
+                for choice in event["choices"]:
+                    report = event.get("hedgespec")
+                    stats = stats_from_report(report) if report is not None else None
+                    yield GenerationChunk(choice["text"], (), finish_reason=choice["finish_reason"], stats=stats)
+
+
+def sampling_fields(sampling: SamplingParams) -> Mapping[str, Any]:
+    return {
+        "max_tokens": sampling.max_tokens,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "top_k": sampling.top_k,
+        "seed": sampling.seed,
+        "ignore_eos": sampling.ignore_eos,
+    }
+
+
+def stats_from_report(report: Mapping[str, Any]) -> DecodeStats:
+    seconds = report["seconds"]
+    return DecodeStats(
+        num_emitted=round(report["mean_acceptance_length"] * report["rounds"]),
+        num_rounds=report["rounds"],
+        num_drafts=report["drafts"],
+        num_drafted=report["drafted"],
+        num_accepted=report["accepted"],
+        num_migrations=report["migrations"],
+        rounds_by_drafter=dict(report["rounds_per_drafter"]),
+        drafted_by_drafter=dict(report["drafted_per_drafter"]),
+        accepted_by_drafter=dict(report["accepted_per_drafter"]),
+        expected_passes=dict(report["expected_passes"]),
+        weights=dict(report["weights"]),
+        draft_s=seconds["draft"],
+        verify_s=seconds["verify"],
+        learn_s=seconds["learn"],
+        transport_s=seconds["transport"],
+        overhead_s=seconds["overhead"],
+    )

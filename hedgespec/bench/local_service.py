@@ -1,0 +1,39 @@
+"""The whole system in one process, ready to answer: for `hedgespec generate` and the benchmarks."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from hedgespec.bench.local_fleet import open_local_fleet
+from hedgespec.bench.model_sources import load_tokenizer, resolved_target, target_identity
+from hedgespec.config import AppArgs
+from hedgespec.router.events import NoEvents
+from hedgespec.router.service import GenerationService
+from hedgespec.store.memory_store import MemoryStore
+from hedgespec.store.preferences import Preferences
+from hedgespec.tokenization import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class LocalService:
+    service: GenerationService
+    tokenizer: Tokenizer
+    target_folder: Path
+
+
+@asynccontextmanager
+async def local_service(args: AppArgs) -> AsyncIterator[LocalService]:
+    """Load everything; preferences live in memory and end with the context."""
+    tokenizer = load_tokenizer(args.target)
+    async with open_local_fleet(args) as fleet:
+        preferences = Preferences(MemoryStore(), args.store)
+        identity = target_identity(args.target)
+        service = GenerationService(args, fleet, tokenizer, preferences, NoEvents(), identity)
+        try:
+            yield LocalService(service, tokenizer, Path(resolved_target(args.target).model))
+        finally:
+            await service.drain()
+            await preferences.close()

@@ -1,0 +1,172 @@
+"""What `model:` in a configuration means: a folder, `zoo`, or `tabular:...`. Neither torch nor transformers until a model
+is built, so that the router can ask for its tokenizer and the n-gram drafter stays light.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hedgespec import zoo
+from hedgespec.config import AppArgs, DrafterConfig, TargetConfig
+from hedgespec.errors import ConfigError
+from hedgespec.protocols import Drafter, FeatureTransport, Target
+
+if TYPE_CHECKING:
+    from hedgespec.models.tabular import TabularModel
+    from hedgespec.tokenization import Tokenizer
+
+ZOO = "zoo"
+TABULAR = "tabular:"
+TABULAR_ALPHABET = "abcdefghijklmnopqrstuvwxyz .,:;!"
+TABULAR_CONTEXT = 8192
+
+
+def open_target(config: TargetConfig, transport: FeatureTransport) -> Target:
+    """Load the target and start it. Raises ModelFolderError, ConfigError."""
+    if config.model.startswith(TABULAR):
+        from hedgespec.models.tabular import TabularTarget
+
+        source = TabularSource.parse(config.model)
+        return TabularTarget(source.target_model(), source.delay_s)
+    from hedgespec.engine.factory import build_target
+
+    return build_target(resolved_target(config), transport)
+
+
+def open_drafters(configs: Sequence[DrafterConfig], target: TargetConfig) -> Mapping[str, Drafter]:
+    """Load drafters and start them, in the configured order. Raises ModelFolderError, ConfigError."""
+    from hedgespec.engine.factory import build_drafters
+
+    built = [resolved_drafter(config) for config in configs if config.kind != "tabular"]
+    opened: dict[str, Drafter] = dict(build_drafters(built, resolved_target(target)))
+    for config in configs:
+        if config.kind == "tabular":
+            opened[config.id] = _tabular_drafter(config, target)
+    return {config.id: opened[config.id] for config in configs}
+
+
+def load_tokenizer(config: TargetConfig) -> Tokenizer:
+    """Raises ModelFolderError."""
+    from hedgespec.tokenization import Tokenizer
+
+    if config.model.startswith(TABULAR):
+        return _tabular_tokenizer()
+    return Tokenizer.from_folder(_target_folder(config))
+
+
+def target_identity(config: TargetConfig) -> str:
+    """Name and weight digest of the target: part of the key of learned preferences. Raises ModelFolderError."""
+    if config.model.startswith(TABULAR):
+        return config.model
+    from hedgespec.models.folder import weights_digest
+
+    return f"{served_name(config)}@{weights_digest(_target_folder(config))}"
+
+
+def served_name(config: TargetConfig) -> str:
+    """The name under /v1/models."""
+    if config.model_name is not None:
+        return config.model_name
+    if config.model == ZOO:
+        return "hedgespec-zoo"
+    return "tabular" if config.model.startswith(TABULAR) else Path(config.model).expanduser().resolve().name
+
+
+def check_sources(args: AppArgs) -> list[str]:
+    """`path.to.key: problem` for every model that cannot be there; cheap, so that it runs before anything starts."""
+    problems = []
+    for path, model in [
+        ("target.model", args.target.model),
+        *((f"drafters.{i}.model", d.model) for i, d in enumerate(args.drafters)),
+    ]:
+        try:
+            if model is None:
+                continue
+            if model.startswith(TABULAR):
+                TabularSource.parse(model)
+            elif model != ZOO and not Path(model).expanduser().is_dir():
+                problems.append(f"{path}: {model} is not a folder")
+        except ConfigError as error:
+            problems.append(f"{path}: {error}")
+    if args.target.model == ZOO and not zoo.target_folder().is_dir():
+        problems.append("target.model: the zoo's weights are not here; run `hedgespec zoo build`")
+    for index, drafter in enumerate(args.drafters):
+        if drafter.model == ZOO and drafter.kind != "tabular" and drafter.id not in zoo.drafter_folders():
+            known = sorted(zoo.drafter_folders())
+            problems.append(f"drafters.{index}.id: the zoo has no drafter {drafter.id!r}, only {known}")
+    return problems
+
+
+def resolved_target(config: TargetConfig) -> TargetConfig:
+    if config.model.startswith(TABULAR):
+        return config
+    return config.model_copy(update={"model": str(_target_folder(config))})
+
+
+def resolved_drafter(config: DrafterConfig) -> DrafterConfig:
+    """Raises ConfigError for a name that the zoo does not have."""
+    if config.model != ZOO:
+        return config
+    folders = zoo.drafter_folders()
+    if config.id not in folders:
+        raise ConfigError(f"The zoo has no drafter {config.id!r}. It has: {sorted(folders)}.")
+    return config.model_copy(update={"model": str(folders[config.id])})
+
+
+@dataclass(frozen=True, slots=True)
+class TabularSource:
+    """`tabular:SEED[,closeness=C][,delay_s=S]`: an exact random model over a small alphabet, for tests and demos of the
+    serving path. closeness: of a drafter to its target, 0..1. delay_s: artificial duration of a call.
+    """
+
+    seed: int
+    closeness: float = 0.7
+    delay_s: float = 0.0
+
+    @staticmethod
+    def parse(text: str) -> TabularSource:
+        """Raises ConfigError."""
+        seed, *settings = text.removeprefix(TABULAR).split(",")
+        try:
+            values = {name: float(value) for name, value in (setting.split("=") for setting in settings)}
+            source = TabularSource(int(seed), **values)
+        except (ValueError, TypeError) as error:
+            raise ConfigError(f"{text!r} is not {TABULAR}SEED[,closeness=0..1][,delay_s=SECONDS]") from error
+        if not 0.0 <= source.closeness <= 1.0 or not 0.0 <= source.delay_s <= 60.0:
+            raise ConfigError(f"{text!r}: closeness must be in 0..1 and delay_s in 0..60")
+        return source
+
+    def target_model(self) -> TabularModel:
+        from hedgespec.models.tabular import TabularModel
+
+        return TabularModel(vocab_size=len(TABULAR_ALPHABET), order=2, seed=self.seed)
+
+
+def _tabular_drafter(config: DrafterConfig, target: TargetConfig) -> Drafter:
+    from hedgespec.models.tabular import TabularDrafter
+
+    if not target.model.startswith(TABULAR):
+        raise ConfigError(f"drafter {config.id!r}: kind tabular needs a tabular target, not {target.model!r}")
+    source = TabularSource.parse(config.model or "")
+    model = TabularSource.parse(target.model).target_model().related(source.closeness, source.seed)
+    return TabularDrafter(config.id, model, source.delay_s)
+
+
+def _target_folder(config: TargetConfig) -> Path:
+    return zoo.target_folder() if config.model == ZOO else Path(config.model).expanduser()
+
+
+def _tabular_tokenizer() -> Tokenizer:
+    """One token per letter of the alphabet; any other character counts as a space."""
+    import tokenizers
+
+    from hedgespec.tokenization import Tokenizer
+
+    letters = {"Ġ" if letter == " " else letter: token for token, letter in enumerate(TABULAR_ALPHABET)}
+    backend = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=letters, merges=[], unk_token="Ġ"))
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.decoder = tokenizers.decoders.ByteLevel()
+    return Tokenizer.of(backend, eos_token_ids=(), max_model_len=TABULAR_CONTEXT, vocab_size=len(letters))

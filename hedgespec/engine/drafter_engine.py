@@ -1,0 +1,119 @@
+"""The drafters' runner: one or several drafters of one process. No torch here, so that `ngram` runs without it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+from hedgespec.engine.failures import as_own_error
+from hedgespec.engine.scheduler import DrafterScheduler
+from hedgespec.engine.work import CloseSession, Draft, Observe, OpenSession, Ticket
+from hedgespec.errors import UnknownDrafter
+from hedgespec.models.drafter_model import DrafterModel, DraftRequest, ScoreRequest
+from hedgespec.types import Observation, Opened
+
+FEATURE_GRACE_S = 0.02
+"""How long a draft waits for its newest features before it goes on without them."""
+
+Request = TypeVar("Request")
+Result = TypeVar("Result")
+
+
+class DrafterRunner:
+    """models: drafter id -> drafter."""
+
+    def __init__(self, models: Mapping[str, DrafterModel], feature_grace_s: float = FEATURE_GRACE_S) -> None:
+        self._models = models
+        self._scheduler = DrafterScheduler(feature_grace_s)
+        self._to_score: dict[Ticket, Observation] = {}
+
+    def add(self, ticket: Ticket) -> None:
+        work = ticket.work
+        if isinstance(work, OpenSession | Draft | Observe | CloseSession) and work.drafter_id not in self._models:
+            ticket.fail(UnknownDrafter(f"No drafter {work.drafter_id!r} here. Here are: {sorted(self._models)}."))
+            return
+        self._scheduler.add(ticket)
+
+    def drain(self) -> list[Ticket]:
+        self._to_score.clear()
+        return self._scheduler.drain()
+
+    def step(self, now_s: float) -> float | None:
+        """Apply opens, observations and closes; then run every ready draft, or else every ready score."""
+        for ticket in self._scheduler.take_changes():
+            self._change(ticket)
+        plan = self._scheduler.plan(now_s, self._is_ready)
+        for drafter_id, tickets in _by_drafter(plan.drafts).items():
+            self._draft(self._models[drafter_id], tickets)
+        for drafter_id, tickets in _by_drafter(plan.scores).items():
+            self._score(self._models[drafter_id], tickets)
+        return plan.wait_s
+
+    def _change(self, ticket: Ticket) -> None:
+        """Observations and closes are applied even when nobody waits for the answer any more: later work builds on them."""
+        work = ticket.work
+        has_caller = ticket.start()
+        try:
+            if isinstance(work, OpenSession):
+                if has_caller:
+                    self._scheduler.forget(work.session_id, work.drafter_id)
+                    self._models[work.drafter_id].open(work.spec)
+                    ticket.resolve(Opened())
+            elif isinstance(work, CloseSession):
+                self._scheduler.forget(work.session_id, work.drafter_id)
+                self._models[work.drafter_id].close(work.session_id)
+                ticket.resolve(None)
+            elif isinstance(work, Observe):
+                self._observe(ticket, work, has_caller)
+        except Exception as error:  # one session's failure is its own
+            ticket.fail(as_own_error(error, "drafter"))
+
+    def _observe(self, ticket: Ticket, work: Observe, has_caller: bool) -> None:
+        new = self._models[work.drafter_id].observe(work.session_id, work.observation)
+        if not work.observation.wants_scores:
+            ticket.resolve(None)
+        elif has_caller:
+            self._to_score[ticket] = new
+            self._scheduler.add_score(ticket)
+
+    def _is_ready(self, ticket: Ticket) -> bool:
+        work = ticket.work
+        assert isinstance(work, Draft | Observe)
+        return self._models[work.drafter_id].has_newest_features(work.session_id)
+
+    def _draft(self, model: DrafterModel, tickets: Sequence[Ticket]) -> None:
+        requests = [
+            DraftRequest(work.session_id, work.round_index, work.num_draft_tokens)
+            for work in (ticket.work for ticket in tickets)
+            if isinstance(work, Draft)
+        ]
+        _answer(model.draft, requests, tickets)
+
+    def _score(self, model: DrafterModel, tickets: Sequence[Ticket]) -> None:
+        requests = [ScoreRequest(t.work.session_id, self._to_score.pop(t)) for t in tickets if isinstance(t.work, Observe)]
+        _answer(model.score, requests, tickets)
+
+
+def _answer(
+    compute: Callable[[Sequence[Request]], list[Result]], requests: Sequence[Request], tickets: Sequence[Ticket]
+) -> None:
+    """Compute all requests together; if that fails, each alone, so that only what is broken fails."""
+    try:
+        results = compute(requests)
+    except Exception as error:  # whatever the model's library raises
+        if len(requests) > 1:
+            for request, ticket in zip(requests, tickets, strict=True):
+                _answer(compute, [request], [ticket])
+            return
+        tickets[0].fail(as_own_error(error, "drafter"))
+        return
+    for ticket, result in zip(tickets, results, strict=True):
+        ticket.resolve(result)
+
+
+def _by_drafter(tickets: Sequence[Ticket]) -> dict[str, list[Ticket]]:
+    groups: dict[str, list[Ticket]] = {}
+    for ticket in tickets:
+        assert isinstance(ticket.work, Draft | Observe)
+        groups.setdefault(ticket.work.drafter_id, []).append(ticket)
+    return groups

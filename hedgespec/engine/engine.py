@@ -1,0 +1,126 @@
+"""One thread that runs a model: everything pending in one step, again and again."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from hedgespec.engine.work import Ticket, Work
+from hedgespec.errors import ReplicaLost
+
+
+class Runner(Protocol):
+    """The model side of an engine; only the engine's thread calls it."""
+
+    def add(self, ticket: Ticket) -> None:
+        """Take in submitted work; never raises for bad work, but fails its ticket."""
+        ...
+
+    def step(self, now_s: float) -> float | None:
+        """Schedule, run and answer one batch. Return how many seconds until the next step is worth while: 0 when work
+        is left, None when nothing is pending."""
+        ...
+
+    def drain(self) -> list[Ticket]:
+        """Give up all pending work and hand its tickets back."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StepCounters:
+    """num_steps counts steps that had work; busy_s is their total time, last_step_s the newest one's."""
+
+    num_steps: int = 0
+    busy_s: float = 0.0
+    last_step_s: float = 0.0
+
+
+class Engine:
+    """Runs a `Runner` in its own thread. `submit` and `wake` may be called from any thread.
+
+    Without `start` nothing runs by itself and the caller drives `step`, as tests do.
+    """
+
+    def __init__(self, runner: Runner, name: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self.counters = StepCounters()
+        self._runner = runner
+        self._clock = clock
+        self._inbox: deque[Ticket] = deque()
+        self._condition = threading.Condition()
+        self._is_woken = False
+        self._is_stopped = False
+        self._thread = threading.Thread(target=self._loop, name=f"engine-{name}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def submit(self, work: Work) -> Future[Any]:
+        """Queue work. Its future fails with ReplicaLost when the engine stops first."""
+        ticket = Ticket(work, self._clock())
+        with self._condition:
+            if self._is_stopped:
+                ticket.fail(ReplicaLost("This replica's engine has stopped."))
+            else:
+                self._inbox.append(ticket)
+                self._is_woken = True
+                self._condition.notify()
+        return ticket.future
+
+    def wake(self) -> None:
+        """Something that waiting work may be waiting for has arrived."""
+        with self._condition:
+            self._is_woken = True
+            self._condition.notify()
+
+    def step(self) -> float | None:
+        """Take in what was submitted and run one batch; see `Runner.step`."""
+        with self._condition:
+            arrived, has_arrived = list(self._inbox), bool(self._inbox)
+            self._inbox.clear()
+            self._is_woken = False
+        started = self._clock()
+        for ticket in arrived:
+            self._runner.add(ticket)
+        wait_s = self._runner.step(started)
+        if has_arrived or wait_s is not None:
+            took = self._clock() - started
+            self.counters = StepCounters(self.counters.num_steps + 1, self.counters.busy_s + took, took)
+        return wait_s
+
+    def stop(self, timeout_s: float = 10.0) -> None:
+        """Finish the running step, fail everything that is pending and end the thread."""
+        with self._condition:
+            self._is_stopped = True
+            self._condition.notify()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+        with self._condition:
+            abandoned = [*self._inbox, *self._runner.drain()]
+            self._inbox.clear()
+        fail_all(abandoned, ReplicaLost("This replica's engine has stopped."))
+
+    def _loop(self) -> None:
+        wait_s: float | None = None
+        while True:
+            with self._condition:
+                self._condition.wait_for(lambda: self._is_woken or self._is_stopped, timeout=wait_s)
+                if self._is_stopped:
+                    return
+            try:
+                wait_s = self.step()
+            except Exception as error:  # a runner fails tickets itself; what gets here must not end the thread
+                lost = ReplicaLost(f"This replica's engine failed: {type(error).__name__}: {error}")
+                lost.__cause__ = error
+                fail_all(self._runner.drain(), lost)
+                wait_s = None
+
+
+def fail_all(tickets: Sequence[Ticket], error: BaseException) -> None:
+    for ticket in tickets:
+        if ticket.start():
+            ticket.fail(error)

@@ -1,0 +1,105 @@
+"""Configuration -> running targets and drafters. torch and transformers are imported only by the kinds that need them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hedgespec.config import DrafterConfig, TargetConfig
+from hedgespec.engine.drafter_engine import DrafterRunner
+from hedgespec.engine.engine import Engine
+from hedgespec.engine.local import LocalDrafter, LocalTarget, TargetInfo
+from hedgespec.errors import ConfigError
+from hedgespec.models.drafter_model import DrafterModel
+from hedgespec.models.ngram_drafter import NgramDrafter
+from hedgespec.protocols import FeatureTransport
+
+if TYPE_CHECKING:
+    from hedgespec.models.eagle3_drafter import Eagle3Drafter
+
+TABULAR = "tabular:"
+
+
+def build_target(config: TargetConfig, transport: FeatureTransport) -> LocalTarget:
+    """Load a target and start its engine. `config.model` is a folder (`zoo` is resolved by the caller).
+
+    Raises ModelFolderError, ConfigError.
+    """
+    from hedgespec.engine.target_engine import TargetRunner
+    from hedgespec.models.causal_lm import load_causal_lm
+
+    _set_num_threads(config.num_threads)
+    model = load_causal_lm(_folder(config.model, "target"), config.device, "target")
+    runner = TargetRunner(model, transport, config.max_sessions, config.max_cached_tokens)
+    engine = Engine(runner, "target")
+    engine.start()
+    info = TargetInfo(model.vocab_size, model.max_positions, model.num_layers, model.feature_width, model.digest)
+    return LocalTarget(engine, info, runner.usage)
+
+
+def build_drafters(configs: Sequence[DrafterConfig], target: TargetConfig) -> dict[str, LocalDrafter]:
+    """Load drafters and start one engine per drafter or group, in the configured order.
+
+    `model` of each, and of the target whose vocabulary and embedding they share, is a folder. Raises ModelFolderError,
+    ConfigError.
+    """
+    groups: dict[str, dict[str, DrafterModel]] = {}
+    for config in configs:
+        groups.setdefault(_group_of(config), {})[config.id] = build_drafter_model(config, target)
+    drafters: dict[str, LocalDrafter] = {}
+    for group, models in groups.items():
+        engine = Engine(DrafterRunner(models), group)
+        engine.start()
+        drafters |= {drafter_id: LocalDrafter(engine, model) for drafter_id, model in models.items()}
+    return {config.id: drafters[config.id] for config in configs}
+
+
+def build_drafter_model(config: DrafterConfig, target: TargetConfig) -> DrafterModel:
+    if config.kind == "ngram":
+        return NgramDrafter(config.id, config.max_cached_tokens)
+    if config.kind == "tabular":
+        raise ConfigError(f"drafter {config.id!r}: tabular drafters run without an engine")
+    _set_num_threads(config.num_threads)
+    if config.kind == "eagle3":
+        return _eagle3(config, target)
+    from hedgespec.models.causal_lm_drafter import load_causal_lm_drafter
+    from hedgespec.models.safetensors_folder import read_embedding
+
+    vocab_size = len(read_embedding(_folder(target.model, "target")))
+    folder = _folder(config.model, f"drafter {config.id}")
+    limits = config.max_sessions, config.max_cached_tokens
+    return load_causal_lm_drafter(config.id, folder, config.device, vocab_size, *limits)
+
+
+def _eagle3(config: DrafterConfig, target: TargetConfig) -> Eagle3Drafter:
+    from hedgespec.models.eagle3_drafter import load_eagle3_drafter
+    from hedgespec.models.safetensors_folder import read_config, read_embedding
+
+    target_folder = _folder(target.model, "target")
+    hidden_size = int(read_config(target_folder).get("hidden_size", 0))
+    return load_eagle3_drafter(
+        config.id,
+        _folder(config.model, f"drafter {config.id}"),
+        read_embedding(target_folder),
+        hidden_size,
+        config.device,
+        config.max_sessions,
+        config.max_cached_tokens,
+    )
+
+
+def _group_of(config: DrafterConfig) -> str:
+    return f"group {config.group}" if config.group is not None else config.id
+
+
+def _folder(model: str | None, role: str) -> Path:
+    if not model or model == "zoo" or model.startswith(TABULAR):
+        raise ConfigError(f"{role}: {model!r} must be resolved to a model folder before it is built.")
+    return Path(model).expanduser()
+
+
+def _set_num_threads(num_threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(num_threads)

@@ -1,0 +1,113 @@
+"""Target and drafters in this process, as the decode loop sees them: coroutines over an engine thread."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hedgespec.engine.engine import Engine, StepCounters
+from hedgespec.engine.features import LOCAL
+from hedgespec.engine.work import CloseSession, Draft, Observe, OpenSession, Verify
+from hedgespec.models.drafter_model import DrafterModel, Usage
+from hedgespec.types import DraftTree, FeatureBlock, Observation, Opened, Scores, SessionSpec, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class TargetInfo:
+    """What others must know of a target. feature_width: 0 when it has too few layers to give features."""
+
+    vocab_size: int
+    max_positions: int
+    num_layers: int
+    feature_width: int
+    digest: str
+
+
+class LocalTarget:
+    """`protocols.Target`. A cancelled `open` or `verify` that has not started is dropped and has changed nothing."""
+
+    def __init__(self, engine: Engine, info: TargetInfo, usage: Callable[[], Usage]) -> None:
+        self.info = info
+        self._engine = engine
+        self._usage = usage
+
+    async def open(self, spec: SessionSpec) -> Opened:
+        opened: Opened = await asyncio.wrap_future(self._engine.submit(OpenSession(spec)))
+        return opened
+
+    async def verify(self, session_id: str, round_index: int, tree: DraftTree) -> Verdict:
+        verdict: Verdict = await asyncio.wrap_future(self._engine.submit(Verify(session_id, round_index, tree)))
+        return verdict
+
+    async def close(self, session_id: str) -> None:
+        await asyncio.shield(asyncio.wrap_future(self._engine.submit(CloseSession(session_id))))
+
+    def usage(self) -> Usage:
+        return self._usage()
+
+    @property
+    def counters(self) -> StepCounters:
+        return self._engine.counters
+
+    def stop(self) -> None:
+        """End the engine thread; everything pending fails with ReplicaLost."""
+        self._engine.stop()
+
+
+class LocalDrafter:
+    """`protocols.Drafter` and `FeatureSink`. Drafters of one group share an engine.
+
+    A cancelled `draft` that has not started is dropped; what was observed or closed counts even when nobody waits.
+    """
+
+    def __init__(self, engine: Engine, model: DrafterModel) -> None:
+        self._engine = engine
+        self._model = model
+
+    @property
+    def drafter_id(self) -> str:
+        return self._model.drafter_id
+
+    @property
+    def feature_sink(self) -> str:
+        return LOCAL + self.drafter_id if self._model.uses_features else ""
+
+    @property
+    def digest(self) -> str:
+        """Names the weights; part of the key of learned preferences."""
+        return self._model.digest
+
+    @property
+    def counters(self) -> StepCounters:
+        """Of the engine, which drafters of one group share."""
+        return self._engine.counters
+
+    async def open(self, spec: SessionSpec) -> Opened:
+        opened: Opened = await asyncio.wrap_future(self._engine.submit(OpenSession(spec, self.drafter_id)))
+        return opened
+
+    async def draft(self, session_id: str, round_index: int, num_draft_tokens: int) -> DraftTree:
+        work = Draft(self.drafter_id, session_id, round_index, num_draft_tokens)
+        tree: DraftTree = await asyncio.wrap_future(self._engine.submit(work))
+        return tree
+
+    async def observe(self, session_id: str, round_index: int, observation: Observation) -> Scores | None:
+        work = Observe(self.drafter_id, session_id, round_index, observation)
+        scores: Scores | None = await asyncio.shield(asyncio.wrap_future(self._engine.submit(work)))
+        return scores
+
+    async def close(self, session_id: str) -> None:
+        await asyncio.shield(asyncio.wrap_future(self._engine.submit(CloseSession(session_id, self.drafter_id))))
+
+    def push(self, block: FeatureBlock) -> None:
+        """Take features from any thread; a draft that waits for them goes on at once."""
+        self._model.push(block)
+        self._engine.wake()
+
+    def usage(self) -> Usage:
+        return self._model.usage()
+
+    def stop(self) -> None:
+        """End the engine thread; everything pending fails with ReplicaLost. Once per group is enough."""
+        self._engine.stop()

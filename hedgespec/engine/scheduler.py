@@ -1,0 +1,211 @@
+"""Which pending work runs in the next step. Pure Python: it sees tickets and counts, never tensors.
+
+Target: prefill chunks of opening sessions and the verify blocks of all others share one packed pass.
+Drafter: state changes first, in the order they came; then every draft that is ready; scores only when no draft wants to run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from hedgespec.engine.work import CloseSession, Draft, Observe, OpenSession, Ticket, Verify
+from hedgespec.errors import UnknownSession
+
+MAX_SCORE_DELAYS = 4
+"""Steps that scores may be passed over for drafts before they run anyway."""
+
+
+@dataclass(slots=True)
+class Prefill:
+    """A session being opened. num_tokens: rows it needs; num_done: rows it has."""
+
+    ticket: Ticket
+    num_tokens: int
+    num_done: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TargetPlan:
+    """closes: session ids to free first. chunks: (prefill, rows to compute now), 0 rows for a one-token session."""
+
+    closes: list[Ticket] = field(default_factory=list)
+    chunks: list[tuple[Prefill, int]] = field(default_factory=list)
+    verifies: list[Ticket] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.closes or self.chunks or self.verifies)
+
+
+class TargetScheduler:
+    """chunk_tokens: prompt tokens per step over all sessions; it bounds how long a long prompt delays the others' rounds."""
+
+    def __init__(self, chunk_tokens: int) -> None:
+        self._chunk_tokens = chunk_tokens
+        self._closes: list[Ticket] = []
+        self._prefills: dict[str, Prefill] = {}
+        self._verifies: dict[str, Ticket] = {}
+
+    def add(self, ticket: Ticket) -> None:
+        work = ticket.work
+        if isinstance(work, OpenSession):
+            self._replace(work.session_id, "opened again")
+            self._closes.append(Ticket(CloseSession(work.session_id), ticket.arrived_s))
+            self._prefills[work.session_id] = Prefill(ticket, max(work.spec.num_tokens - 1, 0))
+        elif isinstance(work, CloseSession):
+            self._replace(work.session_id, "closed")
+            self._closes.append(ticket)
+        elif isinstance(work, Verify):
+            previous = self._verifies.pop(work.session_id, None)
+            if previous is not None:
+                previous.fail(UnknownSession(f"Session {work.session_id!r} sent another verify before this one ran."))
+            self._verifies[work.session_id] = ticket
+        else:
+            ticket.fail(TypeError(f"A target cannot do {type(work).__name__}."))
+
+    def plan(self) -> TargetPlan:
+        """Take everything that can run now. Prefills stay until `advance` or `drop` says that they are through."""
+        closes, self._closes = self._closes, []
+        verifies = {k: v for k, v in self._verifies.items() if k not in self._prefills}
+        for session_id in verifies:
+            del self._verifies[session_id]
+        return TargetPlan(closes, self._chunks(), [t for t in verifies.values() if t.start()])
+
+    def advance(self, prefill: Prefill, num_rows: int) -> bool:
+        """Count computed rows; True when the session is open now."""
+        prefill.num_done += num_rows
+        if prefill.num_done < prefill.num_tokens:
+            return False
+        self.drop(prefill)
+        return True
+
+    def drop(self, prefill: Prefill) -> None:
+        session_id = prefill.ticket.work.session_id
+        if self._prefills.get(session_id) is prefill:
+            del self._prefills[session_id]
+
+    def has_work(self) -> bool:
+        return bool(self._closes or self._prefills or self._verifies)
+
+    def drain(self) -> list[Ticket]:
+        """Give up everything that is pending."""
+        tickets = [*self._closes, *(p.ticket for p in self._prefills.values()), *self._verifies.values()]
+        self._closes, self._prefills, self._verifies = [], {}, {}
+        return tickets
+
+    def _chunks(self) -> list[tuple[Prefill, int]]:
+        """First come, first served, the chunk budget shared by the sessions that are being opened."""
+        chunks = []
+        budget = self._chunk_tokens
+        for prefill in list(self._prefills.values()):
+            if not prefill.ticket.start():
+                self.drop(prefill)
+                self._closes.append(Ticket(CloseSession(prefill.ticket.work.session_id), prefill.ticket.arrived_s))
+                continue
+            num_rows = min(budget, prefill.num_tokens - prefill.num_done)
+            if num_rows > 0 or prefill.num_tokens == 0:
+                chunks.append((prefill, num_rows))
+                budget -= num_rows
+        return chunks
+
+    def _replace(self, session_id: str, reason: str) -> None:
+        """Forget what is pending for a session that ends here."""
+        error = UnknownSession(f"Session {session_id!r} was {reason}.")
+        prefill = self._prefills.pop(session_id, None)
+        verify = self._verifies.pop(session_id, None)
+        for ticket in (prefill.ticket if prefill else None, verify):
+            if ticket is not None and ticket.start():
+                ticket.fail(error)
+
+
+@dataclass(frozen=True, slots=True)
+class DrafterPlan:
+    """wait_s: seconds until something that waits for features stops waiting, 0 when work is left; None when none is."""
+
+    drafts: list[Ticket]
+    scores: list[Ticket]
+    wait_s: float | None
+
+
+class DrafterScheduler:
+    """feature_grace_s: how long a draft or a score waits for features that are still on their way."""
+
+    def __init__(self, feature_grace_s: float) -> None:
+        self._feature_grace_s = feature_grace_s
+        self._changes: list[Ticket] = []
+        self._drafts: list[Ticket] = []
+        self._scores: list[Ticket] = []
+        self._num_score_delays = 0
+
+    def add(self, ticket: Ticket) -> None:
+        if isinstance(ticket.work, Draft):
+            self._drop_draft(ticket.work)
+            self._drafts.append(ticket)
+        elif isinstance(ticket.work, Verify):
+            ticket.fail(TypeError("A drafter cannot verify."))
+        else:
+            self._changes.append(ticket)
+
+    def add_score(self, ticket: Ticket) -> None:
+        """Queue an observation that has been appended and whose scores are wanted."""
+        self._scores.append(ticket)
+
+    def take_changes(self) -> list[Ticket]:
+        """Opens, observations and closes, in the order they came."""
+        changes, self._changes = self._changes, []
+        return changes
+
+    def plan(self, now_s: float, is_ready: Callable[[Ticket], bool]) -> DrafterPlan:
+        """Take every ready draft; take the ready scores when no draft runs, or when they were passed over too often."""
+
+        def is_due(ticket: Ticket) -> bool:
+            return now_s - ticket.arrived_s >= self._feature_grace_s or is_ready(ticket)
+
+        drafts, self._drafts = _partition(self._drafts, is_due)
+        drafts = [ticket for ticket in drafts if ticket.start()]
+        if drafts and self._scores and self._num_score_delays < MAX_SCORE_DELAYS:
+            self._num_score_delays += 1
+            return DrafterPlan(drafts, [], 0.0)
+        scores, self._scores = _partition(self._scores, is_due)
+        self._num_score_delays = 0
+        waiting = [t.arrived_s + self._feature_grace_s - now_s for t in (*self._drafts, *self._scores)]
+        return DrafterPlan(drafts, scores, max(min(waiting), 0.0) if waiting else None)
+
+    def forget(self, session_id: str, drafter_id: str) -> None:
+        """Fail what is pending for a session that was closed."""
+
+        def is_other(ticket: Ticket) -> bool:
+            work = ticket.work
+            return not isinstance(work, Draft | Observe) or (work.session_id, work.drafter_id) != (session_id, drafter_id)
+
+        self._drafts, dead_drafts = _partition(self._drafts, is_other)
+        self._scores, dead_scores = _partition(self._scores, is_other)
+        for ticket in (*dead_drafts, *dead_scores):
+            if ticket.start():
+                ticket.fail(UnknownSession(f"Session {session_id!r} was closed."))
+
+    def _drop_draft(self, newer: Draft) -> None:
+        """A draft that is still waiting when the next one is asked for has no reader any more."""
+
+        def is_other(ticket: Ticket) -> bool:
+            work = ticket.work
+            return not isinstance(work, Draft) or (work.session_id, work.drafter_id) != (newer.session_id, newer.drafter_id)
+
+        self._drafts, superseded = _partition(self._drafts, is_other)
+        for ticket in superseded:
+            if ticket.start():
+                ticket.fail(UnknownSession(f"Round {newer.round_index} of session {newer.session_id!r} came before."))
+
+    def drain(self) -> list[Ticket]:
+        """Give up everything that is pending."""
+        tickets = [*self._changes, *self._drafts, *self._scores]
+        self._changes, self._drafts, self._scores = [], [], []
+        return tickets
+
+
+def _partition(tickets: list[Ticket], predicate: Callable[[Ticket], bool]) -> tuple[list[Ticket], list[Ticket]]:
+    chosen: list[Ticket] = []
+    others: list[Ticket] = []
+    for ticket in tickets:
+        (chosen if predicate(ticket) else others).append(ticket)
+    return chosen, others

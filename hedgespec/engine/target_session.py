@@ -1,0 +1,78 @@
+"""What a target keeps per session, and where its features go."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hedgespec.engine.work import Verify
+from hedgespec.models.causal_lm import Block
+from hedgespec.models.kv_memory import KvSlot
+from hedgespec.models.session_text import SessionText
+from hedgespec.protocols import FeatureSink
+from hedgespec.speculative.acceptance import VerifyContext
+from hedgespec.speculative.processing import TokenCounts
+from hedgespec.types import FeatureBlock, Verdict
+
+
+class TargetSession:
+    """Between rounds slot.length is len(text) - 1: the last id is the first row of the next verify block."""
+
+    def __init__(self, text: SessionText, slot: KvSlot, sinks: list[FeatureSink]) -> None:
+        self.text = text
+        self.slot = slot
+        self.spec = text.spec
+        self._sinks = sinks
+        has_penalties = self.spec.sampling.has_penalties
+        self._counts = TokenCounts(self.spec.prompt_ids, self.spec.emitted_ids) if has_penalties else None
+
+    def prefill_block(self, start: int, num_rows: int) -> Block:
+        ids = self.text.ids[start : start + num_rows].copy()
+        return Block(self.slot, ids, logits_from=num_rows, wants_features=bool(self._sinks))
+
+    def verify_block(self, work: Verify) -> Block:
+        ids = np.concatenate([self.text.ids[-1:], work.tree.token_ids]).astype(np.int32)
+        parent = None if work.tree.is_chain else np.concatenate([[-1], work.tree.parent + 1]).astype(np.int32)
+        return Block(self.slot, ids, parent, wants_features=bool(self._sinks))
+
+    def context(self, work: Verify) -> VerifyContext:
+        return VerifyContext(
+            params=self.spec.sampling,
+            noise_seed=self.spec.noise_seed,
+            round_index=work.round_index,
+            first_output_index=self.text.num_emitted,
+            counts=self._counts,
+            num_target_top=self.spec.num_target_top,
+        )
+
+    def emit(self, verdict: Verdict, features: Tensor | None) -> None:
+        """Keep the KV rows of the accepted path, push its features, append the emitted tokens.
+
+        features: [1 + num_nodes, 3 * hidden] of the rows that the last pass appended to the slot.
+        """
+        base = len(self.text) - 1
+        kept = [0, *(int(node) + 1 for node in verdict.accepted_nodes)]
+        self.slot.keep(base, [base + row for row in kept])
+        if features is not None:
+            self.push(base, features[: len(kept)] if kept[-1] == len(kept) - 1 else features[kept])
+        self.text.append(verdict.token_ids)
+        if self._counts is not None:
+            self._counts.append(verdict.token_ids)
+
+    def push(self, start_position: int, features: Tensor | None) -> None:
+        """Hand features [num_positions, 3 * hidden] to everybody who asked for them."""
+        if features is None:
+            return
+        block = FeatureBlock(self.spec.session_id, start_position, feature_rows(features))
+        for sink in self._sinks:
+            sink.push(block)
+
+
+def feature_rows(features: Tensor) -> np.ndarray:
+    """Rows as they travel: float32, or the bits of bfloat16. On CPU float32 rows are not copied."""
+    if features.dtype == torch.bfloat16:
+        bits: np.ndarray = features.contiguous().view(torch.int16).cpu().numpy().view(np.uint16)
+        return bits
+    rows: np.ndarray = features.float().cpu().numpy()
+    return rows

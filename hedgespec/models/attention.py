@@ -1,0 +1,113 @@
+"""Attention over packed tokens: the rows of all sessions stand in one sequence, each session attends to its own KV slot.
+
+Torch only: the target's runner registers it with transformers, the EAGLE-3 drafter calls it directly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from hedgespec.models.kv_memory import KvSlot
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Consecutive packed rows of one session, written to its slot from row `start` on.
+
+    parent: [num_rows], parent[i] < i is the row that row i follows, -1 the slot's last one; None is a chain
+    """
+
+    slot: KvSlot
+    start: int
+    num_rows: int
+    parent: NDArray[np.int32] | None = None
+
+    @property
+    def end(self) -> int:
+        return self.start + self.num_rows
+
+
+class PackedAttention:
+    """One packed pass: which rows belong to whom. Masks are built once and shared by all layers."""
+
+    def __init__(self, rows: Sequence[Rows], dtype: torch.dtype, device: torch.device) -> None:
+        self._rows = rows
+        self._sizes = [r.num_rows for r in rows]
+        self._dtype = dtype
+        self._device = device
+        self._masks: dict[tuple[int, int | None], Tensor | None] = {}
+
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None = None
+    ) -> Tensor:
+        """Store the new keys and values and attend to them and to everything before them in the same session.
+
+        query: [1, num_heads, total_rows, head_dim]; key, value: [1, num_kv_heads, total_rows, head_dim]
+        window: a row sees itself and the window - 1 rows before it
+        Returns [1, num_heads, total_rows, head_dim].
+        """
+        if len(self._rows) == 1:
+            return self._attend_one(0, layer, query, key, value, scale, window)
+        parts = zip(*(tensor.split(self._sizes, dim=2) for tensor in (query, key, value)), strict=True)
+        outputs = [self._attend_one(i, layer, *part, scale, window) for i, part in enumerate(parts)]
+        return torch.cat(outputs, dim=2)
+
+    def _attend_one(
+        self, index: int, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None
+    ) -> Tensor:
+        rows = self._rows[index]
+        keys, values = rows.slot.write(layer, key, value, rows.start)
+        is_grouped = query.shape[1] != keys.shape[1]
+        mask = self._mask(index, window)
+        is_causal = mask is None and rows.num_rows > 1
+        return scaled_dot_product_attention(
+            query, keys, values, attn_mask=mask, is_causal=is_causal, scale=scale, enable_gqa=is_grouped
+        )
+
+    def _mask(self, index: int, window: int | None) -> Tensor | None:
+        """[num_rows, end] with 0 and -inf; None where plain causal attention, or no mask at all, says the same."""
+        rows = self._rows[index]
+        if window is not None and rows.end <= window:
+            window = None
+        if window is None and rows.parent is None and (rows.start == 0 or rows.num_rows == 1):
+            return None
+        if (index, window) not in self._masks:
+            visible = torch.from_numpy(visible_rows(rows, window))
+            mask = torch.zeros(visible.shape, dtype=self._dtype).masked_fill_(~visible, -torch.inf)
+            self._masks[index, window] = mask.to(self._device)
+        return self._masks[index, window]
+
+
+def visible_rows(rows: Rows, window: int | None) -> NDArray[np.bool_]:
+    """[num_rows, end]: which slot rows each new row attends to."""
+    old = np.ones((rows.num_rows, rows.start), bool)
+    new = np.tri(rows.num_rows, dtype=bool) if rows.parent is None else ancestors(rows.parent)
+    visible = np.concatenate([old, new], axis=1)
+    if window is not None:
+        own = rows.start + depths(rows.parent, rows.num_rows)
+        positions = np.concatenate([np.arange(rows.start), own])
+        visible &= positions[None, :] > own[:, None] - window
+    return visible
+
+
+def ancestors(parent: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """[num_rows, num_rows]: row i sees itself and everything on its path up."""
+    seen = np.eye(len(parent), dtype=bool)
+    for row, above in enumerate(parent.tolist()):
+        if above >= 0:
+            seen[row] |= seen[above]
+    return seen
+
+
+def depths(parent: NDArray[np.int32] | None, num_rows: int) -> NDArray[np.int64]:
+    """[num_rows]: how many rows of the block stand above each row."""
+    if parent is None:
+        return np.arange(num_rows)
+    return ancestors(parent).sum(axis=1) - 1

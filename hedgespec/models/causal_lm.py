@@ -1,0 +1,244 @@
+"""Any transformers causal LM as a packed runner: our attention, our KV memory, hooks for hidden features.
+
+The model folder needs no copied code: transformers builds the network, and every attention layer calls the function that is
+registered here under the name `hedgespec_packed`. No attention mask is built by transformers, because it only builds masks
+for names that its mask registry knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.utils import logging as transformers_logging
+
+from hedgespec.config import Device
+from hedgespec.errors import ModelFolderError
+from hedgespec.models.attention import PackedAttention, Rows, depths
+from hedgespec.models.eagle3 import feature_layers
+from hedgespec.models.folder import check_model_folder, weights_digest
+from hedgespec.models.kv_memory import KvMemory, KvSlot
+
+ATTENTION_NAME = "hedgespec_packed"
+MIN_FEATURE_LAYERS = 5
+"""What `feature_layers` needs; shallower targets work with drafters that use no features."""
+
+UNPACKABLE_ROPES = frozenset({"dynamic", "longrope"})
+"""Rotary embeddings that look at the longest position of a pass: packed sessions would change each other's logits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Consecutive new tokens of one session.
+
+    parent:       [num_rows] for a draft tree, see `attention.Rows`; None is a chain
+    logits_from:  rows from this one on get logits; len(token_ids) is none
+    """
+
+    slot: KvSlot
+    token_ids: NDArray[np.int32]
+    parent: NDArray[np.int32] | None = None
+    logits_from: int = 0
+    wants_features: bool = False
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.token_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class BlockOutput:
+    """logits: [num_rows - logits_from, vocab]; features: [num_rows, 3 * hidden] or None. Both in the model's type."""
+
+    logits: Tensor
+    features: Tensor | None
+
+
+class PackedCausalLM:
+    """A loaded model whose `forward` takes blocks of many sessions at once. One thread at a time."""
+
+    def __init__(self, model: nn.Module, digest: str, device: torch.device) -> None:
+        config = model.config.get_text_config()
+        self.vocab_size: int = config.vocab_size
+        self.max_positions: int = config.max_position_embeddings
+        self.num_layers: int = config.num_hidden_layers
+        self.hidden_size: int = config.hidden_size
+        self.digest = digest
+        self.device = device
+        self.dtype: torch.dtype = next(model.parameters()).dtype
+        self._model = model
+        self._tapped = _feature_layers(model, self.num_layers)
+
+    @property
+    def feature_width(self) -> int:
+        """0: too few layers to give features."""
+        return len(self._tapped) * self.hidden_size
+
+    @torch.inference_mode()
+    def forward(self, blocks: Sequence[Block]) -> list[BlockOutput]:
+        """Run all blocks in one pass and append their rows to their slots (`slot.length` grows).
+
+        Raises ReplicaBusy when a slot finds no memory; then no slot has grown.
+        """
+        rows = []
+        for block in blocks:
+            block.slot.require(block.slot.length + block.num_rows)
+            rows.append(Rows(block.slot, block.slot.length, block.num_rows, block.parent))
+        positions = np.concatenate([r.start + depths(r.parent, r.num_rows) for r in rows])
+        starts = np.concatenate([[0], np.cumsum([block.num_rows for block in blocks])])
+        wanted = np.concatenate(
+            [np.arange(s + b.logits_from, s + b.num_rows) for s, b in zip(starts, blocks, strict=False)]
+        )
+        taps: list[Tensor] = []
+        hooks = [layer.register_forward_pre_hook(_tap(taps), with_kwargs=True) for layer in self._layers_for(blocks)]
+        try:
+            logits = self._model(
+                input_ids=self._on_device(np.concatenate([block.token_ids for block in blocks])).unsqueeze(0),
+                position_ids=self._on_device(positions).unsqueeze(0),
+                use_cache=False,
+                logits_to_keep=self._on_device(wanted),
+                packed=PackedAttention(rows, self.dtype, self.device),
+            ).logits[0]
+        finally:
+            for hook in hooks:
+                hook.remove()
+        features = torch.cat(taps, dim=-1) if taps else None
+        for block in blocks:
+            block.slot.length += block.num_rows
+        return _split(blocks, starts, logits, features)
+
+    def _layers_for(self, blocks: Sequence[Block]) -> list[nn.Module]:
+        return self._tapped if any(block.wants_features for block in blocks) else []
+
+    def _on_device(self, values: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(values.astype(np.int64)).to(self.device)
+
+
+def load_causal_lm(folder: Path, device: Device, role: str) -> PackedCausalLM:
+    """Load a safetensors folder: float32 on CPU, bfloat16 on CUDA. Nothing is downloaded and no code of the folder runs.
+
+    Raises ModelFolderError for anything that cannot be served, before the first request rather than in it.
+    """
+    check_model_folder(folder, role)
+    ALL_ATTENTION_FUNCTIONS.register(ATTENTION_NAME, packed_attention)
+    transformers_logging.disable_progress_bar()
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=torch.float32 if device == "cpu" else torch.bfloat16,
+            attn_implementation=ATTENTION_NAME,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except Exception as error:  # the library raises a dozen types for broken folders
+        raise ModelFolderError(f"{role}: cannot load {folder}: {type(error).__name__}: {error}") from error
+    _check_tensors(model, info, folder, role)
+    _check_config(model, folder, role)
+    target = torch.device(device)
+    runner = PackedCausalLM(model.to(target).eval().requires_grad_(False), weights_digest(folder), target)
+    _warm_up(runner, folder, role)
+    return runner
+
+
+def packed_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    packed: PackedAttention,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    **_: object,
+) -> tuple[Tensor, None]:
+    """What transformers calls in every attention layer; the names are its own.
+
+    query: [1, num_heads, total_rows, head_dim]; returns [1, total_rows, num_heads, head_dim].
+    """
+    if attention_mask is not None or softcap is not None or s_aux is not None:
+        raise ModelFolderError("this model's attention uses a mask, soft caps or sinks, which packed attention lacks")
+    scale = scaling if scaling is not None else query.shape[-1] ** -0.5
+    output = packed.attend(module.layer_idx, query, key, value, scale, sliding_window)
+    return output.transpose(1, 2), None
+
+
+# ------------------------------------------------------------------------------------------------------------- helpers
+
+
+def _tap(taps: list[Tensor]) -> Any:
+    """A hook that keeps what enters a layer: [total_rows, hidden]."""
+
+    def keep(module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
+        hidden = args[0] if args else kwargs["hidden_states"]
+        taps.append(hidden[0])
+
+    return keep
+
+
+def _split(
+    blocks: Sequence[Block], starts: NDArray[np.int64], logits: Tensor, features: Tensor | None
+) -> list[BlockOutput]:
+    parts = logits.split([block.num_rows - block.logits_from for block in blocks])
+    outputs = []
+    for block, start, part in zip(blocks, starts.tolist(), parts, strict=False):
+        own = features[start : start + block.num_rows] if features is not None and block.wants_features else None
+        outputs.append(BlockOutput(part, own))
+    return outputs
+
+
+def _feature_layers(model: nn.Module, num_layers: int) -> list[nn.Module]:
+    """The decoder layers whose inputs are the hidden features; none for a model that is too shallow for them."""
+    if num_layers < MIN_FEATURE_LAYERS:
+        return []
+    stacks = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == num_layers]
+    if not stacks:
+        raise ModelFolderError(f"{type(model).__name__} has no list of {num_layers} decoder layers")
+    return [stacks[0][index] for index in feature_layers(num_layers)]
+
+
+def _check_tensors(model: nn.Module, info: dict[str, Any], folder: Path, role: str) -> None:
+    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        names = sorted(str(name) for name in info.get(kind, ()))
+        if names:
+            raise ModelFolderError(f"{role}: {kind.replace('_keys', '')} tensors in {folder}: {names[:5]}")
+    for name, tensor in model.named_parameters():
+        if not bool(torch.isfinite(tensor).all()):
+            raise ModelFolderError(f"{role}: non-finite weights in {name} of {folder}")
+
+
+def _check_config(model: nn.Module, folder: Path, role: str) -> None:
+    config = model.config.get_text_config()
+    if not getattr(model, "_supports_attention_backend", False):
+        raise ModelFolderError(f"{role}: {type(model).__name__} in {folder} does not take a custom attention function")
+    if not isinstance(getattr(config, "max_position_embeddings", None), int) or config.max_position_embeddings < 2:
+        raise ModelFolderError(f"{role}: config.json of {folder} has no usable max_position_embeddings")
+    rope = getattr(config, "rope_parameters", None) or {}
+    kinds = {str(rope.get("rope_type"))} | {str(r.get("rope_type")) for r in rope.values() if isinstance(r, dict)}
+    if kinds & UNPACKABLE_ROPES:
+        raise ModelFolderError(f"{role}: rope type {sorted(kinds & UNPACKABLE_ROPES)} of {folder} is not supported")
+
+
+def _warm_up(runner: PackedCausalLM, folder: Path, role: str) -> None:
+    """One pass over two tokens: a variant that packed attention cannot serve must fail here, not in a request."""
+    slot = KvMemory(2).open(2)
+    try:
+        (output,) = runner.forward([Block(slot, np.zeros(2, np.int32), wants_features=True)])
+    except ModelFolderError as error:
+        raise ModelFolderError(f"{role}: cannot serve {folder}: {error}") from error
+    except Exception as error:  # whatever the model's own code raises
+        raise ModelFolderError(f"{role}: cannot serve {folder}: {type(error).__name__}: {error}") from error
+    if not slot.layers or not bool(torch.isfinite(output.logits).all()):
+        raise ModelFolderError(f"{role}: {folder} gives no finite logits for a two-token input")

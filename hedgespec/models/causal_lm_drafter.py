@@ -1,0 +1,95 @@
+"""A smaller LM with the target's vocabulary as a drafter: it needs no features, only ids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hedgespec.config import Device
+from hedgespec.errors import ModelFolderError
+from hedgespec.models.causal_lm import Block, PackedCausalLM, load_causal_lm
+from hedgespec.models.kv_memory import KvSlot
+from hedgespec.models.neural_drafter import DraftSession, NeuralDrafter
+from hedgespec.models.session_text import SessionText
+from hedgespec.types import Observation
+
+CATCH_UP_TOKENS = 512
+
+
+class CausalLmSession(DraftSession):
+    """logits: position -> [1, vocab] after the id at that position, of the newest id and of what may still be scored."""
+
+    def __init__(self, text: SessionText, slot: KvSlot) -> None:
+        super().__init__(text, slot)
+        self.logits: dict[int, Tensor] = {}
+
+    @property
+    def first_needed(self) -> int:
+        """The first position whose logits a later score can ask for."""
+        return self.text.num_prompt + self.scored_until - 1
+
+
+class CausalLmDrafter(NeuralDrafter[CausalLmSession]):
+    """Its proposal at a position does not depend on where the round started, so its scores have depth 1."""
+
+    def __init__(self, drafter_id: str, model: PackedCausalLM, max_sessions: int, max_cached_tokens: int) -> None:
+        super().__init__(drafter_id, model.digest, model.vocab_size, max_sessions, max_cached_tokens)
+        self._model = model
+
+    def _new_session(self, text: SessionText, slot: KvSlot) -> CausalLmSession:
+        return CausalLmSession(text, slot)
+
+    def _catch_up(self, sessions: Sequence[CausalLmSession]) -> None:
+        pending = [s for s in sessions if s.slot.length < self._end(s)]
+        while pending:
+            blocks = [self._block(session) for session in pending]
+            outputs = self._model.forward(blocks)
+            for session, block, output in zip(pending, blocks, outputs, strict=True):
+                first = session.slot.length - len(output.logits)
+                for offset, row in enumerate(output.logits.split(1)):
+                    session.logits[first + offset] = row
+            pending = [s for s in pending if s.slot.length < self._end(s)]
+        for session in sessions:
+            kept = min(session.first_needed, len(session.text) - 1)
+            session.logits = {p: row for p, row in session.logits.items() if p >= kept}
+
+    def _first_logits(self, sessions: Sequence[CausalLmSession]) -> list[Tensor | None]:
+        return [session.logits.get(len(session.text) - 1) for session in sessions]
+
+    def _advance(self, sessions: Sequence[CausalLmSession], token_ids: Sequence[int]) -> Tensor:
+        blocks = [Block(s.slot, np.array([t], np.int32)) for s, t in zip(sessions, token_ids, strict=True)]
+        return torch.cat([output.logits for output in self._model.forward(blocks)])
+
+    def _drop_drafts(self, sessions: Sequence[CausalLmSession]) -> None:
+        for session in sessions:
+            session.slot.length = min(session.slot.length, self._end(session))
+
+    def _columns(self, session: CausalLmSession, observation: Observation) -> list[tuple[list[int], Tensor]]:
+        first = session.text.num_prompt + observation.start - 1
+        rows = [row for row in range(len(observation.token_ids)) if first + row in session.logits]
+        logits = [session.logits[first + row] for row in rows]
+        return [(rows, torch.cat(logits) if logits else torch.zeros((0, self._vocab_size)))]
+
+    def _end(self, session: CausalLmSession) -> int:
+        """Positions that can be processed: a context shorter than the target's leaves the rest without drafts."""
+        return min(len(session.text), self._model.max_positions)
+
+    def _block(self, session: CausalLmSession) -> Block:
+        start = session.slot.length
+        end = min(self._end(session), start + CATCH_UP_TOKENS)
+        wanted = min(session.first_needed, len(session.text) - 1)
+        return Block(session.slot, session.text.ids[start:end].copy(), logits_from=min(max(wanted - start, 0), end - start))
+
+
+def load_causal_lm_drafter(
+    drafter_id: str, folder: Path, device: Device, vocab_size: int, max_sessions: int, max_cached_tokens: int
+) -> CausalLmDrafter:
+    """Load a drafter for a target with vocab_size ids. Raises ModelFolderError when the vocabularies differ."""
+    model = load_causal_lm(folder, device, f"drafter {drafter_id}")
+    if model.vocab_size != vocab_size:
+        raise ModelFolderError(f"drafter {drafter_id} incompatible: vocab {model.vocab_size} ≠ {vocab_size}")
+    return CausalLmDrafter(drafter_id, model, max_sessions, max_cached_tokens)

@@ -1,0 +1,296 @@
+"""EAGLE-3 heads as drafters.
+
+The pair at position s joins the target's feature of position s with the id at s + 1; the state after it predicts the id at
+s + 2. Between rounds features exist for every id but the last, so with N ids the newest pair is N - 2 and predicts the first
+draft token. A head's KV rows are its true pairs; whatever else is computed (drafts, pairs whose feature is missing, branches
+of exact scores) is written behind them and forgotten.
+
+Holes. A pair whose feature never came is skipped when later features have come. At the end of the text, where drafting
+starts, missing features are replaced by the head's own previous state, as in a draft; that work is repeated with true
+features if they come before the next catch-up.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hedgespec.config import Device
+from hedgespec.errors import ModelFolderError
+from hedgespec.models.attention import PackedAttention, Rows
+from hedgespec.models.branches import BranchedAttention
+from hedgespec.models.eagle3 import Attend, Eagle3Head, load_eagle3
+from hedgespec.models.feature_buffer import FeatureBuffer
+from hedgespec.models.folder import check_model_folder, weights_digest
+from hedgespec.models.kv_memory import KvSlot
+from hedgespec.models.neural_drafter import DraftSession, NeuralDrafter
+from hedgespec.models.proposing import scatter_logits
+from hedgespec.models.session_text import SessionText
+from hedgespec.types import FeatureBlock, Observation
+
+CATCH_UP_PAIRS = 512
+MAX_TAIL_HOLES = 16
+"""More missing features than this at the end of the text are not bridged by the head's own states."""
+
+
+class Eagle3Session(DraftSession):
+    """positions: of the KV rows, rising. states: pair position -> [1, hidden] after it, true ones that are still needed.
+
+    tail:  the same for pairs without a feature behind the last true one; computed again by each catch-up
+    state: of the newest token while a draft runs
+    """
+
+    def __init__(self, text: SessionText, slot: KvSlot) -> None:
+        super().__init__(text, slot)
+        self.positions: list[int] = []
+        self.states: dict[int, Tensor] = {}
+        self.tail: dict[int, Tensor] = {}
+        self.num_drafted = 0
+        self.state: Tensor | None = None
+        self.arrivals_at_hole = -1
+
+    @property
+    def newest_pair(self) -> int:
+        return len(self.text) - 2
+
+    @property
+    def first_needed(self) -> int:
+        """The first pair whose state a later score can ask for: depth 1 of the earliest start that is still unrolled."""
+        return self.text.num_prompt + self.scored_until - self.text.spec.max_draft_tokens - 2
+
+    def newest_state(self) -> Tensor | None:
+        found = self.tail.get(self.newest_pair)
+        return found if found is not None else self.states.get(self.newest_pair)
+
+
+class Eagle3Drafter(NeuralDrafter[Eagle3Session]):
+    """One head. Features come by `push`; `score_depth: exact` unrolls every start, `depth1` only scores first tokens."""
+
+    uses_features = True
+
+    def __init__(
+        self,
+        drafter_id: str,
+        head: Eagle3Head,
+        digest: str,
+        max_sessions: int,
+        max_cached_tokens: int,
+        device: Device = "cpu",
+    ) -> None:
+        super().__init__(drafter_id, digest, head.config.vocab_size, max_sessions, max_cached_tokens)
+        self.features = FeatureBuffer(3 * head.config.target_hidden_size, max_cached_tokens)
+        self._head = head
+        self._device = torch.device(device)
+        self._dtype = head.fc.weight.dtype
+        self._scale = head.config.head_dim**-0.5
+
+    def push(self, block: FeatureBlock) -> None:
+        self.features.push(block)
+
+    def has_newest_features(self, session_id: str) -> bool:
+        """Also True after waiting in vain once, until something arrives again."""
+        session = self._sessions.get(session_id)
+        if session is None or self.features.has(session_id, session.newest_pair):
+            return True
+        return session.arrivals_at_hole == self.features.num_arrivals(session_id)
+
+    def close(self, session_id: str) -> None:
+        super().close(session_id)
+        self.features.close(session_id)
+
+    # ----------------------------------------------------------------------------------------------------- NeuralDrafter
+
+    def _new_session(self, text: SessionText, slot: KvSlot) -> Eagle3Session:
+        self.features.open(text.spec.session_id)
+        return Eagle3Session(text, slot)
+
+    def _catch_up(self, sessions: Sequence[Eagle3Session]) -> None:
+        self._add_true_pairs(sessions)
+        self._bridge_tails(sessions)
+        for session in sessions:
+            kept = min(session.first_needed, session.positions[-1]) if session.positions else 0
+            session.states = {p: state for p, state in session.states.items() if p >= kept}
+
+    def _first_logits(self, sessions: Sequence[Eagle3Session]) -> list[Tensor | None]:
+        states = [session.newest_state() for session in sessions]
+        for session, state in zip(sessions, states, strict=True):
+            session.state = state
+        known = [state for state in states if state is not None]
+        rows = iter(self._logits(torch.cat(known)).split(1) if known else ())
+        return [None if state is None else next(rows) for state in states]
+
+    def _advance(self, sessions: Sequence[Eagle3Session], token_ids: Sequence[int]) -> Tensor:
+        hidden = torch.cat([session.state for session in sessions if session.state is not None])
+        positions = [session.newest_pair + 1 + session.num_drafted for session in sessions]
+        rows = [Rows(s.slot, s.slot.length + len(s.tail) + s.num_drafted, 1) for s in sessions]
+        states = self._step(token_ids, hidden, positions, rows)
+        for session, state in zip(sessions, states.split(1), strict=True):
+            session.state = state
+            session.num_drafted += 1
+        return self._logits(states)
+
+    def _drop_drafts(self, sessions: Sequence[Eagle3Session]) -> None:
+        for session in sessions:
+            session.num_drafted = 0
+            session.state = None
+
+    def _columns(self, session: Eagle3Session, observation: Observation) -> list[tuple[list[int], Tensor]]:
+        """Depth 1 from the states of the true pairs; deeper ones by unrolling every start on the verified tokens.
+
+        A start without a true state (a hole, or no output index) has no entries; at depth 1 a bridged one serves.
+        """
+        first = session.text.num_prompt + observation.start
+        end = first + len(observation.token_ids)
+        known = session.states | session.tail
+        starts = [t for t in range(first, end) if t - 2 in known]
+        columns = [([t - first for t in starts], self._logits_of([known[t - 2] for t in starts]))]
+        if session.text.spec.score_depth == "exact":
+            columns += self._unrolled(session, first, end)
+        return columns
+
+    # ------------------------------------------------------------------------------------------------------------ catch up
+
+    def _add_true_pairs(self, sessions: Sequence[Eagle3Session]) -> None:
+        """One packed pass over all pairs whose features have come, in chunks when a prompt is long."""
+        work = []
+        for session in sessions:
+            session.tail = {}
+            # before features are taken, which happens only once: true pairs, bridged ones and a whole draft fit then
+            session.slot.require(len(session.text) + session.text.spec.max_draft_tokens)
+            positions, features = self.features.take(session.text.spec.session_id, session.newest_pair + 1)
+            if positions:
+                work.append((session, positions, features))
+        while work:
+            chunk = [(session, positions[:CATCH_UP_PAIRS], rows[:CATCH_UP_PAIRS]) for session, positions, rows in work]
+            self._add_chunk(chunk)
+            rest = [(s, positions[CATCH_UP_PAIRS:], rows[CATCH_UP_PAIRS:]) for s, positions, rows in work]
+            work = [part for part in rest if part[1]]
+
+    def _add_chunk(self, chunk: Sequence[tuple[Eagle3Session, list[int], Tensor]]) -> None:
+        rows, ids = [], []
+        for session, positions, _ in chunk:
+            rows.append(Rows(session.slot, session.slot.length, len(positions)))
+            ids.append(session.text.ids[np.asarray(positions) + 1])
+        features = torch.cat([features for _, _, features in chunk]).to(self._device, self._dtype)
+        all_positions = [p for _, positions, _ in chunk for p in positions]
+        states = self._step(np.concatenate(ids).tolist(), self._head.fuse(features), all_positions, rows)
+        offset = 0
+        for session, positions, _ in chunk:
+            session.slot.length += len(positions)
+            session.positions += positions
+            needed = min(session.first_needed, positions[-1])
+            for index, position in enumerate(positions):
+                if position >= needed:
+                    session.states[position] = states[offset + index : offset + index + 1]
+            offset += len(positions)
+
+    def _bridge_tails(self, sessions: Sequence[Eagle3Session]) -> None:
+        """Pairs at the end of the text without features: the head's own previous state stands in, one after another."""
+        gaps: dict[int, list[int]] = {}
+        for session in sessions:
+            last = session.positions[-1] if session.positions else -1
+            missing = list(range(max(last + 1, session.newest_pair + 1 - MAX_TAIL_HOLES), session.newest_pair + 1))
+            if missing:
+                session.arrivals_at_hole = self.features.num_arrivals(session.text.spec.session_id)
+                session.state = session.states.get(last, self._no_state())
+                gaps[id(session)] = missing
+        pending = [session for session in sessions if id(session) in gaps]
+        while pending:
+            positions = [gaps[id(session)][len(session.tail)] for session in pending]
+            rows = [Rows(s.slot, s.slot.length + len(s.tail), 1) for s in pending]
+            hidden = torch.cat([session.state for session in pending if session.state is not None])
+            ids = [int(s.text.ids[p + 1]) for s, p in zip(pending, positions, strict=True)]
+            states = self._step(ids, hidden, positions, rows)
+            for session, position, state in zip(pending, positions, states.split(1), strict=True):
+                session.tail[position] = session.state = state
+            pending = [s for s in pending if len(s.tail) < len(gaps[id(s)])]
+
+    # ------------------------------------------------------------------------------------------------------- exact scores
+
+    def _unrolled(self, session: Eagle3Session, first: int, end: int) -> list[tuple[list[int], Tensor]]:
+        """Columns of depth 2, 3, ...: every start whose draft can reach [first, end) drafts the verified tokens again.
+
+        All starts take each step together: a start sees the true pairs up to its own and the earlier steps of its branch.
+        """
+        depth_limit = session.text.spec.max_draft_tokens
+        earliest = max(session.text.num_prompt, first - depth_limit + 1)
+        starts = [t for t in range(earliest, end) if t - 2 in session.states]
+        states = self._stacked([session.states[t - 2] for t in starts])
+        bases = [bisect_right(session.positions, t - 2) for t in starts]
+        branches = BranchedAttention(session.slot, bases, self._scale)
+        columns = []
+        for depth in range(2, depth_limit + 1):
+            alive = [index for index, t in enumerate(starts) if t + depth - 1 < end]
+            starts, states = [starts[index] for index in alive], states[alive]
+            branches.keep(alive)
+            if starts:
+                ids = [int(session.text.ids[t + depth - 2]) for t in starts]
+                states = self._call(ids, states, [t + depth - 3 for t in starts], branches.attend)
+            scored = [index for index, t in enumerate(starts) if t + depth - 1 >= first]
+            rows = [starts[index] + depth - 1 - first for index in scored]
+            columns.append((rows, self._logits(states[scored]) if scored else self._no_logits()))
+        return columns
+
+    # --------------------------------------------------------------------------------------------------------- the network
+
+    def _step(self, ids: Sequence[int], hidden: Tensor, positions: Sequence[int], rows: Sequence[Rows]) -> Tensor:
+        packed = PackedAttention(rows, self._dtype, self._device)
+
+        def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+            query, key, value = (states.transpose(0, 1).unsqueeze(0) for states in (query, key, value))
+            return packed.attend(0, query, key, value, self._scale)[0].transpose(0, 1).flatten(1)
+
+        return self._call(ids, hidden, positions, attend)
+
+    def _call(self, ids: Sequence[int], hidden: Tensor, positions: Sequence[int], attend: Attend) -> Tensor:
+        embedded = self._head.embed(torch.tensor(ids, device=self._device))
+        return self._head.step(embedded, hidden, torch.tensor(positions, device=self._device), attend)
+
+    def _logits(self, states: Tensor) -> Tensor:
+        return scatter_logits(self._head.logits(states), self._head.draft_to_target, self._vocab_size)
+
+    def _logits_of(self, states: Sequence[Tensor]) -> Tensor:
+        return self._logits(torch.cat(list(states))) if states else self._no_logits()
+
+    def _stacked(self, states: Sequence[Tensor]) -> Tensor:
+        return torch.cat(list(states)) if states else self._no_state()[:0]
+
+    def _no_state(self) -> Tensor:
+        return torch.zeros((1, self._head.config.hidden_size), dtype=self._dtype, device=self._device)
+
+    def _no_logits(self) -> Tensor:
+        return torch.zeros((0, self._vocab_size), dtype=self._dtype, device=self._device)
+
+
+def load_eagle3_drafter(
+    drafter_id: str,
+    folder: Path,
+    embed_tokens: Tensor,
+    target_hidden_size: int,
+    device: Device,
+    max_sessions: int,
+    max_cached_tokens: int,
+) -> Eagle3Drafter:
+    """Load a published head for a target, of whose embedding [vocab, hidden] it makes use.
+
+    Raises ModelFolderError when the folder is broken or made for a target of another shape.
+    """
+    role = f"drafter {drafter_id}"
+    check_model_folder(folder, role)
+    try:
+        dtype = torch.float32 if device == "cpu" else torch.bfloat16
+        head = load_eagle3(folder, embed_tokens, dtype=dtype, device=device)
+    except ModelFolderError as error:
+        raise ModelFolderError(f"{role}: {error}") from error
+    if head.config.vocab_size != len(embed_tokens):
+        raise ModelFolderError(f"{role} incompatible: vocab {head.config.vocab_size} ≠ {len(embed_tokens)}")
+    if head.config.target_hidden_size != target_hidden_size:
+        raise ModelFolderError(
+            f"{role} incompatible: made for hidden size {head.config.target_hidden_size}, the target's is {target_hidden_size}"
+        )
+    return Eagle3Drafter(drafter_id, head, weights_digest(folder), max_sessions, max_cached_tokens, device)

@@ -1,0 +1,112 @@
+"""Target features on their way into a head: joined by position, in any order, as often as they come."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hedgespec.types import FeatureBlock
+
+
+class FeatureBuffer:
+    """width: 3 * target hidden size. max_rows: bound over all sessions; what does not fit is dropped and counted.
+
+    Blocks may come before their session is opened (the target can be faster than we are): they wait in the same buffer, and
+    make room, oldest session first, when it is full. Every method may be called from any thread.
+    """
+
+    def __init__(self, width: int, max_rows: int) -> None:
+        self.num_dropped_rows = 0
+        self._width = width
+        self._max_rows = max_rows
+        self._lock = threading.Lock()
+        self._sessions: dict[str, _Rows] = {}
+        self._num_rows = 0
+
+    def open(self, session_id: str) -> None:
+        with self._lock:
+            self._sessions.setdefault(session_id, _Rows()).is_open = True
+
+    def close(self, session_id: str) -> None:
+        with self._lock:
+            self._remove(session_id)
+
+    def push(self, block: FeatureBlock) -> None:
+        """Keep a block. Rows that were consumed already, misshapen blocks and whatever finds no room are dropped."""
+        with self._lock:
+            num_rows = len(block.rows)
+            if block.rows.ndim != 2 or block.rows.shape[1] != self._width or block.start_position < 0:
+                self.num_dropped_rows += num_rows
+                return
+            session = self._sessions.setdefault(block.session_id, _Rows())
+            self._make_room(num_rows, session)
+            if self._num_rows + num_rows > self._max_rows:
+                self.num_dropped_rows += num_rows
+                return
+            session.num_arrivals += 1
+            for position, row in enumerate(block.rows, start=block.start_position):
+                if position > session.consumed and position not in session.rows:
+                    session.rows[position] = row
+                    self._num_rows += 1
+
+    def has(self, session_id: str, position: int) -> bool:
+        with self._lock:
+            session = self._sessions[session_id]
+            return position <= session.consumed or position in session.rows
+
+    def num_arrivals(self, session_id: str) -> int:
+        """A number that rises when anything arrives for the session."""
+        with self._lock:
+            return self._sessions[session_id].num_arrivals
+
+    def take(self, session_id: str, end: int) -> tuple[list[int], Tensor]:
+        """Remove and return what has arrived before position `end`: rising positions and rows [num_positions, width].
+
+        Positions up to the last one returned count as consumed: what arrives for them later is ignored.
+        """
+        with self._lock:
+            session = self._sessions[session_id]
+            positions = sorted(position for position in session.rows if position < end)
+            rows = [session.rows.pop(position) for position in positions]
+            self._num_rows -= len(rows)
+            if positions:
+                session.consumed = positions[-1]
+        features = _as_tensor(rows, self._width)
+        is_finite = torch.isfinite(features).all(dim=-1)
+        if bool(is_finite.all()):
+            return positions, features
+        self.num_dropped_rows += int((~is_finite).sum())
+        return [p for p, good in zip(positions, is_finite.tolist(), strict=True) if good], features[is_finite]
+
+    def _make_room(self, num_rows: int, session: _Rows) -> None:
+        while self._num_rows + num_rows > self._max_rows:
+            orphans = [k for k, rows in self._sessions.items() if not rows.is_open and rows is not session]
+            if not orphans:
+                return
+            self.num_dropped_rows += len(self._sessions[orphans[0]].rows)
+            self._remove(orphans[0])
+
+    def _remove(self, session_id: str) -> None:
+        session = self._sessions.pop(session_id, None)
+        if session is not None:
+            self._num_rows -= len(session.rows)
+
+
+class _Rows:
+    def __init__(self) -> None:
+        self.is_open = False
+        self.consumed = -1
+        self.num_arrivals = 0
+        self.rows: dict[int, np.ndarray] = {}
+
+
+def _as_tensor(rows: Sequence[np.ndarray], width: int) -> Tensor:
+    """Rows of float32, or of uint16 that holds the bits of bfloat16, as float32: [num_rows, width]."""
+    if not rows:
+        return torch.zeros((0, width))
+    stacked = np.stack([row.astype(np.uint32) << 16 if row.dtype == np.uint16 else row for row in rows])
+    return torch.from_numpy(stacked.view(np.float32) if stacked.dtype == np.uint32 else stacked.astype(np.float32))

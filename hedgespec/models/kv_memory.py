@@ -1,0 +1,119 @@
+"""KV memory: one contiguous, growing slot per session, bounded by a number of tokens over all sessions.
+
+A slot's rows are written in place, so that a verify pass copies only its own few rows. What a draft wrote and the target
+did not accept is forgotten by moving `length` back: rows past it are overwritten, never read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from hedgespec.errors import ReplicaBusy
+
+SMALLEST_CAPACITY = 64
+GROWTH = 1.5
+
+
+class KvMemory:
+    """The budget that all slots of one model share. `max_tokens` bounds the sum of what the slots have reserved."""
+
+    def __init__(self, max_tokens: int) -> None:
+        self.max_tokens = max_tokens
+        self._slots: set[KvSlot] = set()
+
+    @property
+    def num_reserved_tokens(self) -> int:
+        return sum(slot.num_reserved for slot in self._slots)
+
+    @property
+    def num_cached_tokens(self) -> int:
+        return sum(slot.length for slot in self._slots)
+
+    def open(self, num_tokens: int) -> KvSlot:
+        """Reserve room for a session of num_tokens, so that it cannot run out of memory half-way. Raises ReplicaBusy."""
+        slot = KvSlot(self)
+        self.extend(slot, num_tokens)
+        self._slots.add(slot)
+        return slot
+
+    def extend(self, slot: KvSlot, num_tokens: int) -> None:
+        """Raise a slot's reservation to num_tokens. Raises ReplicaBusy, and then nothing has changed."""
+        others = self.num_reserved_tokens - (slot.num_reserved if slot in self._slots else 0)
+        if others + num_tokens > self.max_tokens:
+            raise ReplicaBusy(
+                f"No KV memory for {num_tokens} tokens: {others} of {self.max_tokens} are reserved by other sessions. "
+                "Try another replica, or raise max_cached_tokens."
+            )
+        slot.num_reserved = num_tokens
+
+    def free(self, slot: KvSlot) -> None:
+        """Give the slot's tensors and its reservation back; freeing twice is fine."""
+        self._slots.discard(slot)
+        slot.length = slot.capacity = slot.num_reserved = 0
+        slot.layers.clear()
+
+
+class KvSlot:
+    """Keys and values of one session: per layer two tensors [1, num_kv_heads, capacity, head_dim].
+
+    length: rows that hold verified tokens (or the prefix of them that was computed so far)
+    """
+
+    __slots__ = ("_memory", "capacity", "layers", "length", "num_reserved")
+
+    def __init__(self, memory: KvMemory) -> None:
+        self.length = 0
+        self.capacity = 0
+        self.num_reserved = 0
+        self.layers: dict[int, tuple[Tensor, Tensor]] = {}
+        self._memory = memory
+
+    def require(self, num_rows: int) -> None:
+        """Make room for num_rows rows in total, keeping the first `length`. Raises ReplicaBusy."""
+        if num_rows > self.num_reserved:
+            self._memory.extend(self, num_rows)
+        if num_rows <= self.capacity:
+            return
+        generous = max(num_rows, SMALLEST_CAPACITY, int(self.capacity * GROWTH))
+        self.capacity = max(num_rows, min(generous, self.num_reserved))
+        for layer, (keys, values) in self.layers.items():
+            self.layers[layer] = self._enlarged(keys), self._enlarged(values)
+
+    def write(self, layer: int, key: Tensor, value: Tensor, start: int) -> tuple[Tensor, Tensor]:
+        """Put rows at start, start + 1, ... of a layer and return all rows up to them, without copying those.
+
+        key, value: [1, num_kv_heads, num_rows, head_dim]; returns two views [1, num_kv_heads, start + num_rows, head_dim]
+        """
+        stored = self.layers.get(layer)
+        if stored is None:
+            stored = self.layers[layer] = self._empty_like(key), self._empty_like(value)
+        keys, values = stored
+        num_rows = key.shape[2]
+        keys.narrow(2, start, num_rows).copy_(key)
+        values.narrow(2, start, num_rows).copy_(value)
+        return keys.narrow(2, 0, start + num_rows), values.narrow(2, 0, start + num_rows)
+
+    @torch.inference_mode()
+    def keep(self, base: int, rows: Sequence[int]) -> None:
+        """Keep the first `base` rows and then the given later ones, in that order; `length` becomes base + len(rows).
+
+        rows: rising row indices >= base, the accepted path of a draft. A path without gaps moves nothing.
+        """
+        if any(row != base + i for i, row in enumerate(rows)):
+            index = list(rows)
+            for keys, values in self.layers.values():
+                for stored in (keys, values):
+                    stored[:, :, base : base + len(index)] = stored[:, :, index]
+        self.length = base + len(rows)
+
+    def _empty_like(self, rows: Tensor) -> Tensor:
+        _, num_heads, _, head_dim = rows.shape
+        return torch.empty((1, num_heads, self.capacity, head_dim), dtype=rows.dtype, device=rows.device)
+
+    def _enlarged(self, stored: Tensor) -> Tensor:
+        larger = self._empty_like(stored)
+        larger.narrow(2, 0, self.length).copy_(stored.narrow(2, 0, self.length))
+        return larger

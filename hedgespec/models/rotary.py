@@ -1,0 +1,75 @@
+"""Rotary position embedding in plain torch: processes that run heads only import torch, not transformers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hedgespec.errors import ModelFolderError
+
+
+@dataclass(frozen=True, slots=True)
+class RopeConfig:
+    """kind `default`, `linear` (positions divided by factor) or `llama3` (low frequencies divided, smoothly)."""
+
+    theta: float = 10000.0
+    kind: str = "default"
+    factor: float = 1.0
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+    original_max_positions: int = 8192
+
+
+def rope_config(config: dict[str, Any]) -> RopeConfig:
+    """Read `rope_theta` and `rope_scaling`, or transformers 5's `rope_parameters`, from a config.json."""
+    scaling = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    kind = scaling.get("rope_type", scaling.get("type", "default"))
+    if kind not in ("default", "linear", "llama3"):
+        raise ModelFolderError(f"Unsupported rope type {kind!r}: supported are default, linear and llama3.")
+    return RopeConfig(
+        theta=float(scaling.get("rope_theta", config.get("rope_theta", 10000.0))),
+        kind=kind,
+        factor=float(scaling.get("factor", 1.0)),
+        low_freq_factor=float(scaling.get("low_freq_factor", 1.0)),
+        high_freq_factor=float(scaling.get("high_freq_factor", 4.0)),
+        original_max_positions=int(scaling.get("original_max_position_embeddings", 8192)),
+    )
+
+
+class Rotary(nn.Module):
+    """Rotate queries and keys by their positions (halves, as Llama does)."""
+
+    def __init__(self, config: RopeConfig, head_dim: int) -> None:
+        super().__init__()
+        self.inverse_frequency: Tensor
+        self.register_buffer("inverse_frequency", _inverse_frequency(config, head_dim), persistent=False)
+
+    def forward(self, query: Tensor, key: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """query: [..., num_heads, head_dim]; key: [..., num_kv_heads, head_dim]; positions: [...]"""
+        angles = positions[..., None].float() * self.inverse_frequency
+        angles = torch.cat((angles, angles), dim=-1)[..., None, :]
+        cosine, sine = angles.cos(), angles.sin()
+        return _rotate(query, cosine, sine), _rotate(key, cosine, sine)
+
+
+def _rotate(states: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    first, second = states.chunk(2, dim=-1)
+    turned = torch.cat((-second, first), dim=-1)
+    return (states * cosine.to(states.dtype)) + (turned * sine.to(states.dtype))
+
+
+def _inverse_frequency(config: RopeConfig, head_dim: int) -> Tensor:
+    frequency = 1.0 / config.theta ** (torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
+    if config.kind == "default":
+        return frequency
+    if config.kind == "linear":
+        return frequency / config.factor
+    wavelength = 2 * math.pi / frequency
+    ratio = config.original_max_positions / wavelength
+    smooth = (ratio - config.low_freq_factor) / (config.high_freq_factor - config.low_freq_factor)
+    smooth = smooth.clamp(0.0, 1.0)
+    return (1 - smooth) * frequency / config.factor + smooth * frequency

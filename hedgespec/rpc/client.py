@@ -1,0 +1,129 @@
+"""`Target` and `Drafter` on the other side of a connection.
+
+Requests leave in the order in which the methods are *called*, not awaited: a caller may create tasks from `observe` and
+then await `draft`, and the drafter still hears of the tokens first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any, TypeVar
+
+from hedgespec.rpc import convert
+from hedgespec.rpc.connection import ReplicaConnection
+from hedgespec.rpc.v1 import replica_pb2 as pb
+from hedgespec.types import DraftTree, Observation, Opened, Scores, SessionSpec, Verdict
+
+Noun = TypeVar("Noun")
+
+
+class RemoteTarget:
+    """lease_id: of the Serve lease that sessions opened here use; empty outside of Serve."""
+
+    def __init__(self, connection: ReplicaConnection, lease_id: str = "") -> None:
+        self._connection = connection
+        self._lease_id = lease_id
+
+    def open(self, spec: SessionSpec) -> Coroutine[Any, Any, Opened]:
+        def fill(item: pb.Item) -> None:
+            convert.write_open(item.open, spec, self._lease_id)
+
+        return _ask(self._connection, spec.session_id, 0, "", "open", fill, _read_opened)
+
+    def verify(self, session_id: str, round_index: int, tree: DraftTree) -> Coroutine[Any, Any, Verdict]:
+        def fill(item: pb.Item) -> None:
+            item.verify.SetInParent()
+            convert.write_tree(item.verify.tree, tree)
+
+        return _ask(self._connection, session_id, round_index, "", "verify", fill, _read_verdict)
+
+    async def close(self, session_id: str) -> None:
+        self._connection.send_close(session_id, "")
+
+
+class RemoteDrafter:
+    """feature_sink: address that the target pushes features to; empty when this drafter uses none.
+    digest: of the weights on that replica, as it told when the connection was made
+    """
+
+    def __init__(
+        self, connection: ReplicaConnection, drafter_id: str, feature_sink: str = "", digest: str = ""
+    ) -> None:
+        self._connection = connection
+        self._drafter_id = drafter_id
+        self._feature_sink = feature_sink
+        self._digest = digest
+
+    @property
+    def drafter_id(self) -> str:
+        return self._drafter_id
+
+    @property
+    def digest(self) -> str:
+        return self._digest
+
+    @property
+    def feature_sink(self) -> str:
+        return self._feature_sink
+
+    def open(self, spec: SessionSpec) -> Coroutine[Any, Any, Opened]:
+        def fill(item: pb.Item) -> None:
+            convert.write_open(item.open, spec)
+
+        return _ask(self._connection, spec.session_id, 0, self._drafter_id, "open", fill, _read_opened)
+
+    def draft(self, session_id: str, round_index: int, num_draft_tokens: int) -> Coroutine[Any, Any, DraftTree]:
+        def fill(item: pb.Item) -> None:
+            item.draft.num_draft_tokens = num_draft_tokens
+
+        read = partial(_read_drafted, self._drafter_id)
+        return _ask(self._connection, session_id, round_index, self._drafter_id, "draft", fill, read)
+
+    def observe(
+        self, session_id: str, round_index: int, observation: Observation
+    ) -> Coroutine[Any, Any, Scores | None]:
+        def fill(item: pb.Item) -> None:
+            convert.write_observation(item.observe, observation)
+
+        return _ask(self._connection, session_id, round_index, self._drafter_id, "observe", fill, _read_score)
+
+    async def close(self, session_id: str) -> None:
+        self._connection.send_close(session_id, self._drafter_id)
+
+
+def _ask(
+    connection: ReplicaConnection,
+    session_id: str,
+    round_index: int,
+    drafter_id: str,
+    name: str,
+    fill: Callable[[pb.Item], None],
+    read: Callable[[pb.Item], Noun],
+) -> Coroutine[Any, Any, Noun]:
+    reply = connection.request(session_id, round_index, drafter_id, name, fill)
+
+    async def wait() -> Noun:
+        try:
+            return read(await reply)
+        finally:
+            if reply.cancelled():
+                connection.forget(session_id, round_index, drafter_id, name)
+
+    return wait()
+
+
+def _read_opened(item: pb.Item) -> Opened:
+    return convert.read_opened(item.opened)
+
+
+def _read_drafted(drafter_id: str, item: pb.Item) -> DraftTree:
+    return convert.read_drafted(item.drafted, drafter_id)
+
+
+def _read_verdict(item: pb.Item) -> Verdict:
+    return convert.read_verdict(item.verdict)
+
+
+def _read_score(item: pb.Item) -> Scores | None:
+    return convert.read_scores(item.score)

@@ -1,0 +1,173 @@
+"""One channel and one multiplexed `Rounds` stream to one replica, shared by all of the router's sessions.
+
+A connection lives once: when its stream breaks, every waiter gets ReplicaLost and the owner makes a new one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from types import TracebackType
+
+import grpc.aio
+
+from hedgespec.errors import ReplicaLost
+from hedgespec.rpc.channel import LEASE_METADATA_KEY, ROUNDS_METHOD, TlsFiles, open_channel
+from hedgespec.rpc.faults import read_error
+from hedgespec.rpc.frames import FrameWriter
+from hedgespec.rpc.v1 import replica_pb2 as pb
+
+CONNECT_TIMEOUT_S = 5.0
+
+_REQUEST_OF_REPLY = {"opened": "open", "drafted": "draft", "verdict": "verify", "score": "observe"}
+_REQUEST_OF_NUMBER = {pb.Item.DESCRIPTOR.fields_by_name[name].number: name for name in _REQUEST_OF_REPLY.values()}
+
+
+class ReplicaConnection:
+    """Make it inside the event loop that uses it.
+
+    lease_id: the Serve lease that lasts as long as this stream, if any
+    num_late_replies: replies that nobody waited for any more (a missed deadline, a closed session)
+    """
+
+    def __init__(self, address: str, tls: TlsFiles | None = None, lease_id: str = "") -> None:
+        self.address = address
+        self.num_late_replies = 0
+        self._channel = open_channel(address, tls)
+        self._call: grpc.aio.StreamStreamCall[bytes, bytes] = self._channel.stream_stream(ROUNDS_METHOD)(
+            metadata=((LEASE_METADATA_KEY, lease_id),)
+        )
+        self._writer = FrameWriter(self._call.write)
+        # (session, round, drafter, name of the request) -> whoever waits for the reply
+        self._waiters: dict[tuple[str, int, str, str], asyncio.Future[pb.Item]] = {}
+        self._lost: ReplicaLost | None = None
+        self._stream: asyncio.Task[None] | None = None
+
+    async def connect(self, timeout_s: float = CONNECT_TIMEOUT_S) -> ReplicaConnection:
+        """Wait until the replica has accepted the stream. Raises ReplicaLost; the connection is closed then."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._call.wait_for_connection()
+        except (TimeoutError, grpc.aio.AioRpcError) as error:
+            await self.close()
+            raise ReplicaLost(f"No replica answers at {self.address} ({_describe(error)}).") from error
+        except BaseException:
+            await self.close()
+            raise
+        self._stream = asyncio.ensure_future(self._run())
+        return self
+
+    async def __aenter__(self) -> ReplicaConnection:
+        return await self.connect()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @property
+    def is_alive(self) -> bool:
+        return self._stream is not None and self._lost is None
+
+    async def wait_lost(self) -> ReplicaLost:
+        """Return the cause as soon as the stream is over."""
+        if self._stream is not None:
+            await asyncio.wait([self._stream])
+        return self._lost or self._lose("never connected")
+
+    def request(
+        self, session_id: str, round_id: int, drafter_id: str, name: str, fill: Callable[[pb.Item], None]
+    ) -> asyncio.Future[pb.Item]:
+        """Send now (calls are sent in the order in which they are made) and return the future reply.
+
+        fill: writes the body named `name` into the item. The future raises what the replica raised, or ReplicaLost.
+        """
+        key = (session_id, round_id, drafter_id, name)
+        reply: asyncio.Future[pb.Item] = asyncio.get_running_loop().create_future()
+        try:
+            if not self.is_alive:
+                raise ReplicaLost(str(self._lost or f"Not connected to {self.address}."))
+            with self._writer.item(session_id, round_id, drafter_id) as item:
+                fill(item)
+        except Exception as error:
+            reply.set_exception(error)
+        else:
+            self._waiters[key] = reply
+        return reply
+
+    def send_close(self, session_id: str, drafter_id: str) -> None:
+        """Free the session; never fails, since the end of the stream frees it too."""
+        if self.is_alive:
+            with self._writer.item(session_id, 0, drafter_id) as item:
+                item.close.SetInParent()
+
+    def forget(self, session_id: str, round_id: int, drafter_id: str, name: str) -> None:
+        """Nobody waits for that reply any more."""
+        self._waiters.pop((session_id, round_id, drafter_id, name), None)
+
+    async def close(self) -> None:
+        """End the stream: the replica closes all sessions that were opened on it."""
+        self._lose("closed by this side")
+        if self._stream is not None:
+            self._stream.cancel()
+            await asyncio.wait([self._stream])
+        self._call.cancel()
+        await self._channel.close()
+
+    async def _run(self) -> None:
+        writer = asyncio.ensure_future(self._writer.run())
+        reader = asyncio.ensure_future(self._read())
+        cause: object = "stream ended"
+        try:
+            await asyncio.wait([writer, reader], return_when=asyncio.FIRST_COMPLETED)
+            failed = [task.exception() for task in (reader, writer) if task.done()]
+            cause = next((error for error in failed if error is not None), cause)
+        finally:
+            self._lose(_describe(cause))
+            for task in (writer, reader):
+                task.cancel()
+            await asyncio.gather(writer, reader, return_exceptions=True)
+            self._call.cancel()
+            await self._channel.close()
+
+    async def _read(self) -> None:
+        read, parse = self._call.read, pb.Frame.FromString
+        while (data := await read()) is not grpc.aio.EOF:
+            for item in parse(data).items:
+                self._dispatch(item)
+
+    def _dispatch(self, item: pb.Item) -> None:
+        body = item.WhichOneof("body")
+        if body == "error":
+            name = _REQUEST_OF_NUMBER.get(item.error.in_reply_to, "")
+        else:
+            name = _REQUEST_OF_REPLY.get(body or "", "")
+        drafter_id = item.drafter_ids[0] if item.drafter_ids else ""
+        waiter = self._waiters.pop((item.session_id, item.round_id, drafter_id, name), None)
+        if waiter is None or waiter.done():
+            self.num_late_replies += 1
+        elif body == "error":
+            waiter.set_exception(read_error(item.error, self.address))
+        else:
+            waiter.set_result(item)
+
+    def _lose(self, cause: str) -> ReplicaLost:
+        if self._lost is None:
+            self._lost = ReplicaLost(f"The stream to {self.address} is over: {cause}.")
+        waiters, self._waiters = self._waiters, {}
+        for waiter in waiters.values():
+            if not waiter.done():
+                waiter.set_exception(ReplicaLost(str(self._lost)))
+                # a waiter that was given up without `forget` must not log "exception was never retrieved"
+                with contextlib.suppress(Exception):
+                    waiter.exception()
+        return self._lost
+
+
+def _describe(cause: object) -> str:
+    if isinstance(cause, grpc.aio.AioRpcError):
+        return f"{cause.code().name}: {cause.details()}"
+    if isinstance(cause, TimeoutError):
+        return "timed out"
+    return str(cause) or type(cause).__name__

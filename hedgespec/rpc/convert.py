@@ -1,0 +1,322 @@
+"""Nouns <-> protobuf. `write_*` fills a message in place, `read_*` checks in Python integers first and then converts.
+
+Whatever a peer sends, a `read_*` function returns a well-formed noun or raises the exception in its docstring.
+Checks that need the model (ids below the vocabulary, positions that fit the session) are the model's.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hedgespec.errors import HedgeSpecError, InvalidDraft, InvalidObservation, ReplicaLost, RequestError
+from hedgespec.rpc.v1 import replica_pb2 as pb
+from hedgespec.types import (
+    MAX_SPARSE_IDS,
+    DraftTree,
+    FeatureBlock,
+    Observation,
+    Opened,
+    SamplingParams,
+    Scores,
+    SessionSpec,
+    SparseRows,
+    Verdict,
+)
+
+MAX_SESSION_TOKENS = 1 << 19
+"""Ids in one `Open`; keeps the message under the 4 MiB cap of a frame."""
+
+MAX_DRAFT_NODES = 256
+MAX_OBSERVED_TOKENS = 1 << 14
+MAX_SCORE_DEPTH = 64
+MAX_FEATURE_WIDTH = 1 << 17
+MAX_SESSION_ID_LENGTH = 128
+MAX_FEATURE_SINKS = 64
+MAX_LOGIT_BIAS = 1 << 12
+SUM_TOLERANCE = 1e-3
+
+
+def write_open(message: pb.Open, spec: SessionSpec, lease_id: str = "") -> None:
+    """Raises RequestError when the session is too long for one message."""
+    if spec.num_tokens > MAX_SESSION_TOKENS:
+        raise RequestError(
+            f"A session of {spec.num_tokens} tokens does not fit into one message; at most {MAX_SESSION_TOKENS} do.",
+            code="context_length_exceeded",
+        )
+    message.prompt_ids.extend(spec.prompt_ids.tolist())
+    message.emitted_ids.extend(spec.emitted_ids.tolist())
+    _write_sampling(message.sampling, spec.sampling)
+    message.noise_seed = spec.noise_seed
+    message.max_draft_tokens = spec.max_draft_tokens
+    message.cache_salt = spec.cache_salt
+    message.feature_sinks.extend(spec.feature_sinks)
+    message.num_target_top = spec.num_target_top
+    message.exact_scores = spec.score_depth == "exact"
+    message.lease_id = lease_id
+
+
+def read_open(session_id: str, message: pb.Open) -> SessionSpec:
+    """Raises RequestError."""
+    error = RequestError
+    _require(0 < len(session_id) <= MAX_SESSION_ID_LENGTH, error, "session_id", f"of 1..{MAX_SESSION_ID_LENGTH} chars")
+    num_tokens = len(message.prompt_ids) + len(message.emitted_ids)
+    _require(len(message.prompt_ids) > 0, error, "prompt_ids", "not empty")
+    _require(num_tokens <= MAX_SESSION_TOKENS, error, "prompt_ids + emitted_ids", f"at most {MAX_SESSION_TOKENS} ids")
+    _require(message.max_draft_tokens <= MAX_SCORE_DEPTH, error, "max_draft_tokens", f"at most {MAX_SCORE_DEPTH}")
+    _require(message.num_target_top <= MAX_SPARSE_IDS, error, "num_target_top", f"at most {MAX_SPARSE_IDS}")
+    _require(len(message.feature_sinks) <= MAX_FEATURE_SINKS, error, "feature_sinks", f"at most {MAX_FEATURE_SINKS}")
+    return SessionSpec(
+        session_id=session_id,
+        prompt_ids=_read_ids(message.prompt_ids, error, "prompt_ids"),
+        emitted_ids=_read_ids(message.emitted_ids, error, "emitted_ids"),
+        sampling=_read_sampling(message.sampling),
+        noise_seed=message.noise_seed,
+        max_draft_tokens=message.max_draft_tokens,
+        cache_salt=message.cache_salt,
+        feature_sinks=tuple(message.feature_sinks),
+        num_target_top=message.num_target_top,
+        score_depth="exact" if message.exact_scores else "depth1",
+    )
+
+
+def read_opened(message: pb.Opened) -> Opened:
+    return Opened(num_cached_tokens=message.num_cached_tokens)
+
+
+def write_tree(message: pb.DraftTree, tree: DraftTree) -> None:
+    message.token_ids.extend(tree.token_ids.tolist())
+    if not tree.is_chain:
+        message.parent.extend(tree.parent.tolist())
+    if tree.draft_probs is not None:
+        _write_rows(message.draft_probs, tree.draft_probs)
+
+
+def read_drafted(message: pb.Drafted, drafter_id: str) -> DraftTree:
+    """Raises InvalidDraft."""
+    return replace(read_tree(message.tree, drafter_id), compute_s=message.compute_us * 1e-6)
+
+
+def read_tree(message: pb.DraftTree, drafter_id: str) -> DraftTree:
+    """Raises InvalidDraft."""
+    error = InvalidDraft
+    num_nodes = len(message.token_ids)
+    _require(num_nodes <= MAX_DRAFT_NODES, error, "token_ids", f"at most {MAX_DRAFT_NODES} nodes")
+    _require(len(message.parent) in (0, num_nodes), error, "parent", f"empty or {num_nodes} long")
+    token_ids = _read_ids(message.token_ids, error, "token_ids")
+    if message.parent:
+        parent = np.array(message.parent, dtype=np.int32)
+        _require(
+            bool(np.all(parent < np.arange(num_nodes)) and np.all(parent >= -1)), error, "parent", "an earlier node"
+        )
+    else:
+        parent = np.arange(-1, num_nodes - 1, dtype=np.int32)
+    draft_probs = None
+    if message.HasField("draft_probs"):
+        draft_probs = _read_rows(message.draft_probs, num_nodes, error, is_complete=True)
+    return DraftTree(token_ids, parent, draft_probs, drafter_id)
+
+
+def write_verdict(message: pb.Verdict, verdict: Verdict) -> None:
+    message.accepted_nodes.extend(verdict.accepted_nodes.tolist())
+    message.token_ids.extend(verdict.token_ids.tolist())
+    message.target_probs = _float_bytes(verdict.target_probs)
+    if verdict.target_top is not None:
+        _write_rows(message.target_top, verdict.target_top)
+
+
+def read_verdict(message: pb.Verdict) -> Verdict:
+    """Raises ReplicaLost: a target whose verdicts are malformed cannot be trusted with the session."""
+    error = ReplicaLost
+    num_emitted = len(message.token_ids)
+    _require(0 < num_emitted <= MAX_DRAFT_NODES + 1, error, "token_ids", f"1..{MAX_DRAFT_NODES + 1} tokens")
+    _require(len(message.accepted_nodes) == num_emitted - 1, error, "accepted_nodes", "one fewer than the tokens")
+    _require(all(n < MAX_DRAFT_NODES for n in message.accepted_nodes), error, "accepted_nodes", "draft nodes")
+    return Verdict(
+        accepted_nodes=np.array(message.accepted_nodes, dtype=np.int32),
+        token_ids=_read_ids(message.token_ids, error, "token_ids"),
+        target_probs=_read_probs(message.target_probs, num_emitted, error, "target_probs"),
+        target_top=_read_top(message, num_emitted, error),
+        compute_s=message.compute_us * 1e-6,
+    )
+
+
+def write_observation(message: pb.Observe, observation: Observation) -> None:
+    message.start = observation.start
+    message.token_ids.extend(observation.token_ids.tolist())
+    message.target_probs = _float_bytes(observation.target_probs)
+    if observation.target_top is not None:
+        _write_rows(message.target_top, observation.target_top)
+    message.wants_scores = observation.wants_scores
+
+
+def read_observation(message: pb.Observe) -> Observation:
+    """Raises InvalidObservation."""
+    error = InvalidObservation
+    num_tokens = len(message.token_ids)
+    _require(num_tokens <= MAX_OBSERVED_TOKENS, error, "token_ids", f"at most {MAX_OBSERVED_TOKENS}")
+    _require(message.start < 2**31, error, "start", "an output index")
+    return Observation(
+        start=message.start,
+        token_ids=_read_ids(message.token_ids, error, "token_ids"),
+        target_probs=_read_probs(message.target_probs, num_tokens, error, "target_probs"),
+        target_top=_read_top(message, num_tokens, error),
+        wants_scores=message.wants_scores,
+    )
+
+
+def write_scores(message: pb.Score, scores: Scores | None) -> None:
+    """None (nobody wanted them) is a message of depth 0."""
+    message.SetInParent()
+    if scores is None:
+        return
+    message.start = scores.start
+    message.depth = scores.acceptance.shape[1]
+    message.acceptance = _float_bytes(scores.acceptance)
+    if scores.acceptance_prob is not None:
+        message.acceptance_prob = _float_bytes(scores.acceptance_prob)
+
+
+def read_scores(message: pb.Score) -> Scores | None:
+    """Raises InvalidObservation."""
+    error = InvalidObservation
+    depth = message.depth
+    if depth == 0:
+        return None
+    _require(depth <= MAX_SCORE_DEPTH, error, "depth", f"at most {MAX_SCORE_DEPTH}")
+    _require(message.start < 2**31, error, "start", "an output index")
+    num_tokens, rest = divmod(len(message.acceptance), 4 * depth)
+    _require(rest == 0 and num_tokens <= MAX_OBSERVED_TOKENS, error, "acceptance", f"float32 [num_tokens, {depth}]")
+    acceptance = _read_probs(message.acceptance, num_tokens * depth, error, "acceptance").reshape(num_tokens, depth)
+    acceptance_prob = None
+    if message.acceptance_prob:
+        # the unbiased estimator adds min(1, q/p) for a token outside of the ids that were sent: up to 2
+        flat = _read_probs(message.acceptance_prob, num_tokens * depth, error, "acceptance_prob", maximum=2.0)
+        acceptance_prob = flat.reshape(num_tokens, depth)
+    return Scores(message.start, acceptance, acceptance_prob)
+
+
+def write_features(block: FeatureBlock) -> pb.FeatureBlock:
+    num_positions, width = block.rows.shape
+    is_bfloat16 = block.rows.dtype == np.uint16
+    rows = np.ascontiguousarray(block.rows, dtype="<u2" if is_bfloat16 else "<f4")
+    return pb.FeatureBlock(
+        session_id=block.session_id,
+        start_position=block.start_position,
+        num_positions=num_positions,
+        width=width,
+        bfloat16=is_bfloat16,
+        rows=rows.tobytes(),
+    )
+
+
+def read_features(message: pb.FeatureBlock) -> FeatureBlock:
+    """Raises InvalidObservation. The rows are a read-only view of the message's bytes."""
+    error = InvalidObservation
+    item_bytes = 2 if message.bfloat16 else 4
+    size_bytes = message.num_positions * message.width * item_bytes
+    _require(0 < len(message.session_id) <= MAX_SESSION_ID_LENGTH, error, "session_id", "not empty")
+    _require(0 < message.width <= MAX_FEATURE_WIDTH, error, "width", f"1..{MAX_FEATURE_WIDTH}")
+    _require(message.start_position < 2**31, error, "start_position", "a position")
+    _require(len(message.rows) == size_bytes, error, "rows", f"{size_bytes} bytes long")
+    rows = np.frombuffer(message.rows, dtype="<u2" if message.bfloat16 else "<f4")
+    return FeatureBlock(message.session_id, message.start_position, rows.reshape(message.num_positions, message.width))
+
+
+def _write_sampling(message: pb.Sampling, sampling: SamplingParams) -> None:
+    message.temperature = sampling.temperature
+    message.top_p = sampling.top_p
+    message.top_k = sampling.top_k
+    if sampling.seed is not None:
+        message.seed = sampling.seed
+    for token_id, bias in sampling.logit_bias:
+        message.logit_bias.add(token_id=token_id, bias=bias)
+    message.presence_penalty = sampling.presence_penalty
+    message.frequency_penalty = sampling.frequency_penalty
+    message.repetition_penalty = sampling.repetition_penalty
+
+
+def _read_sampling(message: pb.Sampling) -> SamplingParams:
+    """Where the answer ends (stop strings, max_tokens) is the router's business and does not travel."""
+    error = RequestError
+    _require(0.0 <= message.temperature <= 100.0, error, "temperature", "in 0..100")
+    _require(0.0 < message.top_p <= 1.0, error, "top_p", "in (0, 1]")
+    _require(message.top_k < 2**31, error, "top_k", "an id count")
+    _require(abs(message.presence_penalty) <= 100.0, error, "presence_penalty", "in -100..100")
+    _require(abs(message.frequency_penalty) <= 100.0, error, "frequency_penalty", "in -100..100")
+    _require(0.0 < message.repetition_penalty <= 100.0, error, "repetition_penalty", "in (0, 100]")
+    _require(len(message.logit_bias) <= MAX_LOGIT_BIAS, error, "logit_bias", f"at most {MAX_LOGIT_BIAS} entries")
+    for entry in message.logit_bias:
+        _require(entry.token_id >= 0 and math.isfinite(entry.bias), error, "logit_bias", "an id and a finite bias")
+    return SamplingParams(
+        temperature=message.temperature,
+        top_p=message.top_p,
+        top_k=message.top_k,
+        seed=message.seed if message.HasField("seed") else None,
+        logit_bias=tuple((entry.token_id, entry.bias) for entry in message.logit_bias),
+        presence_penalty=message.presence_penalty,
+        frequency_penalty=message.frequency_penalty,
+        repetition_penalty=message.repetition_penalty,
+    )
+
+
+def _write_rows(message: pb.SparseRows, rows: SparseRows) -> None:
+    message.lengths.extend(np.diff(rows.offsets).tolist())
+    message.ids = np.ascontiguousarray(rows.ids, dtype="<i4").tobytes()
+    message.probs = _float_bytes(rows.probs)
+
+
+def _read_rows(message: pb.SparseRows, num_rows: int, error: type[HedgeSpecError], *, is_complete: bool) -> SparseRows:
+    """is_complete: every row must sum to 1 (a draft distribution), else at most to 1 (a target's top ids)."""
+    lengths = list(message.lengths)
+    _require(len(lengths) == num_rows, error, "lengths", f"{num_rows} long")
+    _require(all(length <= MAX_SPARSE_IDS for length in lengths), error, "lengths", f"at most {MAX_SPARSE_IDS} each")
+    num_entries = sum(lengths)
+    _require(len(message.ids) == 4 * num_entries, error, "ids", f"{4 * num_entries} bytes long")
+    ids = np.frombuffer(message.ids, dtype="<i4")
+    _require(num_entries == 0 or int(ids.min()) >= 0, error, "ids", "non-negative")
+    probs = _read_probs(message.probs, num_entries, error, "probs")
+    offsets = np.zeros(num_rows + 1, dtype=np.int32)
+    np.cumsum(lengths, out=offsets[1:])
+    _require(not is_complete or all(lengths), error, "lengths", "positive")
+    if num_entries:
+        cumulated = np.concatenate([[0.0], np.cumsum(probs, dtype=np.float64)])
+        sums = cumulated[offsets[1:]] - cumulated[offsets[:-1]]
+        _require(float(sums.max()) <= 1.0 + SUM_TOLERANCE, error, "probs", "rows that sum to at most 1")
+        _require(not is_complete or float(sums.min()) >= 1.0 - SUM_TOLERANCE, error, "probs", "rows that sum to 1")
+    return SparseRows(offsets, ids, probs)
+
+
+def _read_top(message: pb.Verdict | pb.Observe, num_rows: int, error: type[HedgeSpecError]) -> SparseRows | None:
+    if not message.HasField("target_top"):
+        return None
+    return _read_rows(message.target_top, num_rows, error, is_complete=False)
+
+
+def _read_ids(values: object, error: type[HedgeSpecError], name: str) -> NDArray[np.int32]:
+    ids = np.array(values, dtype=np.int32)
+    _require(len(ids) == 0 or int(ids.min()) >= 0, error, name, "non-negative")
+    return ids
+
+
+def _read_probs(
+    data: bytes, count: int, error: type[HedgeSpecError], name: str, maximum: float = 1.0
+) -> NDArray[np.float32]:
+    _require(len(data) == 4 * count, error, name, f"{4 * count} bytes long")
+    probs = np.frombuffer(data, dtype="<f4")
+    # one comparison chain also refuses NaN
+    is_ok = count == 0 or (float(probs.min()) >= 0.0 and float(probs.max()) <= maximum + SUM_TOLERANCE)
+    _require(is_ok, error, name, f"finite and in 0..{maximum:g}")
+    return probs
+
+
+def _float_bytes(values: NDArray[np.float32]) -> bytes:
+    return np.ascontiguousarray(values, dtype="<f4").tobytes()
+
+
+def _require(condition: bool, error: type[HedgeSpecError], name: str, rule: str) -> None:
+    if not condition:
+        raise error(f"{name} on the wire must be {rule}.")

@@ -1,0 +1,158 @@
+"""The target's hidden features on their way to the drafters' replicas: one client stream per address, never waited for.
+
+`push` may be called from the engine's thread. A block that finds the queue full, or the receiver away, is dropped and
+counted: the drafter has a hole, which costs acceptance and never correctness.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections import deque
+from collections.abc import Iterator
+
+import grpc.aio
+import structlog
+
+from hedgespec.rpc import convert
+from hedgespec.rpc.channel import PUSH_FEATURES_METHOD, TlsFiles, open_channel
+from hedgespec.types import FeatureBlock
+
+log = structlog.get_logger(__name__)
+
+MAX_QUEUED_BYTES = 64 << 20
+CHUNK_BYTES = 512 << 10
+"""Rows per message are cut to this size: throughput over one stream is best between 64 KB and 1 MB."""
+
+RETRY_S = 0.5
+IDLE_S = 60.0
+
+
+class GrpcFeatureTransport:
+    """Make it inside the event loop that is to do the sending."""
+
+    def __init__(self, tls: TlsFiles | None = None, max_queued_bytes: int = MAX_QUEUED_BYTES) -> None:
+        self._tls = tls
+        self._max_queued_bytes = max_queued_bytes
+        self._loop = asyncio.get_running_loop()
+        self._lock = threading.Lock()
+        self._sinks: dict[str, GrpcFeatureSink] = {}
+
+    def sink(self, address: str) -> GrpcFeatureSink:
+        """The one connection to that address; made on first use, from any thread."""
+        with self._lock:
+            sink = self._sinks.get(address)
+            if sink is None:
+                sink = self._sinks[address] = GrpcFeatureSink(address, self._tls, self._max_queued_bytes, self._loop)
+            return sink
+
+    @property
+    def num_dropped(self) -> int:
+        with self._lock:
+            return sum(sink.num_dropped for sink in self._sinks.values())
+
+    async def close(self) -> None:
+        with self._lock:
+            sinks = list(self._sinks.values())
+        await asyncio.gather(*(sink.close() for sink in sinks))
+
+
+class GrpcFeatureSink:
+    """num_dropped: blocks that were refused or lost. num_sent: messages handed to gRPC."""
+
+    def __init__(
+        self, address: str, tls: TlsFiles | None, max_queued_bytes: int, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self.address = address
+        self.num_dropped = 0
+        self.num_sent = 0
+        self._tls = tls
+        self._max_queued_bytes = max_queued_bytes
+        self._loop = loop
+        self._lock = threading.Lock()
+        self._queue: deque[FeatureBlock] = deque()
+        self._queued_bytes = 0
+        self._is_closed = False
+        self._wakeup = asyncio.Event()
+        self._sender: asyncio.Task[None] | None = None
+
+    def push(self, block: FeatureBlock) -> None:
+        size_bytes = block.rows.nbytes
+        with self._lock:
+            if self._is_closed or self._queued_bytes + size_bytes > self._max_queued_bytes:
+                self.num_dropped += 1
+                return
+            self._queue.append(block)
+            self._queued_bytes += size_bytes
+            is_first = len(self._queue) == 1
+        if is_first:
+            # a closing loop: nobody is left to send to
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._wake)
+
+    async def close(self) -> None:
+        with self._lock:
+            self._is_closed = True
+        if self._sender is not None:
+            self._sender.cancel()
+            await asyncio.gather(self._sender, return_exceptions=True)
+        self._drop_queued()
+
+    def _wake(self) -> None:
+        self._wakeup.set()
+        if self._sender is None or self._sender.done():
+            self._sender = asyncio.ensure_future(self._send_until_idle())
+
+    async def _send_until_idle(self) -> None:
+        while self._queue:
+            try:
+                await self._send_on_one_channel()
+            except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
+                log.warning("features_dropped", address=self.address, error=_cause(error))
+                await asyncio.sleep(RETRY_S)
+                self._drop_queued()
+
+    async def _send_on_one_channel(self) -> None:
+        """Send until nothing has come for IDLE_S."""
+        channel = open_channel(self.address, self._tls)
+        try:
+            call: grpc.aio.StreamUnaryCall[bytes, bytes] = channel.stream_unary(PUSH_FEATURES_METHOD)()
+            while True:
+                self._wakeup.clear()
+                while (block := self._next()) is not None:
+                    for part in _chunks(block):
+                        await call.write(convert.write_features(part).SerializeToString())
+                        self.num_sent += 1
+                try:
+                    async with asyncio.timeout(IDLE_S):
+                        await self._wakeup.wait()
+                except TimeoutError:
+                    return
+        finally:
+            await channel.close()
+
+    def _next(self) -> FeatureBlock | None:
+        with self._lock:
+            if not self._queue:
+                return None
+            block = self._queue.popleft()
+            self._queued_bytes -= block.rows.nbytes
+            return block
+
+    def _drop_queued(self) -> None:
+        with self._lock:
+            self.num_dropped += len(self._queue)
+            self._queue.clear()
+            self._queued_bytes = 0
+
+
+def _chunks(block: FeatureBlock) -> Iterator[FeatureBlock]:
+    rows_per_chunk = max(1, CHUNK_BYTES // max(1, block.rows[:1].nbytes))
+    for start in range(0, len(block.rows), rows_per_chunk):
+        rows = block.rows[start : start + rows_per_chunk]
+        yield FeatureBlock(block.session_id, block.start_position + start, rows)
+
+
+def _cause(error: Exception) -> str:
+    return error.code().name if isinstance(error, grpc.aio.AioRpcError) else "the stream is over"

@@ -1,0 +1,189 @@
+"""One `Rounds` stream on the replica: read items, let the models work on them concurrently, write what is ready.
+
+Items start in the order in which they arrive and none waits for an earlier one: `observe` takes its place in the
+engine's queue before the `draft` behind it, but its scores may come later. (So a model's methods must queue their work
+before their first suspension; the engine's and the tabular ones do.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import grpc.aio
+import structlog
+
+from hedgespec.errors import HedgeSpecError, RequestError, UnknownSession
+from hedgespec.protocols import Drafter, Target
+from hedgespec.rpc import convert
+from hedgespec.rpc.faults import write_error
+from hedgespec.rpc.frames import FrameWriter
+from hedgespec.rpc.leases import Leases
+from hedgespec.rpc.v1 import replica_pb2 as pb
+
+log = structlog.get_logger(__name__)
+
+MAX_PENDING_ITEMS = 4096
+"""A stream with so many unanswered items is not read any further: the sender feels it as back-pressure."""
+
+_NUMBERS = {f.name: f.number for f in pb.Item.DESCRIPTOR.oneofs_by_name["body"].fields}
+
+
+@dataclass(slots=True)
+class Served:
+    """What all streams of one replica share.
+
+    owners: (session id, drafter id) -> the stream that opened it and its lease
+    """
+
+    target: Target | None
+    drafters: Mapping[str, Drafter]
+    leases: Leases
+    owners: dict[tuple[str, str], tuple[RoundStream, str]] = field(default_factory=dict)
+
+    def model(self, drafter_id: str) -> Target | Drafter:
+        """Raises RequestError."""
+        model = self.drafters.get(drafter_id) if drafter_id else self.target
+        if model is None:
+            what = f"drafter {drafter_id!r}" if drafter_id else "a target"
+            raise RequestError(f"This replica does not serve {what}.")
+        return model
+
+    def drafter(self, drafter_id: str) -> Drafter:
+        """Raises RequestError."""
+        if drafter_id not in self.drafters:
+            raise RequestError(f"This replica does not serve drafter {drafter_id!r}.")
+        return self.drafters[drafter_id]
+
+
+class RoundStream:
+    def __init__(self, served: Served, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
+        self._served = served
+        self._context = context
+        self._writer = FrameWriter(context.write)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Serve until the router half-closes or the stream breaks. Raises DecodeError."""
+        writing = asyncio.ensure_future(self._writer.run())
+        try:
+            while (data := await self._context.read()) is not grpc.aio.EOF:
+                for item in pb.Frame.FromString(data).items:
+                    for drafter_id in item.drafter_ids or ("",):
+                        task = asyncio.ensure_future(self._handle(item, drafter_id))
+                        self._tasks.add(task)
+                        task.add_done_callback(self._tasks.discard)
+                while len(self._tasks) >= MAX_PENDING_ITEMS:
+                    await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            writing.cancel()
+            await asyncio.gather(writing, return_exceptions=True)
+
+    async def close(self) -> None:
+        """Stop all work of this stream and free its sessions."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        mine = [key for key, (stream, _) in self._served.owners.items() if stream is self]
+        for session_id, drafter_id in mine:
+            try:
+                await self._close_session(session_id, drafter_id)
+            except Exception:
+                log.exception("session_not_closed")
+
+    async def _handle(self, item: pb.Item, drafter_id: str) -> None:
+        body = item.WhichOneof("body")
+        try:
+            match body:
+                case "observe":
+                    await self._observe(item, drafter_id)
+                case "draft":
+                    await self._draft(item, drafter_id)
+                case "verify":
+                    await self._verify(item)
+                case "open":
+                    await self._open(item, drafter_id)
+                case "close":
+                    if self._owns(item.session_id, drafter_id):
+                        await self._close_session(item.session_id, drafter_id)
+                case _:
+                    raise RequestError(f"A replica does not take {body or 'an item without a body'}.")
+        except Exception as error:
+            if not isinstance(error, HedgeSpecError):
+                log.exception("model_failed", endpoint=body)
+            with self._writer.item(item.session_id, item.round_id, drafter_id) as reply:
+                write_error(reply.error, error, _NUMBERS.get(body or "", 0))
+
+    async def _open(self, item: pb.Item, drafter_id: str) -> None:
+        model = self._served.model(drafter_id)
+        spec = convert.read_open(item.session_id, item.open)
+        key, lease_id = (item.session_id, drafter_id), item.open.lease_id
+        taken_over = key in self._served.owners
+        self._served.owners[key] = (self, lease_id)
+        self._served.leases.attach(lease_id)
+        try:
+            if taken_over:
+                # a router that lost its stream comes back before this replica has noticed
+                await model.close(item.session_id)
+            opened = await model.open(spec)
+        except Exception:
+            self._release(key)
+            raise
+        with self._writer.item(item.session_id, item.round_id, drafter_id) as reply:
+            reply.opened.num_cached_tokens = opened.num_cached_tokens
+
+    async def _draft(self, item: pb.Item, drafter_id: str) -> None:
+        drafter = self._served.drafter(drafter_id)
+        self._require_owned(item.session_id, drafter_id)
+        num_draft_tokens = item.draft.num_draft_tokens
+        if num_draft_tokens > convert.MAX_DRAFT_NODES:
+            raise RequestError(f"num_draft_tokens is {num_draft_tokens}, at most {convert.MAX_DRAFT_NODES}.")
+        started = time.perf_counter()
+        tree = await drafter.draft(item.session_id, item.round_id, num_draft_tokens)
+        with self._writer.item(item.session_id, item.round_id, drafter_id) as reply:
+            reply.drafted.compute_us = _microseconds_since(started)
+            convert.write_tree(reply.drafted.tree, tree)
+
+    async def _verify(self, item: pb.Item) -> None:
+        target = self._served.target
+        if target is None:
+            raise RequestError("This replica does not serve a target.")
+        self._require_owned(item.session_id, "")
+        tree = convert.read_tree(item.verify.tree, "")
+        started = time.perf_counter()
+        verdict = await target.verify(item.session_id, item.round_id, tree)
+        with self._writer.item(item.session_id, item.round_id, "") as reply:
+            convert.write_verdict(reply.verdict, verdict)
+            reply.verdict.compute_us = _microseconds_since(started)
+
+    async def _observe(self, item: pb.Item, drafter_id: str) -> None:
+        drafter = self._served.drafter(drafter_id)
+        self._require_owned(item.session_id, drafter_id)
+        observation = convert.read_observation(item.observe)
+        scores = await drafter.observe(item.session_id, item.round_id, observation)
+        with self._writer.item(item.session_id, item.round_id, drafter_id) as reply:
+            convert.write_scores(reply.score, scores)
+
+    async def _close_session(self, session_id: str, drafter_id: str) -> None:
+        self._release((session_id, drafter_id))
+        await self._served.model(drafter_id).close(session_id)
+
+    def _release(self, key: tuple[str, str]) -> None:
+        _, lease_id = self._served.owners.pop(key, (self, ""))
+        self._served.leases.end(lease_id)
+
+    def _owns(self, session_id: str, drafter_id: str) -> bool:
+        owner = self._served.owners.get((session_id, drafter_id))
+        return owner is not None and owner[0] is self
+
+    def _require_owned(self, session_id: str, drafter_id: str) -> None:
+        """A session of another stream is as unknown as one that does not exist."""
+        if not self._owns(session_id, drafter_id):
+            raise UnknownSession(f"Session {session_id[:64]!r} is not open on this stream.")
+
+
+def _microseconds_since(started: float) -> int:
+    return int(1e6 * (time.perf_counter() - started))

@@ -1,0 +1,76 @@
+"""The replica's end of the wire: adapts one Target and any number of Drafters to `Rounds` and `PushFeatures`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import cast
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError
+
+from hedgespec.errors import InvalidObservation
+from hedgespec.protocols import Drafter, FeatureSink, Target
+from hedgespec.rpc import convert
+from hedgespec.rpc.channel import LEASE_METADATA_KEY, SERVICE
+from hedgespec.rpc.leases import Leases
+from hedgespec.rpc.round_stream import RoundStream, Served
+from hedgespec.rpc.v1 import replica_pb2 as pb
+
+
+class ReplicaServicer:
+    """target: None on a drafter's replica. drafters: by id; those with a `push` method get the features of the replica.
+
+    leases: told when the session (target) or the stream (drafters) that belongs to a lease begins and ends
+    """
+
+    def __init__(
+        self, target: Target | None, drafters: Mapping[str, Drafter] | None = None, leases: Leases | None = None
+    ) -> None:
+        drafters = drafters or {}
+        self.leases = leases or Leases()
+        self._served = Served(target, drafters, self.leases)
+        self._sinks: list[FeatureSink] = [
+            cast(FeatureSink, d) for d in drafters.values() if d.feature_sink and callable(getattr(d, "push", None))
+        ]
+
+    @property
+    def num_sessions(self) -> int:
+        """Open sessions; one that uses three drafters of this replica counts three times."""
+        return len(self._served.owners)
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        handlers = {
+            "Rounds": grpc.stream_stream_rpc_method_handler(self.rounds),
+            "PushFeatures": grpc.stream_unary_rpc_method_handler(self.push_features),
+        }
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+
+    async def rounds(self, _: AsyncIterator[bytes], context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
+        """One router's stream; its end closes its sessions. Only bytes that do not parse end it early."""
+        metadata = dict(context.invocation_metadata() or ())
+        lease_id = str(metadata.get(LEASE_METADATA_KEY, ""))
+        stream = RoundStream(self._served, context)
+        self.leases.attach(lease_id)
+        try:
+            await context.send_initial_metadata(())  # the router waits for this: the stream is accepted
+            await stream.run()
+        except DecodeError:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "bytes that are not a Frame")
+        finally:
+            await stream.close()
+            self.leases.end(lease_id)
+
+    async def push_features(
+        self, blocks: AsyncIterator[bytes], context: grpc.aio.ServicerContext[bytes, bytes]
+    ) -> bytes:
+        num_blocks = 0
+        async for data in blocks:
+            try:
+                block = convert.read_features(pb.FeatureBlock.FromString(data))
+            except (DecodeError, InvalidObservation) as error:
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"malformed feature block: {error}")
+            for sink in self._sinks:
+                sink.push(block)
+            num_blocks += 1
+        return pb.PushSummary(num_blocks=num_blocks).SerializeToString()

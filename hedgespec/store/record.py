@@ -1,0 +1,108 @@
+"""What a store keeps: additive statistics of one router incarnation under one key (DESIGN 7)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import quote
+
+from hedgespec.types import Method, Objective
+
+SCHEMA = 1
+"""Of keys and records. A reader ignores a newer one and never overwrites it."""
+
+_MAX_PART_CHARS = 96
+
+
+@dataclass(frozen=True, slots=True)
+class PreferenceKey:
+    """What preferences are kept apart by; everything that changes which drafter is best.
+
+    scope: optional sub-key chosen by the tenant; target: the model's name
+    """
+
+    tenant: str
+    scope: str
+    target: str
+    method: Method
+    objective: Objective
+    max_draft_tokens: int
+    schema: int = SCHEMA
+
+    def __str__(self) -> str:
+        """The canonical name in a store, ASCII letters, digits and `%-._~=:`; two different keys never share one."""
+        parts = (self.tenant, self.scope, self.target, self.method, self.objective, str(self.max_draft_tokens))
+        return ":".join(("hedgespec", "preferences", str(self.schema), *map(_safe, parts)))
+
+
+@dataclass(frozen=True, slots=True)
+class DrafterTotals:
+    """Sums over answers that a drafter was scored throughout.
+
+    wins: answers in which it would have needed the fewest passes, a tie shared; passes: expected target passes, used
+    alone; tokens: emitted; count: answers
+    """
+
+    wins: float = 0.0
+    passes: float = 0.0
+    tokens: int = 0
+    count: int = 0
+
+    def __add__(self, other: DrafterTotals) -> DrafterTotals:
+        return DrafterTotals(
+            self.wins + other.wins, self.passes + other.passes, self.tokens + other.tokens, self.count + other.count
+        )
+
+
+Totals = Mapping[str, DrafterTotals]
+"""Drafter id (name + weight digest) -> sums."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreferenceRecord:
+    """Cumulative sums in time buckets, so that old ones can be forgotten. Adding records adds the sums.
+
+    sequence: rises with every change, so that a late write cannot undo a newer one
+    buckets: start of the bucket in Unix seconds -> totals
+    """
+
+    sequence: int = 0
+    buckets: Mapping[int, Totals] = field(default_factory=dict)
+
+    def plus(self, bucket_s: int, totals: Totals) -> PreferenceRecord:
+        """The next record: these totals added to one bucket."""
+        return PreferenceRecord(self.sequence + 1, _summed((self.buckets, {bucket_s: totals})))
+
+    def since(self, oldest_bucket_s: int) -> PreferenceRecord:
+        """Without the buckets that start earlier."""
+        return PreferenceRecord(self.sequence, {b: t for b, t in self.buckets.items() if b >= oldest_bucket_s})
+
+    def totals(self) -> dict[str, DrafterTotals]:
+        """Summed over the buckets."""
+        return _summed({0: totals} for totals in self.buckets.values()).get(0, {})
+
+
+def merged(records: Iterable[PreferenceRecord], sequence: int = 0) -> PreferenceRecord:
+    """The sum of records of different incarnations."""
+    return PreferenceRecord(sequence, _summed(record.buckets for record in records))
+
+
+def _summed(parts: Iterable[Mapping[int, Totals]]) -> dict[int, dict[str, DrafterTotals]]:
+    sums: dict[int, dict[str, DrafterTotals]] = {}
+    for buckets in parts:
+        for bucket_s, totals in buckets.items():
+            bucket = sums.setdefault(bucket_s, {})
+            for drafter_id, added in totals.items():
+                bucket[drafter_id] = bucket[drafter_id] + added if drafter_id in bucket else added
+    return sums
+
+
+def _safe(part: str) -> str:
+    # quote never writes "=", so a digest cannot be mistaken for a name; clients can send lone surrogates
+    quoted = quote(part, safe="", errors="surrogatepass")
+    return (
+        quoted
+        if len(quoted) <= _MAX_PART_CHARS
+        else "=" + hashlib.sha256(part.encode("utf-8", "surrogatepass")).hexdigest()
+    )

@@ -1,0 +1,159 @@
+"""`sqlite:///FILE`: the embedded default. Several processes may share the file."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from hedgespec.config import StoreConfig
+from hedgespec.errors import StoreUnavailable
+from hedgespec.store.fields import (
+    FOLDED_FIELD,
+    OnEvent,
+    StoreEvent,
+    checked_incarnation,
+    fold_fields,
+    ignore_event,
+    readable_records,
+    replacement,
+)
+from hedgespec.store.record import PreferenceKey, PreferenceRecord
+
+Result = TypeVar("Result")
+
+_TABLE = """CREATE TABLE IF NOT EXISTS preferences (
+    key TEXT NOT NULL, incarnation TEXT NOT NULL, record BLOB NOT NULL, saved_s REAL NOT NULL,
+    PRIMARY KEY (key, incarnation)) WITHOUT ROWID"""
+
+
+class SqliteStore:
+    """One connection in one thread of its own, opened by the first call and again after an error."""
+
+    def __init__(
+        self,
+        path: Path,
+        config: StoreConfig,
+        on_event: OnEvent = ignore_event,
+        wall_s: Callable[[], float] = time.time,
+    ) -> None:
+        self._path = path
+        self._timeout_s = config.operation_timeout_s
+        self._forget_after_s = config.bucket_s * config.num_buckets
+        self._on_event = on_event
+        self._wall_s = wall_s
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="preferences")
+        self._connection: sqlite3.Connection | None = None
+        self._is_closed = False
+
+    async def load(self, key: PreferenceKey) -> dict[str, PreferenceRecord]:
+        fields = await self._in_thread(lambda connection: _fields(connection, str(key)))
+        return readable_records(fields, self._on_event)
+
+    async def save(self, key: PreferenceKey, incarnation: str, record: PreferenceRecord) -> None:
+        name = checked_incarnation(incarnation)
+        events = await self._in_thread(lambda connection: self._replace(connection, str(key), name, record))
+        for event in events:
+            self._on_event(event)
+
+    async def fold(self, key: PreferenceKey, incarnations: Iterable[str]) -> None:
+        """Add the records of incarnations that will never write again up into one field."""
+        names = tuple(incarnations)
+        await self._in_thread(lambda connection: self._fold(connection, str(key), names))
+
+    async def close(self) -> None:
+        if not self._is_closed:
+            self._is_closed = True
+            self._thread.submit(self._disconnect)
+            # not joined: a thread that hangs on a dead disk must not keep the router from ending
+            self._thread.shutdown(wait=False)
+
+    async def _in_thread(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
+        if self._is_closed:
+            raise StoreUnavailable(f"The preference file {self._path} has been closed.")
+        future = asyncio.get_running_loop().run_in_executor(self._thread, self._connected, work)
+        try:
+            # SQLite gives up on a lock by itself after one timeout; the second is for a disk that hangs
+            async with asyncio.timeout(2 * self._timeout_s):
+                return await future
+        except (sqlite3.Error, OSError, TimeoutError) as error:
+            cause = f"{type(error).__name__}: {error}" if str(error) else "no answer in time"
+            raise StoreUnavailable(f"The preference file {self._path} cannot be used: {cause}.") from error
+
+    def _connected(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
+        try:
+            if self._connection is None:
+                self._connection = self._connect()
+            return work(self._connection)
+        except sqlite3.Error:
+            self._disconnect()
+            raise
+
+    def _connect(self) -> sqlite3.Connection:
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        connection = sqlite3.connect(self._path, timeout=self._timeout_s, isolation_level=None)
+        try:
+            # switching to WAL does not wait for a lock, so a file that is in WAL mode already is left alone
+            if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+                connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute(_TABLE)
+            oldest_s = self._wall_s() - self._forget_after_s
+            connection.execute("DELETE FROM preferences WHERE saved_s < ?", (oldest_s,))
+        except sqlite3.Error:
+            connection.close()
+            raise
+        return connection
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _replace(
+        self, connection: sqlite3.Connection, key: str, name: str, record: PreferenceRecord
+    ) -> list[StoreEvent]:
+        events: list[StoreEvent] = []
+        with _Transaction(connection):
+            data = replacement(_fields(connection, key, name).get(name), record, events.append)
+            if data is not None:
+                self._put(connection, key, name, data)
+        return events
+
+    def _fold(self, connection: sqlite3.Connection, key: str, names: tuple[str, ...]) -> None:
+        with _Transaction(connection):
+            folded = fold_fields(_fields(connection, key), names)
+            if folded is not None:
+                data, replaced = folded
+                self._put(connection, key, FOLDED_FIELD, data)
+                connection.executemany(
+                    "DELETE FROM preferences WHERE key = ? AND incarnation = ?", [(key, name) for name in replaced]
+                )
+
+    def _put(self, connection: sqlite3.Connection, key: str, name: str, data: bytes) -> None:
+        row = (key, name, data, self._wall_s())
+        connection.execute("INSERT OR REPLACE INTO preferences VALUES (?, ?, ?, ?)", row)
+
+
+class _Transaction:
+    """BEGIN IMMEDIATE: the write lock is taken before reading, so nobody writes between our read and our write."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def __enter__(self) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
+        self._connection.execute("COMMIT" if error_type is None else "ROLLBACK")
+
+
+def _fields(connection: sqlite3.Connection, key: str, name: str | None = None) -> dict[str, bytes]:
+    query = "SELECT incarnation, record FROM preferences WHERE key = ?"
+    rows = connection.execute(*((query, (key,)) if name is None else (query + " AND incarnation = ?", (key, name))))
+    # a column can hold any type in SQLite; anything that is not bytes is a damaged record
+    return {str(field): record if isinstance(record, bytes) else b"" for field, record in rows}

@@ -1,0 +1,168 @@
+"""Train an EAGLE-3 head for a target and a domain: its text, and what the target itself writes about it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+
+from hedgespec.errors import ConfigError
+from hedgespec.models.eagle3 import Eagle3Head, save_eagle3
+from hedgespec.training.features import Teacher
+from hedgespec.training.head import draft_vocabulary, fresh_head
+from hedgespec.training.memory import keep_freed_memory
+from hedgespec.training.optimizer import Optimizers, schedule
+from hedgespec.training.own_text import continue_prompts
+from hedgespec.training.text import Windows, read_documents, text_windows
+from hedgespec.training.ttt_loss import ttt_loss
+
+Progress = Callable[[str, float, str], None]  # stage, share done, figures
+
+
+@dataclass(frozen=True, slots=True)
+class DrafterSettings:
+    """Recipe of a head; its token count is steps * sequences_per_step * sequence_length."""
+
+    steps: int = 450
+    sequences_per_step: int = 4
+    sequence_length: int = 256
+    num_depths: int = 5
+    depth_decay: float = 0.8
+    start_share: float = 0.4
+    draft_vocab_size: int = 2048
+    prompt_length: int = 48
+    own_text_share: float = 0.6
+    matrix_lr: float = 0.01
+    embedding_lr: float = 0.001
+    seed: int = 0
+    device: str = "cpu"
+    checkpoint_every_s: float = 60.0
+
+
+def train_drafter(
+    target: Path, text: Path, out: Path, settings: DrafterSettings, *, resume: bool, progress: Progress
+) -> Eagle3Head:
+    """Train a head on the text below a path and save it in `out`, a published EAGLE-3 folder.
+
+    Work files live in `out`/.training until the head is done; `resume` continues from them, else they are removed.
+    """
+    keep_freed_memory()
+    work = out / ".training"
+    work.mkdir(parents=True, exist_ok=True)
+    if not resume:
+        for old in work.iterdir():
+            old.unlink()
+    teacher = Teacher(target, settings.device)
+    windows = domain_windows(teacher, target, text, settings)
+    own_file = work / "own_text.npy"
+    if not own_file.is_file():
+        own = own_windows(teacher, windows, settings, lambda share: progress("target's own text", share, ""))
+        np.save(own_file, own)
+    data = mixed(windows, np.load(own_file), settings)
+    head = train_head(teacher, data, settings, work / "head.pt", progress)
+    save_eagle3(head, out)
+    for old in work.iterdir():
+        old.unlink()
+    work.rmdir()
+    return head
+
+
+def domain_windows(teacher: Teacher, target: Path, text: Path, settings: DrafterSettings) -> Windows:
+    """Return windows of the domain's text, as many as a run without own text would need."""
+    tokenizer = Tokenizer.from_file(str(target / "tokenizer.json"))
+    needed = settings.steps * settings.sequences_per_step
+    documents = read_documents(text, max_bytes=needed * settings.sequence_length * 6, seed=settings.seed)
+    eos = teacher.config.eos_token_id
+    eos_id = eos[0] if isinstance(eos, list) else eos
+    return text_windows(tokenizer, documents, eos_id, settings.sequence_length, settings.seed)[:needed]
+
+
+def own_windows(
+    teacher: Teacher, windows: Windows, settings: DrafterSettings, progress: Callable[[float], None]
+) -> Windows:
+    """Let the target continue the beginnings of windows, as many as the mix needs."""
+    count = round(settings.steps * settings.sequences_per_step * settings.own_text_share)
+    order = np.random.default_rng(settings.seed + 1).permutation(len(windows))
+    prompts = windows[np.resize(order, count), : settings.prompt_length]
+    return continue_prompts(teacher, prompts, settings.sequence_length, settings.seed, progress)
+
+
+def mixed(windows: Windows, own: Windows, settings: DrafterSettings) -> Windows:
+    """Return exactly the windows of a run, domain text and own text shuffled; each part repeats if it is short."""
+    needed = settings.steps * settings.sequences_per_step
+    num_own = round(needed * settings.own_text_share)
+    rng = np.random.default_rng(settings.seed + 2)
+    parts = [np.resize(rng.permutation(len(part)), count) for part, count in ((own, num_own), (windows, needed - num_own))]
+    data: Windows = np.concatenate([own[parts[0]], windows[parts[1]]])
+    return data[rng.permutation(needed)]
+
+
+def train_head(
+    teacher: Teacher, data: Windows, settings: DrafterSettings, checkpoint: Path, progress: Progress
+) -> Eagle3Head:
+    """Train a head from the common start on [num_windows, length], resuming from `checkpoint` when it exists."""
+    draft_ids = draft_vocabulary(data, settings.draft_vocab_size, teacher.config.vocab_size)
+    head = fresh_head(teacher, draft_ids, settings.seed)
+    optimizers = Optimizers(head, matrix_lr=settings.matrix_lr, embedding_lr=settings.embedding_lr)
+    step = _resume(checkpoint, settings, head, optimizers)
+    hits = torch.zeros(settings.num_depths)
+    saved = time.monotonic()
+    batches = torch.from_numpy(data[: len(data) // settings.sequences_per_step * settings.sequences_per_step])
+    batches = batches.view(-1, settings.sequences_per_step, data.shape[1])
+    while step < settings.steps:
+        tokens = batches[step % len(batches)].to(settings.device)
+        features, logits = teacher(tokens)
+        with torch.autocast(tokens.device.type, dtype=torch.bfloat16):
+            loss, hit = ttt_loss(
+                head, tokens, features, logits, settings.num_depths, settings.depth_decay, _starts(settings, step)
+            )
+        optimizers.set_rate(schedule(step / settings.steps, warmup=0.03, decay=0.6))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_([p for p in head.parameters() if p.requires_grad], 1.0)
+        optimizers.step()
+        step += 1
+        hits = hit.cpu() if step == 1 else 0.95 * hits + 0.05 * hit.cpu()
+        now = time.monotonic()
+        progress("head", step / settings.steps, f"step {step} loss {loss.item():.2f} hits {' '.join(f'{h:.2f}' for h in hits.tolist())}")
+        if now - saved > settings.checkpoint_every_s:
+            saved = now
+            _save(checkpoint, settings, head, optimizers, step)
+    return head.eval()
+
+
+def _starts(settings: DrafterSettings, step: int) -> torch.Tensor:
+    """Draw the rows that go deeper: neighbouring starts teach nearly the same, so a part of them is enough."""
+    rows = settings.sequence_length - settings.num_depths
+    drawn = np.random.default_rng((settings.seed, step)).permutation(rows)[: round(rows * settings.start_share)]
+    return torch.from_numpy(np.sort(drawn)).to(settings.device)
+
+
+def _recipe(settings: DrafterSettings) -> dict[str, Any]:
+    free = ("checkpoint_every_s", "device")
+    return {k: v for k, v in asdict(settings).items() if k not in free}
+
+
+def _save(path: Path, settings: DrafterSettings, head: Eagle3Head, optimizers: Optimizers, step: int) -> None:
+    state = {"settings": _recipe(settings), "head": head.state_dict(), "optimizers": optimizers.state_dicts(),
+             "step": step}  # fmt: skip
+    partial = path.with_suffix(".partial")
+    torch.save(state, partial)
+    os.replace(partial, path)
+
+
+def _resume(path: Path, settings: DrafterSettings, head: Eagle3Head, optimizers: Optimizers) -> int:
+    if not path.is_file():
+        return 0
+    state = torch.load(path, map_location=settings.device, weights_only=True)
+    if state["settings"] != _recipe(settings):
+        raise ConfigError(f"{path} was written with other settings; remove it or train without --resume.")
+    head.load_state_dict(state["head"])
+    optimizers.load_state_dicts(state["optimizers"])
+    return int(state["step"])

@@ -1,0 +1,43 @@
+"""A fresh head for a target: its shape and its start."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from hedgespec.models.eagle3 import Eagle3Config, Eagle3Head
+from hedgespec.models.rotary import RopeConfig
+from hedgespec.training.features import Teacher
+from hedgespec.training.text import Windows
+
+
+def draft_vocabulary(data: Windows, size: int, vocab_size: int) -> torch.Tensor:
+    """Return the `size` most frequent token ids of the data, ascending, [size]; ties go to the smaller id."""
+    counts = np.bincount(data.reshape(-1), minlength=vocab_size)
+    return torch.from_numpy(np.sort(np.argsort(-counts, kind="stable")[: min(size, vocab_size)]))
+
+
+def fresh_head(teacher: Teacher, draft_ids: torch.Tensor, seed: int) -> Eagle3Head:
+    """Return a head of the target's width whose output rows start as the target's, for `draft_ids` [draft_vocab]."""
+    torch.manual_seed(seed)
+    config = teacher.config
+    head = Eagle3Head(
+        Eagle3Config(
+            hidden_size=config.hidden_size,
+            target_hidden_size=config.hidden_size,
+            intermediate_size=config.intermediate_size,
+            num_heads=config.num_attention_heads,
+            num_kv_heads=config.num_key_value_heads,
+            head_dim=config.hidden_size // config.num_attention_heads,
+            vocab_size=config.vocab_size,
+            draft_vocab_size=len(draft_ids),
+            max_positions=config.max_position_embeddings,
+            rms_norm_eps=config.rms_norm_eps,
+            rope=RopeConfig(),
+        )
+    ).to(teacher.embedding.device)
+    head.draft_to_target = draft_ids.to(teacher.embedding.device)
+    with torch.no_grad():
+        head.embed_tokens.weight.copy_(teacher.embedding)
+        head.lm_head.weight.copy_(teacher.output_embedding[head.draft_to_target])
+    return head

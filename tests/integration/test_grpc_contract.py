@@ -1,0 +1,184 @@
+"""One suite over both: a model in this process and the same model behind gRPC cannot be told apart."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hedgespec.errors import HedgeSpecError, InvalidDraft, InvalidObservation, UnknownSession
+from hedgespec.models.tabular import TabularDrafter, TabularModel, TabularTarget
+from hedgespec.protocols import Drafter, Target
+from hedgespec.rpc.client import RemoteDrafter, RemoteTarget
+from hedgespec.rpc.connection import ReplicaConnection
+from hedgespec.rpc.server import start_server
+from hedgespec.rpc.servicer import ReplicaServicer
+from hedgespec.types import EMPTY_DRAFT, DraftTree, Observation, SamplingParams, SessionSpec, Verdict
+
+MODEL = TabularModel(vocab_size=12, seed=3)
+SAMPLINGS = {
+    "greedy": SamplingParams(temperature=0.0),
+    "rejection": SamplingParams(temperature=1.0),
+    "coupled": SamplingParams(temperature=1.0, seed=11),
+    "shaped": SamplingParams(temperature=0.8, top_p=0.9, top_k=6, frequency_penalty=0.3, logit_bias=((2, 1.0),)),
+}
+
+
+def local_models() -> tuple[TabularTarget, TabularDrafter]:
+    return TabularTarget(MODEL), TabularDrafter("code", MODEL.related(0.6, seed=1), depth_decay=0.9)
+
+
+@pytest.fixture(params=["local", "remote"])
+async def models(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Target, Drafter]]:
+    target, drafter = local_models()
+    if request.param == "local":
+        yield target, drafter
+        return
+    target_server = await start_server(ReplicaServicer(target))
+    drafter_server = await start_server(ReplicaServicer(None, {"code": drafter}))
+    async with (
+        ReplicaConnection(target_server.address) as to_target,
+        ReplicaConnection(drafter_server.address) as to_drafter,
+    ):
+        yield RemoteTarget(to_target), RemoteDrafter(to_drafter, "code")
+    await target_server.stop()
+    await drafter_server.stop()
+
+
+def make_spec(sampling: SamplingParams, **changes: object) -> SessionSpec:
+    spec = SessionSpec(
+        session_id="answer-1",
+        prompt_ids=np.array([1, 2, 3], np.int32),
+        emitted_ids=np.zeros(0, np.int32),
+        sampling=sampling,
+        noise_seed=2**63 + 5,
+        max_draft_tokens=4,
+        num_target_top=8,
+        score_depth="exact",
+    )
+    return replace(spec, **changes)  # type: ignore[arg-type]
+
+
+async def decode(target: Target, drafter: Drafter, spec: SessionSpec, num_rounds: int) -> list[tuple[object, ...]]:
+    """Run rounds and note down everything that came back."""
+    await target.open(spec)
+    await drafter.open(spec)
+    log: list[tuple[object, ...]] = []
+    start = len(spec.emitted_ids)
+    for round_index in range(num_rounds):
+        tree = await drafter.draft(spec.session_id, round_index, 4)
+        verdict = await target.verify(spec.session_id, round_index, tree)
+        scores = await drafter.observe(spec.session_id, round_index, observation(start, verdict))
+        start += len(verdict.token_ids)
+        assert scores is not None
+        assert scores.acceptance_prob is not None
+        draft_probs = tree.draft_probs.probs.tobytes() if tree.draft_probs else b""
+        log.append(
+            (
+                tree.token_ids.tolist(),
+                draft_probs,
+                tree.drafter_id,
+                verdict.token_ids.tolist(),
+                verdict.target_probs.tobytes(),
+                scores.start,
+                scores.acceptance.tobytes(),
+                scores.acceptance_prob.tobytes(),
+            )
+        )
+    await target.close(spec.session_id)
+    await drafter.close(spec.session_id)
+    return log
+
+
+def observation(start: int, verdict: Verdict) -> Observation:
+    return Observation(start, verdict.token_ids, verdict.target_probs, verdict.target_top)
+
+
+@pytest.mark.parametrize("name", SAMPLINGS)
+async def test_every_number_of_a_decode_is_the_same_on_both_sides_of_the_wire(
+    models: tuple[Target, Drafter], name: str
+) -> None:
+    """Drafts, distributions, verdicts and scores equal those of untouched local models bit by bit."""
+    spec = make_spec(SAMPLINGS[name])
+    expected = await decode(*local_models(), spec, num_rounds=6)
+    assert await decode(*models, spec, num_rounds=6) == expected
+
+
+async def test_a_session_can_start_behind_emitted_tokens(models: tuple[Target, Drafter]) -> None:
+    """Fail-over: opening with prompt + emitted ids continues where the first session stood."""
+    spec = make_spec(SAMPLINGS["coupled"])
+    whole = await decode(*models, spec, num_rounds=4)
+    emitted = [token for entry in whole[:2] for token in entry[3]]  # type: ignore[attr-defined]
+    again = await decode(*models, replace(spec, emitted_ids=np.array(emitted, np.int32)), num_rounds=2)
+    rest = [token for entry in whole[2:] for token in entry[3]]  # type: ignore[attr-defined]
+    tokens = [token for entry in again for token in entry[3]]  # type: ignore[attr-defined]
+    assert tokens[: len(rest)] == rest[: len(tokens)]
+
+
+async def test_unwanted_scores_are_none(models: tuple[Target, Drafter]) -> None:
+    target, drafter = models
+    spec = make_spec(SAMPLINGS["greedy"])
+    await target.open(spec)
+    await drafter.open(spec)
+    verdict = await target.verify("answer-1", 0, EMPTY_DRAFT)
+    assert await drafter.observe("answer-1", 0, replace(observation(0, verdict), wants_scores=False)) is None
+
+
+async def test_observing_twice_changes_nothing(models: tuple[Target, Drafter]) -> None:
+    target, drafter = models
+    spec = make_spec(SAMPLINGS["greedy"])
+    await target.open(spec)
+    await drafter.open(spec)
+    verdict = await target.verify("answer-1", 0, EMPTY_DRAFT)
+    for _ in range(2):
+        await drafter.observe("answer-1", 0, observation(0, verdict))
+    first = await drafter.draft("answer-1", 1, 4)
+    assert first.num_nodes == 4
+    assert (await drafter.draft("answer-1", 1, 4)).token_ids.tolist() == first.token_ids.tolist()
+
+
+async def test_observe_reaches_the_model_before_a_draft_that_is_called_after_it(models: tuple[Target, Drafter]) -> None:
+    """The caller does not wait for scores: a draft behind an unawaited observe sees its tokens."""
+    target, drafter = models
+    spec = make_spec(SAMPLINGS["greedy"])
+    await target.open(spec)
+    await drafter.open(spec)
+    drafted = await drafter.draft("answer-1", 0, 4)
+    verdict = await target.verify("answer-1", 0, drafted)
+    scoring = asyncio.ensure_future(drafter.observe("answer-1", 0, observation(0, verdict)))
+    await asyncio.sleep(0)
+    tree = await drafter.draft("answer-1", 1, 4)
+    context = [1, 2, 3, *verdict.token_ids.tolist()]
+    law = MODEL.related(0.6, seed=1).probs(context)
+    assert tree.token_ids[0] == int(np.argmax(law))
+    await scoring
+
+
+async def raised_by(awaitable: object) -> type[BaseException] | None:
+    try:
+        await awaitable  # type: ignore[misc]
+    except HedgeSpecError as error:
+        return type(error)
+    return None
+
+
+async def test_failures_are_the_same_exceptions(models: tuple[Target, Drafter]) -> None:
+    """Unknown sessions, unverifiable drafts and gaps; closing twice is fine."""
+    target, drafter = models
+    spec = make_spec(SAMPLINGS["rejection"])
+    assert await raised_by(target.verify("nobody", 0, EMPTY_DRAFT)) is UnknownSession
+    assert await raised_by(drafter.draft("nobody", 0, 4)) is UnknownSession
+    await target.open(spec)
+    await drafter.open(spec)
+    out_of_range = DraftTree.chain(np.array([999], np.int32))
+    assert await raised_by(target.verify("answer-1", 0, out_of_range)) is InvalidDraft
+    verdict = await target.verify("answer-1", 0, EMPTY_DRAFT)
+    assert len(verdict.token_ids) == 1
+    assert await raised_by(drafter.observe("answer-1", 0, observation(5, verdict))) is InvalidObservation
+    for _ in range(2):
+        await target.close("answer-1")
+        await drafter.close("answer-1")
+    assert await raised_by(target.verify("answer-1", 1, EMPTY_DRAFT)) is UnknownSession

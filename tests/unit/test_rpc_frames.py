@@ -1,0 +1,62 @@
+"""Whatever is ready at the same time leaves in one message, and no message is above the peer's cap."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from hedgespec.rpc.channel import MAX_MESSAGE_BYTES
+from hedgespec.rpc.frames import FrameWriter
+from hedgespec.rpc.v1 import replica_pb2 as pb
+
+
+@asynccontextmanager
+async def running_writer() -> AsyncIterator[tuple[FrameWriter, list[pb.Frame]]]:
+    frames: list[pb.Frame] = []
+
+    async def write(data: bytes) -> None:
+        assert len(data) <= MAX_MESSAGE_BYTES
+        frames.append(pb.Frame.FromString(data))
+        await asyncio.sleep(0)
+
+    writer = FrameWriter(write)
+    task = asyncio.ensure_future(writer.run())
+    await asyncio.sleep(0)
+    yield writer, frames
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+async def test_items_added_in_one_turn_of_the_loop_leave_in_one_frame() -> None:
+    async with running_writer() as (writer, frames):
+        for round_id in range(5):
+            with writer.item("s", round_id, "code") as item:
+                item.draft.num_draft_tokens = round_id
+        await asyncio.sleep(0.01)
+    assert [item.round_id for frame in frames for item in frame.items] == [0, 1, 2, 3, 4]
+    assert len(frames) == 1
+
+
+async def test_an_item_that_cannot_be_filled_does_not_leave() -> None:
+    async with running_writer() as (writer, frames):
+        with pytest.raises(ValueError, match="half"), writer.item("bad", 0, "") as item:
+            item.open.cache_salt = "half filled"
+            raise ValueError("half")
+        with writer.item("good", 0, "") as item:
+            item.close.SetInParent()
+        await asyncio.sleep(0.01)
+    assert [item.session_id for frame in frames for item in frame.items] == ["good"]
+
+
+async def test_a_frame_above_the_cap_is_cut_into_items() -> None:
+    async with running_writer() as (writer, frames):
+        for name in ("a", "b", "c"):
+            with writer.item(name, 0, "") as item:
+                item.verdict.target_probs = bytes(MAX_MESSAGE_BYTES // 2)
+        await asyncio.sleep(0.01)
+    assert [[item.session_id for item in frame.items] for frame in frames] == [["a"], ["b"], ["c"]]

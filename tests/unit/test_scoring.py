@@ -1,0 +1,114 @@
+"""Scores of verified tokens: what they average to, by enumeration over the realised token."""
+
+import numpy as np
+import pytest
+import torch
+
+from hedgespec.speculative.acceptance import VerifyContext, accept
+from hedgespec.speculative.processing import process_logits
+from hedgespec.speculative.proposal import propose, truncate
+from hedgespec.speculative.scoring import acceptance_prob, realised_acceptance
+from hedgespec.types import EMPTY_DRAFT, DraftTree, SamplingParams, SparseRows
+
+VOCAB = 20
+
+
+def random_laws(num_rows: int, seed: int) -> torch.Tensor:
+    logits = 1.5 * torch.randn(num_rows, VOCAB, generator=torch.Generator().manual_seed(seed))
+    return process_logits(logits, SamplingParams(top_p=0.97))
+
+
+def top_of(law: np.ndarray, num_ids: int) -> SparseRows:
+    ids = np.argsort(-law, kind="stable")[:num_ids].astype(np.int32)
+    ids = ids[law[ids] > 0]
+    return SparseRows(np.array([0, len(ids)], np.int32), ids, law[ids])
+
+
+def dense(rows: SparseRows) -> np.ndarray:
+    out = np.zeros((rows.num_rows, VOCAB))
+    for row in range(rows.num_rows):
+        ids, values = rows.row(row)
+        out[row, ids] = values
+    return out
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_expected_acceptance_under_the_target_is_the_overlap(seed):
+    """sum_x p(x) min(1, q(x)/p(x)) = sum_x min(p, q), enumerated over every realised x."""
+    target = random_laws(1, seed)[0].numpy()
+    rows = truncate(random_laws(1, seed + 100))
+    expected = 0.0
+    for token in np.flatnonzero(target):
+        score = realised_acceptance(rows, np.array([token]), target[[token]], "rejection", 0, 0)
+        expected += float(target[token]) * float(score[0])
+    assert expected == pytest.approx(np.minimum(target, dense(rows)[0]).sum(), abs=1e-6)
+
+
+@pytest.mark.parametrize("num_top", [1, 3, 8, VOCAB])
+@pytest.mark.parametrize("seed", range(5))
+def test_acceptance_prob_is_unbiased_however_few_target_ids_are_known(seed, num_top):
+    """Enumerated over the realised token: the estimate averages to sum_x min(p, q) for every size of S."""
+    target = random_laws(1, seed)[0].numpy()
+    rows = truncate(random_laws(1, seed + 100))
+    top = top_of(target, num_top)
+    expected = sum(
+        float(target[token]) * float(acceptance_prob(rows, np.array([token]), target[[token]], top)[0])
+        for token in np.flatnonzero(target)
+    )
+    assert expected == pytest.approx(np.minimum(target, dense(rows)[0]).sum(), abs=1e-6)
+
+
+def test_rows_are_scored_independently_of_their_neighbours():
+    targets, rows = random_laws(4, 1).numpy(), truncate(random_laws(4, 2))
+    tokens = targets.argmax(axis=1).astype(np.int32)
+    probs = targets[np.arange(4), tokens]
+    tops = [top_of(law, 3) for law in targets]
+    offsets = np.arange(0, 13, 3, dtype=np.int32)
+    top = SparseRows(offsets, np.concatenate([t.ids for t in tops]), np.concatenate([t.probs for t in tops]))
+    together = realised_acceptance(rows, tokens, probs, "rejection", 0, 0), acceptance_prob(rows, tokens, probs, top)
+    for row in range(4):
+        ids, values = rows.row(row)
+        alone = SparseRows(np.array([0, len(ids)], np.int32), ids, values)
+        one = (alone, tokens[[row]], probs[[row]])
+        assert realised_acceptance(*one, "rejection", 0, 0)[0] == together[0][row]
+        assert acceptance_prob(*one, tops[row])[0] == together[1][row]
+
+
+def test_greedy_scores_are_hits_of_the_argmax_and_so_is_the_acceptance_probability():
+    params = SamplingParams(temperature=0.0)
+    rows = truncate(process_logits(torch.tensor([[0.0, 2.0, 1.0], [3.0, 2.0, 1.0]]), params))
+    tokens, probs = np.array([1, 2], np.int32), np.ones(2, np.float32)
+    top = SparseRows(np.array([0, 1, 2], np.int32), tokens, probs)
+    assert realised_acceptance(rows, tokens, probs, "greedy", 0, 0).tolist() == [1.0, 0.0]
+    assert acceptance_prob(rows, tokens, probs, top).tolist() == [1.0, 0.0]
+
+
+def test_coupled_scores_say_exactly_whether_the_draft_would_have_been_accepted():
+    """For 200 seeds, the score of the realised token equals the outcome of really drafting and verifying."""
+    params = SamplingParams(seed=1)
+    outcomes = []
+    for seed in range(200):
+        logits = 1.5 * torch.randn(2, VOCAB, generator=torch.Generator().manual_seed(seed))
+        rows = truncate(process_logits(logits[:1] + 0.7, params)) if seed % 2 else truncate(random_laws(1, seed))
+        draft = DraftTree.chain(np.array([propose(*rows.row(0), "coupled", seed, 4, 0)]))
+        context = VerifyContext(params, seed, 0, 4)
+        verdict = accept([draft], logits, [context])[0]
+        realised = accept([EMPTY_DRAFT], logits[:1], [context])[0]
+        score = realised_acceptance(rows, realised.token_ids, realised.target_probs, "coupled", seed, 4)
+        assert score.tolist() == [float(verdict.num_accepted)]
+        outcomes.append(verdict.num_accepted)
+    assert 20 < sum(outcomes) < 200
+
+
+def test_scores_stay_within_zero_and_one_when_the_target_probability_was_rounded_to_zero():
+    rows = truncate(torch.tensor([[0.5, 0.5]]))
+    scores = realised_acceptance(rows, np.array([1], np.int32), np.zeros(1, np.float32), "rejection", 0, 0)
+    assert scores.tolist() == [1.0]
+
+
+def test_no_tokens_give_no_scores():
+    rows = truncate(torch.zeros(0, 5))
+    nothing = np.zeros(0, np.int32), np.zeros(0, np.float32)
+    assert realised_acceptance(rows, *nothing, "rejection", 0, 0).shape == (0,)
+    empty_top = SparseRows(np.zeros(1, np.int32), *nothing)
+    assert acceptance_prob(rows, *nothing, empty_top).shape == (0,)
