@@ -24,9 +24,7 @@ def build(args: AppArgs) -> Application:
     """One deployment for the target, one per drafter (or group of drafters), and the router in front."""
     target = serve.deployment(TargetReplica).options(name=TARGET, **target_options(args.target, args.limits))
     pools = tuple(
-        serve.deployment(DrafterReplica)
-        .options(name=name, **drafter_options(configs[0]))
-        .bind(configs, args.target)
+        serve.deployment(DrafterReplica).options(name=name, **drafter_options(configs[0])).bind(configs, args.target)
         for name, configs in drafter_pools(args.drafters).items()
     )
     ingress: Any = serve.ingress()(RouterReplica)

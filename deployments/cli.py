@@ -8,6 +8,9 @@ from typing import Annotated
 
 import typer
 
+from deployments.commands import bench, keys
+from deployments.commands.generate import generate
+from deployments.commands.training import train_drafter
 from deployments.serve_command import EXIT_CONFIG, serve
 from hedgespec.errors import ConfigError, ModelFolderError
 
@@ -20,7 +23,11 @@ app = typer.Typer(
 config_app = typer.Typer(no_args_is_help=True, help="Work with configuration files.")
 
 app.command()(serve)
+app.command()(generate)
+app.command()(train_drafter)
+app.add_typer(bench.app, name="bench")
 app.add_typer(config_app, name="config")
+app.add_typer(keys.app, name="keys")
 
 
 @config_app.command()

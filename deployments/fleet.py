@@ -231,4 +231,3 @@ def _is_usable(task: asyncio.Task[ReplicaConnection]) -> bool:
     if not task.done():
         return True
     return not task.cancelled() and task.exception() is None and task.result().is_alive
-

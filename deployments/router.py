@@ -34,9 +34,7 @@ if TYPE_CHECKING:
 class RouterReplica:
     """target, drafters: handles of the model deployments; one handle may serve a group of drafters."""
 
-    async def __init__(
-        self, args: AppArgs, target: DeploymentHandle, drafters: tuple[DeploymentHandle, ...]
-    ) -> None:
+    async def __init__(self, args: AppArgs, target: DeploymentHandle, drafters: tuple[DeploymentHandle, ...]) -> None:
         limit_threads(1)
         configure_logging("json")
         self._args = args

@@ -32,7 +32,9 @@ console = Console(stderr=True)
 
 
 def serve(
-    config: Annotated[Path | None, typer.Option(help="Configuration, YAML or JSON (default: the embedded zoo).")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Configuration, YAML or JSON (default: the embedded zoo).")
+    ] = None,
     target: Annotated[Path | None, typer.Option(help="Folder of another target (safetensors).")] = None,
     redis: Annotated[str | None, typer.Option(help="Keep preferences in this Redis, redis://HOST:PORT/DB.")] = None,
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
@@ -96,9 +98,7 @@ def start_application(args: AppArgs, host: str, port: int) -> None:
 
     ray_serve.start(http_options={"host": host, "port": port}, logging_config={"log_level": "WARNING"})
     application = ray_serve.RunTarget(build(args), name=APP_NAME, route_prefix="/")
-    ray_serve.run_many(
-        [application], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False
-    )
+    ray_serve.run_many([application], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
 
 
 def wait_until_running(stop: threading.Event, status: Any) -> bool:

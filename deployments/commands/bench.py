@@ -49,9 +49,8 @@ def decode(
     json: JsonFile = None,
 ) -> None:
     """Plain decoding, each single drafter and learned selection in one process, beside transformers."""
-    from hedgespec.bench.local_service import local_service
-
     from hedgespec.bench.baselines import transformers_baselines
+    from hedgespec.bench.local_service import local_service
 
     args = read_args(config)
 
@@ -109,10 +108,10 @@ def acceptance(
     json: JsonFile = None,
 ) -> None:
     """The table drafter x domain of emitted tokens per target pass, at temperatures 0 and 1."""
-    from hedgespec.bench.local_service import local_service
     from hedgespec.zoo.card import write_acceptance_table
 
     from hedgespec.bench.acceptance import AcceptanceTable, measure_acceptance, to_markdown
+    from hedgespec.bench.local_service import local_service
 
     args = read_args(None)
     speculation = args.speculation.model_copy(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from hedgespec.api.context import ApiContext
-from hedgespec.api.disconnect import ClientGone, unless_gone
+from hedgespec.api.disconnect import CLIENT_GONE, ClientGone, unless_gone
 from hedgespec.api.errors import as_request_error, error_object, is_expected
 from hedgespec.api.formats import Format
 from hedgespec.api.generations import Event, Generations
@@ -25,9 +25,6 @@ from hedgespec.observability.logging import failure_fields
 from hedgespec.types import FinishReason, GenerationChunk, GenerationRequest
 
 Json = dict[str, Any]
-
-CLIENT_GONE = 499
-"""Status of a request whose client left; nobody sees it but the metrics."""
 
 _log = structlog.get_logger("hedgespec.api")
 
@@ -103,7 +100,7 @@ class Answering:
         whole["usage"] = self._usage()
         return self._with_report(whole)
 
-    async def _stream(self, generations: Generations, first: Event | None) -> AsyncIterator[bytes]:
+    async def _stream(self, generations: Generations, first: Event | None) -> AsyncGenerator[bytes, None]:
         try:
             event = first
             while True:

@@ -10,6 +10,7 @@ import structlog
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from hedgespec.api.disconnect import CLIENT_GONE
 from hedgespec.api.errors import as_request_error, error_response
 from hedgespec.errors import RequestError
 from hedgespec.observability.logging import failure_fields
@@ -59,7 +60,7 @@ class Boundary:
                 raise  # the answer has begun: the server cuts the connection, which a client cannot mistake for an end
             await error_response(as_request_error(error))(scope, receive, send_with_id)
         finally:
-            self._record(scope, state, status, time.perf_counter() - started)
+            self._record(scope, state, status or CLIENT_GONE, time.perf_counter() - started)
 
     def _record(self, scope: Scope, state: dict[str, Any], status: int, seconds: float) -> None:
         endpoint = getattr(scope.get("route"), "path", "other")

@@ -10,6 +10,9 @@ from starlette.types import Receive
 
 Result = TypeVar("Result")
 
+CLIENT_GONE = 499
+"""Status of a request whose client left; nobody sees it but the metrics."""
+
 
 class ClientGone(Exception):
     """The client closed its connection; there is nobody to answer."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +15,9 @@ from hedgespec.api import neutral
 from hedgespec.api.answering import Answering
 from hedgespec.api.body import read_json_object
 from hedgespec.api.context import ApiContext
+from hedgespec.api.encoding import encode_chat, encode_prompt
 from hedgespec.api.formats import ChatFormat, CompletionFormat, Format
-from hedgespec.api.prompts import Prompt, chat_messages, completion_prompts
+from hedgespec.api.prompts import chat_messages, completion_prompts
 from hedgespec.api.sampling import check_drafter, fit_max_tokens, sampling_params
 from hedgespec.api.schemas import ChatBody, CompletionBody, GenerationBody
 from hedgespec.api.validation import parse_body
@@ -26,10 +25,6 @@ from hedgespec.errors import RequestError
 from hedgespec.types import GenerationRequest
 
 Encoded = list[NDArray[np.int32]]
-Value = TypeVar("Value")
-
-_INLINE_CHARS = 2000
-"""Shorter texts are tokenized at once: a thread would cost more than it saves."""
 
 
 async def complete(context: ApiContext, request: Request) -> Response:
@@ -41,7 +36,7 @@ async def complete(context: ApiContext, request: Request) -> Response:
     prompts = completion_prompts(body.prompt, tokenizer.vocab_size, tokenizer.max_model_len)
 
     async def encode() -> Encoded:
-        return [await encode_prompt(context, prompt) for prompt in prompts]
+        return [await encode_prompt(context, prompt, max_tokens=tokenizer.max_model_len) for prompt in prompts]
 
     return await _answer(context, request, tenant, body, body.max_tokens, len(prompts), encode, CompletionFormat())
 
@@ -59,20 +54,9 @@ async def chat(context: ApiContext, request: Request) -> Response:
     stated = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
 
     async def encode() -> Encoded:
-        return [await encode_chat(context, messages)]
+        return [await encode_chat(context, messages, context.tokenizer.max_model_len)]
 
     return await _answer(context, request, tenant, body, stated, 1, encode, ChatFormat())
-
-
-async def encode_prompt(context: ApiContext, prompt: Prompt, add_special_tokens: bool = True) -> NDArray[np.int32]:
-    if isinstance(prompt, list):
-        return np.asarray(prompt, dtype=np.int32)
-    return await _bounded(context, len(prompt), lambda: context.tokenizer.encode(prompt, add_special_tokens))
-
-
-async def encode_chat(context: ApiContext, messages: Sequence[dict[str, str]]) -> NDArray[np.int32]:
-    num_chars = sum(len(m["content"]) for m in messages)
-    return await _bounded(context, num_chars, lambda: context.tokenizer.apply_chat_template(messages))
 
 
 def check_model(model: str | None, context: ApiContext) -> None:
@@ -124,10 +108,3 @@ async def _answer(
                 )
             )
         return await Answering(context, body, form, requests, request_id).respond(request, work)
-
-
-async def _bounded(context: ApiContext, num_chars: int, encode: Callable[[], Value]) -> Value:
-    if num_chars <= _INLINE_CHARS:
-        return encode()
-    async with context.encoding:
-        return await asyncio.to_thread(encode)

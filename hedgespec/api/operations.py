@@ -9,7 +9,8 @@ from starlette.responses import JSONResponse, Response
 
 from hedgespec.api.body import read_json_object
 from hedgespec.api.context import ApiContext
-from hedgespec.api.generation import check_model, encode_chat, encode_prompt
+from hedgespec.api.encoding import encode_chat, encode_prompt
+from hedgespec.api.generation import check_model
 from hedgespec.api.prompts import chat_messages, check_token_ids
 from hedgespec.api.schemas import DetokenizeBody, TokenizeBody
 from hedgespec.api.validation import parse_body
@@ -60,7 +61,7 @@ async def tokenize(context: ApiContext, request: Request) -> Response:
         if body.messages is not None:
             ids = await encode_chat(context, chat_messages(body.messages, context.limits.max_messages))
         else:
-            ids = await encode_prompt(context, body.prompt or "", body.add_special_tokens)
+            ids = await encode_prompt(context, body.prompt or "", add_special_tokens=body.add_special_tokens)
     return JSONResponse(
         {
             "tokens": ids.tolist(),

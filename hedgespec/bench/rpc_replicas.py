@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection
 import grpc
 import grpc.aio
 import numpy as np
+import uvloop
 
 from hedgespec.rpc.server import start_server
 from hedgespec.rpc.servicer import ReplicaServicer
@@ -98,7 +99,7 @@ def replica_processes(num_drafters: int, num_sparse_ids: int) -> Iterator[list[t
 
 
 def _run_replica(pipe: Connection, index: int, num_sparse_ids: int) -> None:
-    asyncio.run(_serve(pipe, index, num_sparse_ids))
+    uvloop.run(_serve(pipe, index, num_sparse_ids))
 
 
 async def _serve(pipe: Connection, index: int, num_sparse_ids: int) -> None:

@@ -80,7 +80,8 @@ class NeuralDrafter(ABC, Generic[S]):
 
     @torch.inference_mode()
     def open(self, spec: SessionSpec) -> None:
-        self.close(spec.session_id)
+        if spec.session_id in self._sessions:  # not otherwise: features may have come before the session
+            self.close(spec.session_id)
         if len(self._sessions) >= self._max_sessions:
             raise ReplicaBusy(f"All {self._max_sessions} sessions of drafter {self.drafter_id} are in use.")
         text = SessionText(spec, self._vocab_size)

@@ -7,6 +7,7 @@ Checks that need the model (ids below the vocabulary, positions that fit the ses
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -38,6 +39,9 @@ MAX_SESSION_ID_LENGTH = 128
 MAX_FEATURE_SINKS = 64
 MAX_LOGIT_BIAS = 1 << 12
 SUM_TOLERANCE = 1e-3
+
+SMALL = 64
+"""Up to so many numbers are checked faster in Python than by two NumPy reductions."""
 
 
 def write_open(message: pb.Open, spec: SessionSpec, lease_id: str = "") -> None:
@@ -296,10 +300,9 @@ def _read_top(message: pb.Verdict | pb.Observe, num_rows: int, error: type[Hedge
     return _read_rows(message.target_top, num_rows, error, is_complete=False)
 
 
-def _read_ids(values: object, error: type[HedgeSpecError], name: str) -> NDArray[np.int32]:
-    ids = np.array(values, dtype=np.int32)
-    _require(len(ids) == 0 or int(ids.min()) >= 0, error, name, "non-negative")
-    return ids
+def _read_ids(values: Sequence[int], error: type[HedgeSpecError], name: str) -> NDArray[np.int32]:
+    _require(not values or min(values) >= 0, error, name, "non-negative")
+    return np.array(values, dtype=np.int32)
 
 
 def _read_probs(
@@ -307,8 +310,11 @@ def _read_probs(
 ) -> NDArray[np.float32]:
     _require(len(data) == 4 * count, error, name, f"{4 * count} bytes long")
     probs = np.frombuffer(data, dtype="<f4")
-    # one comparison chain also refuses NaN
-    is_ok = count == 0 or (float(probs.min()) >= 0.0 and float(probs.max()) <= maximum + SUM_TOLERANCE)
+    # the comparison chains also refuse NaN
+    if count <= SMALL:
+        is_ok = all(0.0 <= value <= maximum + SUM_TOLERANCE for value in probs.tolist())
+    else:
+        is_ok = float(probs.min()) >= 0.0 and float(probs.max()) <= maximum + SUM_TOLERANCE
     _require(is_ok, error, name, f"finite and in 0..{maximum:g}")
     return probs
 

@@ -1,4 +1,4 @@
-"""One writer per stream: whatever became ready since the last write leaves in one frame."""
+"""One writer at a time per stream: whatever became ready during a write leaves in one frame after it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,18 @@ if TYPE_CHECKING:
 class FrameWriter:
     """Items are filled in place (no copy) into the frame that leaves next.
 
-    write: sends one serialized frame; called by one task only
+    write: sends one serialized frame
     """
 
     def __init__(self, write: Callable[[bytes], Awaitable[object]]) -> None:
         self._write = write
         self._frame = pb.Frame()
+        self._is_writing = False
         self._wakeup: asyncio.Future[None] | None = None
+
+    @property
+    def num_waiting(self) -> int:
+        return len(self._frame.items)
 
     @contextmanager
     def item(self, session_id: str, round_id: int, drafter_id: str) -> Iterator[pb.Item]:
@@ -42,16 +47,30 @@ class FrameWriter:
         if self._wakeup is not None and not self._wakeup.done():
             self._wakeup.set_result(None)
 
+    async def flush(self) -> None:
+        """Write everything there is. While another task is writing, that one takes the rest along.
+
+        Cancelling a task that is inside a write breaks the gRPC stream: tasks with deadlines leave writing to `run`.
+        """
+        if self._is_writing:
+            return
+        self._is_writing = True
+        try:
+            while self._frame.items:
+                frame, self._frame = self._frame, pb.Frame()
+                for data in _split(frame):
+                    await self._write(data)
+        finally:
+            self._is_writing = False
+
     async def run(self) -> None:
-        """Write until cancelled or until `write` raises."""
+        """Flush whenever there is something, until cancelled or until a write raises."""
         loop = asyncio.get_running_loop()
         while True:
             if not self._frame.items:
                 self._wakeup = loop.create_future()
                 await self._wakeup
-            frame, self._frame = self._frame, pb.Frame()
-            for data in _split(frame):
-                await self._write(data)
+            await self.flush()
 
 
 def _split(frame: pb.Frame) -> list[bytes]:

@@ -67,19 +67,14 @@ class RoundStream:
 
     async def run(self) -> None:
         """Serve until the router half-closes or the stream breaks. Raises DecodeError."""
-        writing = asyncio.ensure_future(self._writer.run())
-        try:
-            while (data := await self._context.read()) is not grpc.aio.EOF:
-                for item in pb.Frame.FromString(data).items:
-                    for drafter_id in item.drafter_ids or ("",):
-                        task = asyncio.ensure_future(self._handle(item, drafter_id))
-                        self._tasks.add(task)
-                        task.add_done_callback(self._tasks.discard)
-                while len(self._tasks) >= MAX_PENDING_ITEMS:
-                    await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            writing.cancel()
-            await asyncio.gather(writing, return_exceptions=True)
+        while (data := await self._context.read()) is not grpc.aio.EOF:
+            for item in pb.Frame.FromString(data).items:
+                for drafter_id in item.drafter_ids or ("",):
+                    task = asyncio.ensure_future(self._handle(item, drafter_id))
+                    self._tasks.add(task)
+                    task.add_done_callback(self._done)
+            while self._tasks and len(self._tasks) + self._writer.num_waiting >= MAX_PENDING_ITEMS:
+                await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
 
     async def close(self) -> None:
         """Stop all work of this stream and free its sessions."""
@@ -94,7 +89,18 @@ class RoundStream:
             except Exception:
                 log.exception("session_not_closed")
 
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            # only a write can fail here: the stream is gone, and `read` says so as well
+            log.debug("reply_not_written", error=type(task.exception()).__name__)
+
     async def _handle(self, item: pb.Item, drafter_id: str) -> None:
+        """Answer one item. Whichever task finishes first writes, for itself and for those that finish meanwhile."""
+        await self._answer(item, drafter_id)
+        await self._writer.flush()
+
+    async def _answer(self, item: pb.Item, drafter_id: str) -> None:
         body = item.WhichOneof("body")
         try:
             match body:

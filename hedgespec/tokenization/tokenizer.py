@@ -15,6 +15,9 @@ from hedgespec.tokenization import folder as folders
 from hedgespec.tokenization.chat_template import ChatTemplate
 from hedgespec.tokenization.pieces import Pieces
 
+_FIRST_CHARS = 2000
+_CUT_SLACK = 64
+
 
 @dataclass(frozen=True, slots=True)
 class Tokenizer:
@@ -67,22 +70,37 @@ class Tokenizer:
 
     def encode(self, text: str, add_special_tokens: bool = True) -> NDArray[np.int32]:
         """-> [num_tokens]. With add_special_tokens the folder's own rule adds BOS and the like."""
-        return np.asarray(self.backend.encode(text, add_special_tokens=add_special_tokens).ids, dtype=np.int32)
+        # The fast form leaves out character offsets, which cost as much as the ids.
+        encoded = self.backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)[0]
+        return np.asarray(encoded.ids, dtype=np.int32)
+
+    def is_surely_longer(self, text: str, num_tokens: int) -> bool:
+        """Whether text has more than num_tokens tokens, told from its beginning where that is enough.
+
+        Work is bounded by num_tokens and not by the text. False means that encoding the whole text will tell.
+        """
+        size = max(_FIRST_CHARS, 8 * num_tokens)
+        while size < len(text):
+            # The last word of a cut text may split differently from the whole word, hence the slack.
+            if len(self.encode(text[:size], add_special_tokens=False)) > num_tokens + _CUT_SLACK:
+                return True
+            size *= 4
+        return False
 
     def decode(self, token_ids: Sequence[int] | NDArray[np.int32], skip_special_tokens: bool = False) -> str:
         """Whole text at once; streaming goes through `Detokenizer`."""
         return self.backend.decode([int(i) for i in token_ids], skip_special_tokens=skip_special_tokens)
 
     def apply_chat_template(self, messages: Sequence[Mapping[str, str]]) -> NDArray[np.int32]:
-        """Render messages with the generation prompt and encode them -> [num_tokens].
-
-        Raises RequestError when the folder has no template or the template refuses the messages.
-        """
+        """Render messages with the generation prompt and encode them -> [num_tokens]. Raises as `render_chat`."""
         # The template writes BOS and the other special tokens itself; adding them again would double them.
         return self.encode(self.render_chat(messages), add_special_tokens=False)
 
     def render_chat(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """The text that `apply_chat_template` encodes."""
+        """The text that `apply_chat_template` encodes.
+
+        Raises RequestError when the folder has no template or the template refuses the messages.
+        """
         if self.chat_template is None:
             raise folders.no_chat_template()
         return self.chat_template.render(messages)

@@ -39,6 +39,7 @@ class DrafterSettings:
     draft_vocab_size: int = 2048
     prompt_length: int = 48
     own_text_share: float = 0.6
+    num_own_windows: int = 384
     matrix_lr: float = 0.01
     embedding_lr: float = 0.001
     seed: int = 0
@@ -87,10 +88,9 @@ def domain_windows(teacher: Teacher, target: Path, text: Path, settings: Drafter
 def own_windows(
     teacher: Teacher, windows: Windows, settings: DrafterSettings, progress: Callable[[float], None]
 ) -> Windows:
-    """Let the target continue the beginnings of windows, as many as the mix needs."""
-    count = round(settings.steps * settings.sequences_per_step * settings.own_text_share)
+    """Let the target continue the beginnings of windows."""
     order = np.random.default_rng(settings.seed + 1).permutation(len(windows))
-    prompts = windows[np.resize(order, count), : settings.prompt_length]
+    prompts = windows[np.resize(order, settings.num_own_windows), : settings.prompt_length]
     return continue_prompts(teacher, prompts, settings.sequence_length, settings.seed, progress)
 
 
@@ -99,7 +99,9 @@ def mixed(windows: Windows, own: Windows, settings: DrafterSettings) -> Windows:
     needed = settings.steps * settings.sequences_per_step
     num_own = round(needed * settings.own_text_share)
     rng = np.random.default_rng(settings.seed + 2)
-    parts = [np.resize(rng.permutation(len(part)), count) for part, count in ((own, num_own), (windows, needed - num_own))]
+    parts = [
+        np.resize(rng.permutation(len(part)), count) for part, count in ((own, num_own), (windows, needed - num_own))
+    ]
     data: Windows = np.concatenate([own[parts[0]], windows[parts[1]]])
     return data[rng.permutation(needed)]
 
@@ -130,7 +132,11 @@ def train_head(
         step += 1
         hits = hit.cpu() if step == 1 else 0.95 * hits + 0.05 * hit.cpu()
         now = time.monotonic()
-        progress("head", step / settings.steps, f"step {step} loss {loss.item():.2f} hits {' '.join(f'{h:.2f}' for h in hits.tolist())}")
+        progress(
+            "head",
+            step / settings.steps,
+            f"step {step} loss {loss.item():.2f} hits {' '.join(f'{h:.2f}' for h in hits.tolist())}",
+        )
         if now - saved > settings.checkpoint_every_s:
             saved = now
             _save(checkpoint, settings, head, optimizers, step)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from transformers import StaticCache
 
 from hedgespec.training.features import Teacher
 
 TEMPERATURES = (0.0, 0.7, 1.0)
+_BATCH = 128
 
 
 @torch.no_grad()
@@ -21,23 +26,31 @@ def continue_prompts(
 
     prompts: [num_prompts, prompt_length]
     """
-    device = teacher.embedding.device
-    generator = torch.Generator(device=device).manual_seed(seed)
+    model = copy.deepcopy(teacher.model).to(torch.bfloat16)
+    generator = torch.Generator(device=teacher.embedding.device).manual_seed(seed)
     batches: list[NDArray[np.int64]] = []
-    for start in range(0, len(prompts), 96):
-        ids = torch.from_numpy(prompts[start : start + 96]).to(device)
-        temperature = torch.tensor(TEMPERATURES, device=device)[torch.arange(len(ids), device=device) % len(TEMPERATURES)]
-        output = teacher.model(input_ids=ids, use_cache=True)
-        rows = [ids]
-        while True:
-            logits = output.logits[:, -1].float()
-            scaled = logits / temperature.clamp(min=1e-3)[:, None]
-            drawn = torch.multinomial(scaled.softmax(-1), 1, generator=generator)
-            token = torch.where(temperature[:, None] == 0, logits.argmax(-1, keepdim=True), drawn)
-            rows.append(token)
-            if ids.shape[1] + len(rows) - 1 == length:
-                break
-            output = teacher.model(input_ids=token, past_key_values=output.past_key_values, use_cache=True)
-        batches.append(torch.cat(rows, dim=1).cpu().numpy())
-        progress(min(1.0, (start + 96) / len(prompts)))
+    for start in range(0, len(prompts), _BATCH):
+        ids = torch.from_numpy(prompts[start : start + _BATCH]).to(teacher.embedding.device)
+        batches.append(_continue(model, ids, length, generator).cpu().numpy())
+        progress(min(1.0, (start + _BATCH) / len(prompts)))
     return np.concatenate(batches)
+
+
+def _continue(model: Any, ids: Tensor, length: int, generator: torch.Generator) -> Tensor:
+    num_rows, prompt_length = ids.shape
+    # In place: a growing cache would be copied whole for every token.
+    cache = StaticCache(config=model.config, max_cache_len=length)
+    temperatures = torch.tensor(TEMPERATURES, device=ids.device)[torch.arange(num_rows, device=ids.device) % 3]
+    text = torch.cat((ids, ids.new_zeros(num_rows, length - prompt_length)), dim=1)
+    logits = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1).logits
+    for place in range(prompt_length, length):
+        text[:, place] = _draw(logits[:, -1].float(), temperatures, generator)
+        logits = model(input_ids=text[:, place : place + 1], past_key_values=cache, use_cache=True).logits
+    return text
+
+
+def _draw(logits: Tensor, temperatures: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw one token per row, [num_rows]; rows of temperature 0 take the likeliest."""
+    scaled = logits / temperatures.clamp(min=1e-3)[:, None]
+    drawn = torch.multinomial(scaled.softmax(-1), 1, generator=generator).squeeze(1)
+    return torch.where(temperatures == 0, logits.argmax(-1), drawn)

@@ -14,7 +14,23 @@ from hedgespec.errors import ConfigError
 
 Windows = NDArray[np.int64]  # [num_windows, length]
 
-_READ_SUFFIXES = {".txt", ".md", ".py", ".c", ".h", ".json", ".sql", ".rst", ".csv", ".html", ".js", ".ts", ".java", ".go", ".rs"}
+_READ_SUFFIXES = {
+    ".txt",
+    ".md",
+    ".py",
+    ".c",
+    ".h",
+    ".json",
+    ".sql",
+    ".rst",
+    ".csv",
+    ".html",
+    ".js",
+    ".ts",
+    ".java",
+    ".go",
+    ".rs",
+}
 
 
 def read_documents(path: Path, max_bytes: int, seed: int) -> list[str]:

@@ -32,7 +32,9 @@ def held_out_prompts(domain: str, split: str = "test") -> list[str]:
     """Return raw-text prompts cut from documents that neither target nor drafters were trained on."""
     prompts = _prompts()
     if split not in prompts or domain not in prompts[split]:
-        raise KeyError(f"No prompts for domain {domain!r}, split {split!r}. Domains: {DOMAINS}; splits: {sorted(prompts)}.")
+        raise KeyError(
+            f"No prompts for domain {domain!r}, split {split!r}. Domains: {DOMAINS}; splits: {sorted(prompts)}."
+        )
     return list(prompts[split][domain])
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
 from typing import Literal
 
-from hedgespec.zoo import DOMAINS, sources
+from hedgespec.zoo import sources
 from hedgespec.zoo.generators import Exchange, arithmetic, json_api, sql
+from hedgespec.zoo.sources import Source
 
 Split = Literal["train", "validation", "test"]
 
@@ -31,28 +32,29 @@ class Document:
 
 
 def split_of(name: str) -> Split:
-    """Assign a document to a split by its name alone, so that the text added by another machine moves nothing."""
+    """Assign a document to a split by its name alone, so that what another machine has moves nothing."""
     bucket = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") % 40
     return _HELD_OUT.get(bucket, "train")  # type: ignore[return-value]
 
 
 def documents(domain: str, split: Split, *, seed: int, max_bytes: int) -> list[Document]:
     """Return documents of one domain and split in a seeded order, about `max_bytes` of text or all that there is."""
-    candidates = _generated(domain, seed) if domain in _GENERATED else _found(domain, seed)
+    candidates = _generated(domain, split, seed) if domain in _GENERATED else _found(domain, split, seed)
     chosen: list[Document] = []
     size = 0
     for document in candidates:
+        chosen.append(document)
+        size += len(document.text)
         if size >= max_bytes:
             break
-        if split_of(document.name) == split:
-            chosen.append(document)
-            size += len(document.text)
     return chosen
 
 
-def _generated(domain: str, seed: int) -> Iterator[Document]:
+def _generated(domain: str, split: Split, seed: int) -> Iterator[Document]:
     for number in range(seed * 1_000_000, (seed + 1) * 1_000_000):
         name = f"{domain} {number}"
+        if split_of(name) != split:
+            continue
         if domain == "sql":
             schema, pairs = sql.document(number)
             yield Document(domain, name, sql.as_text(schema, pairs), schema, tuple(pairs))
@@ -64,27 +66,32 @@ def _generated(domain: str, seed: int) -> Iterator[Document]:
             yield Document(domain, name, json_api.as_text(exchanges), "", tuple(exchanges))
 
 
+def _found(domain: str, split: Split, seed: int) -> Iterator[Document]:
+    """Yield what the machine has in a seeded order, Python's own first; each text once."""
+    seen: set[str] = set()
+    for source in _ordered_sources(domain, seed):
+        if split_of(source.name) != split:
+            continue
+        text = _clean(source.read())
+        if text.strip() and text not in seen:
+            seen.add(text)
+            yield Document(domain, source.name, text, exchanges=_opening(domain, source.name, text))
+
+
 @cache
-def _found(domain: str, seed: int) -> list[Document]:
-    found: Iterable[tuple[str, str]] = {
+def _ordered_sources(domain: str, seed: int) -> list[Source]:
+    found = {
         "python": sources.python_sources,
         "c": sources.c_headers,
         "prose": lambda: chain(sources.documentation_topics(), sources.docstrings()),
     }[domain]()
-    made = {text: Document(domain, name, text, exchanges=_opening(domain, name, text)) for name, text in _clean(found)}
-    ordered = sorted(made.values(), key=lambda d: hashlib.sha256(f"{seed} {d.name}".encode()).digest())
-    return [d for d in ordered if _is_own(d)] + [d for d in ordered if not _is_own(d)]
+    by_hash = sorted(found, key=lambda s: hashlib.sha256(f"{seed} {s.name}".encode()).digest())
+    return sorted(by_hash, key=lambda s: not s.name.startswith(("python3", "topic ", "include/numpy")))
 
 
-def _is_own(document: Document) -> bool:
-    """Whether the text is Python's own; what else the machine has only fills up."""
-    return document.domain == "python" or document.name.startswith(("python3", "topic ", "include/numpy"))
-
-
-def _clean(found: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    for name, text in found:
-        lines = (line.rstrip() for line in text.replace(_FORM_FEED, "").expandtabs(8).splitlines())
-        yield name, "\n".join(lines).strip("\n") + "\n"
+def _clean(text: str) -> str:
+    lines = (line.rstrip() for line in text.replace(_FORM_FEED, "").expandtabs(8).splitlines())
+    return "\n".join(lines).strip("\n") + "\n"
 
 
 def _opening(domain: str, name: str, text: str) -> tuple[Exchange, ...]:
@@ -98,6 +105,3 @@ def _opening(domain: str, name: str, text: str) -> tuple[Exchange, ...]:
     cut = min(12, len(lines) // 2)
     rest = "\n".join(lines[cut : cut + 60])
     return (Exchange(f"Continue this {kind}:\n\n" + "\n".join(lines[:cut]), rest),)
-
-
-__all__ = ["DOMAINS", "Document", "Split", "documents", "split_of"]

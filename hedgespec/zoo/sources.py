@@ -1,7 +1,6 @@
 """Text that a machine with Python already has: library sources, C headers, documentation topics and docstrings.
 
-Every function yields (name, text) in a deterministic order for a given machine. Names are relative to their root, so that
-the held-out split does not depend on where Python is installed.
+Names are relative to their root, so that neither order nor held-out split depends on where Python is installed.
 """
 
 from __future__ import annotations
@@ -9,85 +8,96 @@ from __future__ import annotations
 import ast
 import inspect
 import sysconfig
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-_MAX_BYTES = 200_000
-_SKIPPED_FOLDERS = {"site-packages", "dist-packages", "lib2to3", "idlelib", "pydoc_data", "__pycache__", "encodings"}
+_MIN_BYTES, _MAX_BYTES = 200, 200_000
+_SKIPPED = {"site-packages", "dist-packages", "lib2to3", "idlelib", "pydoc_data", "__pycache__", "encodings"}
 _CPP_MARKERS = ("namespace ", "template <", "template<", "public:", "class ")
 
 
-def python_sources() -> Iterator[tuple[str, str]]:
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A named text that is read when it is wanted; `read` returns "" where it is of no use."""
+
+    name: str
+    read: Callable[[], str]
+
+
+def python_sources() -> Iterator[Source]:
     """Sources of the running interpreter's standard library, its test package included."""
     root = Path(sysconfig.get_path("stdlib"))
     for path in sorted(root.rglob("*.py")):
-        parts = set(path.relative_to(root).parts)
-        if not parts & _SKIPPED_FOLDERS:
-            yield from _read(path, root)
+        if not set(path.relative_to(root).parts) & _SKIPPED:
+            yield Source(path.relative_to(root).as_posix(), partial(_read, path))
 
 
-def c_headers() -> Iterator[tuple[str, str]]:
+def c_headers() -> Iterator[Source]:
     """C (not C++) headers: Python's own, NumPy's where it is installed, and the system's."""
     roots = [Path(sysconfig.get_path("include"))]
     roots += sorted(Path(sysconfig.get_path("purelib")).glob("numpy/*/include"))
     roots.append(Path("/usr/include"))
     for root in roots:
         for path in sorted(root.rglob("*.h")):
-            if "c++" in path.parts or path.is_symlink():
-                continue
-            for name, text in _read(path, root):
-                if not any(marker in text for marker in _CPP_MARKERS):
-                    yield f"{root.name}/{name}", text
+            if "c++" not in path.parts and not path.is_symlink():
+                yield Source(f"{root.name}/{path.relative_to(root).as_posix()}", partial(_read_c, path))
 
 
-def documentation_topics() -> Iterator[tuple[str, str]]:
+def documentation_topics() -> Iterator[Source]:
     """The language reference's topics that come with `pydoc`."""
     from pydoc_data.topics import topics
 
     for name in sorted(topics):
-        yield f"topic {name}", topics[name].strip() + "\n"
+        yield Source(f"topic {name}", partial(str.strip, topics[name]))
 
 
-def docstrings() -> Iterator[tuple[str, str]]:
+def docstrings() -> Iterator[Source]:
     """One document per module: its docstrings of some length, each under the name that it documents."""
     stdlib, site = Path(sysconfig.get_path("stdlib")), Path(sysconfig.get_path("purelib"))
-    for root, skipped in ((stdlib, _SKIPPED_FOLDERS | {"test"}), (site, {"__pycache__", "tests", "test", "_vendor"})):
+    for root, skipped in ((stdlib, _SKIPPED | {"test"}), (site, {"__pycache__", "tests", "test", "_vendor"})):
         for path in sorted(root.rglob("*.py")):
-            if set(path.relative_to(root).parts) & skipped:
-                continue
-            for name, text in _read(path, root):
+            if not set(path.relative_to(root).parts) & skipped:
+                name = path.relative_to(root).as_posix()
                 module = name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-                sections = list(_sections(module, text))
-                if sections:
-                    yield f"docstrings {module}", "\n\n".join(sections) + "\n"
+                yield Source(f"docstrings {module}", partial(_read_docstrings, module, path))
 
 
-def _sections(module: str, source: str) -> Iterator[str]:
+def _read(path: Path) -> str:
+    """Return a readable ASCII file of 200 to 200,000 bytes, or "" for others."""
     try:
-        tree = ast.parse(source)
+        if not _MIN_BYTES <= path.stat().st_size <= _MAX_BYTES:
+            return ""
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return text if text.isascii() else ""
+
+
+def _read_c(path: Path) -> str:
+    text = _read(path)
+    return "" if any(marker in text for marker in _CPP_MARKERS) else text
+
+
+def _read_docstrings(module: str, path: Path) -> str:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)
+            tree = ast.parse(_read(path))
     except (SyntaxError, ValueError, RecursionError):
-        return
+        return ""
+    sections: list[str] = []
     for node in ast.walk(tree):
-        if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            continue
-        text = ast.get_docstring(node, clean=False)
-        if text and _is_prose(text):
-            name = "" if isinstance(node, ast.Module) else f".{node.name}"
-            yield f"# {module}{name}\n\n{inspect.cleandoc(text)}"
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            text = ast.get_docstring(node, clean=False)
+            if text and _is_prose(text):
+                name = "" if isinstance(node, ast.Module) else f".{node.name}"
+                sections.append(f"# {module}{name}\n\n{inspect.cleandoc(text)}")
+    return "\n\n".join(sections)
 
 
 def _is_prose(text: str) -> bool:
     letters = sum(c.isalpha() or c == " " for c in text)
     return 150 <= len(text) <= 6000 and letters > 0.8 * len(text) and ">>>" not in text
-
-
-def _read(path: Path, root: Path) -> Iterator[tuple[str, str]]:
-    """Yield one readable UTF-8 file of 200 to 200,000 bytes; others are left out."""
-    try:
-        if not 200 <= path.stat().st_size <= _MAX_BYTES:
-            return
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return
-    if text.isascii():
-        yield path.relative_to(root).as_posix(), text

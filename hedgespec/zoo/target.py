@@ -97,7 +97,9 @@ def train_target(settings: TargetSettings, tokens: Tokens, checkpoint: Path, pro
         step += 1
         smooth = loss if step == 1 else 0.95 * smooth + 0.05 * loss
         now = time.monotonic()
-        progress(done, f"step {step} loss {smooth:.3f} tokens/s {step * settings.tokens_per_step / (now - started):.0f}")
+        progress(
+            done, f"step {step} loss {smooth:.3f} tokens/s {step * settings.tokens_per_step / (now - started):.0f}"
+        )
         if now - saved > settings.checkpoint_every_s:
             saved = now
             _save(checkpoint, settings, model, optimizers, step, now - started, smooth)
@@ -139,7 +141,10 @@ def _loss(model: LlamaForCausalLM, batch: Tensor) -> Tensor:
 
 
 def _batch(tokens: Tokens, settings: TargetSettings, step: int, length: int) -> Tensor:
-    """Return a step's windows, [num_sequences, length], in a seeded order: neighbours in the stream are one document."""
+    """Return a step's windows, [num_sequences, length].
+
+    In a seeded order: neighbours in the stream are of one document, and batches of those train badly.
+    """
     count = settings.tokens_per_step // length
     order = np.random.default_rng((settings.seed, length)).permutation(len(tokens) // length)
     chosen = order[(step * count + np.arange(count)) % len(order)]

@@ -20,8 +20,8 @@ CHAT_TEMPLATE = (
     "{{ '<|' + message['role'] + '|>\n' + message['content'] + '<|end|>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
 )
-# One digit per token: arithmetic is learnt by columns. A space joins the word after it, and newlines take the indentation
-# that follows them along: code is indented.
+# One digit per token: arithmetic is learnt by columns. A space joins the word after it, and newlines take along the
+# indentation that follows them: code is indented.
 _SPLIT = r" ?[A-Za-z_]+|[0-9]| ?[^\sA-Za-z0-9_]+|\n+ *|\s+(?=\S)|\s+"
 
 

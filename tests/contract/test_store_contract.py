@@ -351,6 +351,30 @@ async def test_sqlite_forgets_rows_that_nobody_writes(tmp_path: Path) -> None:
     await second.close()
 
 
+async def test_sqlite_lets_nobody_write_between_its_read_and_its_write(tmp_path: Path) -> None:
+    """The comparison of sequences holds until the row is written: another process has to wait."""
+    path, refused = tmp_path / "p.sqlite3", []
+
+    def write_from_outside() -> float:
+        # the store asks for the time between reading and writing
+        with closing(sqlite3.connect(path, timeout=0)) as other:
+            try:
+                other.execute("UPDATE preferences SET saved_s = 5e9")
+            except sqlite3.OperationalError as error:
+                refused.append(str(error))
+        return 4e9
+
+    first = SqliteStore(path, CONFIG)
+    await first.save(KEY, "a", record(1, eagle=1.0))
+    await first.close()
+    second = SqliteStore(path, CONFIG, wall_s=write_from_outside)
+    await second.load(KEY)
+    refused.clear()
+    await second.save(KEY, "a", record(2, eagle=2.0))
+    assert refused == ["database is locked"]
+    await second.close()
+
+
 async def test_a_file_that_is_not_a_database_is_unavailable(tmp_path: Path) -> None:
     """The error names the file; the file is not touched."""
     path = tmp_path / "notes.txt"

@@ -77,6 +77,7 @@ BAD_VALUES: list[tuple[dict[str, Any], str, str]] = [
     ({"prompt": [2**70]}, "invalid_value", "prompt"),
     ({"prompt": [1] * 129}, "context_length_exceeded", "prompt"),
     ({"prompt": "x" * 128}, "context_length_exceeded", "prompt"),
+    ({"prompt": "x" * 9000}, "context_length_exceeded", "prompt"),
     ({"max_tokens": 128}, "context_length_exceeded", "prompt"),
     ({"max_tokens": 0}, "invalid_value", "max_tokens"),
     ({"max_tokens": 4097}, "invalid_value", "max_tokens"),
@@ -164,6 +165,7 @@ BAD_CHATS: list[tuple[dict[str, Any], str, str]] = [
         "messages[0].tool_calls",
     ),
     ({"messages": [{"role": "user", "content": "x" * 200}]}, "context_length_exceeded", "messages"),
+    ({"messages": [{"role": "user", "content": "x" * 9000}]}, "context_length_exceeded", "messages"),
     ({"max_tokens": 1, "max_completion_tokens": 1}, "invalid_value", "max_completion_tokens"),
     ({"max_completion_tokens": 0}, "invalid_value", "max_completion_tokens"),
     ({"prompt": "x"}, "unknown_parameter", "prompt"),
@@ -394,7 +396,7 @@ NAMES += ["metadata", "user", "hedgespec", "ignore_eos", "presence_penalty", "to
     body=st.dictionaries(st.sampled_from(NAMES) | st.text(max_size=5), values, max_size=5),
     is_complete=st.booleans(),
 )
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 async def test_no_json_body_makes_the_server_fail(path: str, body: dict[str, Any], is_complete: bool) -> None:
     """Whatever is sent is answered, or refused with an error object of the right form."""
     complete = {"model": "m", "prompt": "x", "messages": [{"role": "user", "content": "x"}], "tokens": [1]}
@@ -411,7 +413,7 @@ async def test_no_json_body_makes_the_server_fail(path: str, body: dict[str, Any
 
 
 @given(content=st.binary(max_size=40) | st.text(alphabet='{}[]",:\\u0d8 1e', max_size=40).map(str.encode))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 async def test_no_bytes_make_the_server_fail(content: bytes) -> None:
     response = await CLIENT.post(COMPLETIONS, content=content, headers=JSON)
     assert response.status_code == 400

@@ -280,9 +280,12 @@ async def test_silence_on_a_stream_is_bridged_by_comments() -> None:
 
 
 async def test_a_tenant_has_a_limited_number_of_answers_in_progress() -> None:
-    server = Server(ScriptedGenerator(delay_s=0.05))
+    server = Server(ScriptedGenerator(delay_s=0.2))
     running = [asyncio.create_task(server.complete()) for _ in range(3)]
-    await asyncio.sleep(0.02)
+    for _ in range(100):
+        await asyncio.sleep(0.005)
+        if server.generator.num_open == 3:
+            break
     refused = await server.complete()
     assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limit_exceeded")
     assert (refused.headers["retry-after"], refused.headers["x-should-retry"]) == ("1", "true")

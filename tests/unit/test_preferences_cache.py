@@ -57,7 +57,8 @@ class FlakyStore(MemoryStore):
 
     async def _misbehave(self, key: PreferenceKey) -> None:
         if self.is_hung:
-            await asyncio.sleep(3600)
+            await asyncio.sleep(CONFIG.operation_timeout_s)
+            raise StoreUnavailable("the store hangs for this test")
         if self.is_down:
             raise StoreUnavailable("the store is down for this test")
         if key in self.refused:
@@ -156,15 +157,40 @@ async def test_other_routers_statistics_arrive_by_refresh() -> None:
 
 
 async def test_a_hung_store_costs_one_wait_and_then_none() -> None:
-    """The first request waits for the operation timeout at most; a hanging store never fails one."""
-    store = FlakyStore()
+    """The first request waits for the operation timeout at most; later ones not at all, not even the one that probes."""
+    store, clock = FlakyStore(), Clock()
     store.is_hung = True
-    preferences = made(store)
+    preferences = made(store, monotonic_s=clock)
     loop = asyncio.get_running_loop()
     begin_s = loop.time()
     assert (await preferences.prior(KEY, DRAFTERS)).tolist() == [0.5, 0.5]
     assert 0.1 < loop.time() - begin_s < 2.0
+    await until(lambda: preferences._entries[KEY].loading is None)
+    clock.now_s += 1.0
+    begin_s = loop.time()
+    assert (await preferences.prior(KEY, DRAFTERS)).tolist() == [0.5, 0.5]
+    assert loop.time() - begin_s < 0.1
+    assert preferences._entries[KEY].loading is not None
+    await preferences.close()
+
+
+async def test_an_answer_during_a_write_is_written_next() -> None:
+    """What is recorded while a save is under way is not mistaken for saved."""
+
+    class SlowStore(MemoryStore):
+        async def save(self, key: PreferenceKey, incarnation: str, record: PreferenceRecord) -> None:
+            await super().save(key, incarnation, record)
+            await asyncio.sleep(0.02)
+
+    store = SlowStore()
+    preferences = made(store)
     preferences.record(KEY, A_WINS)
+    flush = asyncio.create_task(preferences.flush())
+    await asyncio.sleep(0.01)
+    preferences.record(KEY, A_WINS)
+    await flush
+    await preferences.flush()
+    assert await stored_wins(store) == {"a": 2.0, "b": 0.0}
     await preferences.close()
 
 

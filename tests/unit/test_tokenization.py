@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from hedgespec.errors import ModelFolderError, RequestError
-from hedgespec.tokenization import Detokenizer, Tokenizer
+from hedgespec.tokenization import Detokenizer, Tokenizer, chat_template
 from hedgespec.tokenization.chat_template import ChatTemplate
 
 BOS, EOS, END = "<|bos|>", "<|eos|>", "<|end|>"
@@ -197,6 +198,28 @@ def test_a_byte_level_decoder_with_company_is_refused() -> None:
         Tokenizer.of(backend, eos_token_ids=(), max_model_len=8, vocab_size=400)
 
 
+@given(
+    word=st.sampled_from(["the fox ", "a", " ", "\n  ", "é", "dog, "]),
+    times=st.integers(0, 1500),
+    limit=st.integers(1, 400),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_text_is_called_too_long_only_if_it_is(byte_level: Tokenizer, word: str, times: int, limit: int) -> None:
+    text = word * times
+    if byte_level.is_surely_longer(text, limit):
+        assert len(byte_level.encode(text)) > limit
+
+
+def test_a_very_long_text_is_called_too_long_from_its_beginning(byte_level: Tokenizer) -> None:
+    """It is refused in less than half the time of tokenizing it; measured around a hundredth."""
+    text = "xyz " * (1 << 16)
+    started = time.process_time()
+    assert byte_level.is_surely_longer(text, 128)
+    quick_s = time.process_time() - started
+    byte_level.encode(text)
+    assert quick_s < (time.process_time() - started - quick_s) / 2
+
+
 def test_a_chat_is_rendered_with_the_folders_template_and_special_tokens(byte_level: Tokenizer) -> None:
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hi"}]
     assert byte_level.render_chat(messages) == f"{BOS}<system>Be brief.<user>hi<assistant>"
@@ -230,7 +253,8 @@ def test_a_folder_without_a_template_points_to_completions(word_pieces: Tokenize
         "{% for a in range(99999) %}{{ messages[0].content * 99 }}{% endfor %}",
     ],
 )
-def test_a_greedy_template_is_stopped(source: str) -> None:
+def test_a_greedy_template_is_stopped(monkeypatch: pytest.MonkeyPatch, source: str) -> None:
+    monkeypatch.setattr(chat_template, "MAX_RENDER_CPU_S", 0.1)
     with pytest.raises(RequestError, match="takes too long or writes too much"):
         ChatTemplate(source, {}).render([{"role": "user", "content": "x" * 100}])
 

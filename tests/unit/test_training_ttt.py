@@ -15,7 +15,7 @@ _DEPTHS = 5
 
 
 class GrowingMemory:
-    """Attention as a serving session does it: new keys and values are appended, queries see everything up to themselves."""
+    """Attention as a serving session does it: keys and values are appended, a query sees everything up to itself."""
 
     def __init__(self) -> None:
         self.keys: list[Tensor] = []
@@ -85,6 +85,7 @@ def test_positions_whose_best_token_cannot_be_drafted_give_no_gradient_and_count
     target_logits = torch.zeros(1, 12, 64, dtype=torch.float64)
     target_logits[..., outside] = 9.0
     tokens = torch.randint(0, 64, (1, 12))
-    loss, hits = ttt_loss(head, tokens, torch.randn(1, 12, 96, dtype=torch.float64), target_logits, 3, 0.8, torch.arange(9))
+    features = torch.randn(1, 12, 96, dtype=torch.float64)
+    loss, hits = ttt_loss(head, tokens, features, target_logits, 3, 0.8, torch.arange(9))
     assert loss.item() == 0.0
     assert hits.tolist() == [0.0, 0.0, 0.0]

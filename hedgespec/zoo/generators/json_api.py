@@ -70,7 +70,10 @@ def _answer(request: str, status: int, body: Record, indent: int | None) -> Exch
 
 
 def _time(rng: Random) -> str:
-    day, clock = f"{rng.randint(1, 12):02d}-{rng.randint(1, 28):02d}", f"{rng.randint(0, 23):02d}:{rng.randint(0, 59):02d}"
+    day, clock = (
+        f"{rng.randint(1, 12):02d}-{rng.randint(1, 28):02d}",
+        f"{rng.randint(0, 23):02d}:{rng.randint(0, 59):02d}",
+    )
     return f"{rng.randint(2021, 2025)}-{day}T{clock}:00Z"
 
 
@@ -85,7 +88,11 @@ def _common(rng: Random) -> Record:
 
 def _address(rng: Random) -> Record:
     place = rng.randrange(len(_CITIES))
-    return {"street": f"{rng.randint(1, 200)} {rng.choice(_LAST)} Street", "city": _CITIES[place], "country": _COUNTRIES[place]}
+    return {
+        "street": f"{rng.randint(1, 200)} {rng.choice(_LAST)} Street",
+        "city": _CITIES[place],
+        "country": _COUNTRIES[place],
+    }
 
 
 def _user(rng: Random, n: int) -> Record:

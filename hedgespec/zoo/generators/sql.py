@@ -48,7 +48,9 @@ class Table:
 
     @property
     def texts(self) -> list[str]:
-        return [c.split()[0] for c in self.columns if c.endswith("TEXT") and not c.startswith(("email", "name", "title"))]
+        return [
+            c.split()[0] for c in self.columns if c.endswith("TEXT") and not c.startswith(("email", "name", "title"))
+        ]
 
     @property
     def numbers(self) -> list[str]:

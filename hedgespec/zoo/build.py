@@ -1,0 +1,179 @@
+"""Build the zoo from nothing: corpus, tokenizer, target, the target's own text, heads, prompts, model card.
+
+Every stage leaves its result in `out` or `out`/.build and is skipped when that is there, so a build that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+
+from hedgespec.models.eagle3 import save_eagle3
+from hedgespec.training.drafter import DrafterSettings, mixed, own_windows, train_head
+from hedgespec.training.features import Teacher
+from hedgespec.training.memory import keep_freed_memory
+from hedgespec.training.text import Windows
+from hedgespec.zoo import DOMAINS, DRAFTERS
+from hedgespec.zoo.card import CardFacts, write_card
+from hedgespec.zoo.dataset import encode_stream, training_texts, windows
+from hedgespec.zoo.parallel import run_parallel
+from hedgespec.zoo.prepare import domain_documents, prepare
+from hedgespec.zoo.prompts import held_out_prompts
+from hedgespec.zoo.target import TargetSettings, export_target, held_out_loss, train_target
+
+Progress = Callable[[str, float, str], None]  # stage, share done, figures
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+
+
+@dataclass(frozen=True, slots=True)
+class ZooSettings:
+    """One build. `workers`: processes of one thread each that make heads side by side; 1 makes them in this process."""
+
+    out: Path
+    seed: int = 0
+    train_bytes: int = 29_000_000
+    num_prompts: int = 32
+    workers: int = 1
+    target: TargetSettings = TargetSettings()
+    drafter: DrafterSettings = DrafterSettings()
+
+    @property
+    def work(self) -> Path:
+        return self.out / ".build"
+
+
+def preset_settings(
+    preset: Literal["cpu", "gpu"], out: Path, seed: int = 0, *, workers: int = 1, target_minutes: float | None = None
+) -> ZooSettings:
+    """Return the recipe of a preset; `gpu` trains the same shapes on more text for far more steps."""
+    target, drafter = TargetSettings(seed=seed, minutes=target_minutes), DrafterSettings(seed=seed)
+    if preset == "cpu":
+        return ZooSettings(out, seed, workers=workers, target=target, drafter=drafter)
+    target = replace(target, device="cuda", steps=12_000, tokens_per_step=32_768)
+    drafter = replace(
+        drafter, device="cuda", steps=3_000, sequences_per_step=32, num_own_windows=16_384, start_share=1.0
+    )
+    return ZooSettings(out, seed, train_bytes=120_000_000, target=target, drafter=drafter)
+
+
+def build_zoo(settings: ZooSettings, progress: Progress) -> None:
+    """Make everything that is missing in `settings.out`."""
+    keep_freed_memory()
+    settings.work.mkdir(parents=True, exist_ok=True)
+    progress("corpus and tokenizer", 0.0, "")
+    tokenizer = prepare(
+        settings.work, seed=settings.seed, train_bytes=settings.train_bytes, vocab_size=settings.target.vocab_size
+    )
+    _build_target(settings, progress)
+    _write_text(settings, tokenizer)
+    run_parallel(_write_own_text, settings, DOMAINS, "own text", progress)
+    run_parallel(_build_head, settings, DRAFTERS, "head", progress)
+    _write_prompts(settings, tokenizer)
+    _write_card(settings, tokenizer)
+
+
+def _build_target(settings: ZooSettings, progress: Progress) -> None:
+    folder, work = settings.out / "target", settings.work
+    if (work / "losses.json").is_file():
+        return
+
+    def report(share: float, figures: str) -> None:
+        progress("target", share, figures)
+
+    model = train_target(settings.target, np.load(work / "train.npy"), work / "target.pt", report)
+    export_target(model, folder)
+    for name in _TOKENIZER_FILES:
+        shutil.copyfile(work / name, folder / name)
+    losses = {d: held_out_loss(model, np.load(work / f"validation-{d}.npy")) for d in DOMAINS}
+    (work / "losses.json").write_text(json.dumps(losses), encoding="utf-8")
+
+
+def _write_text(settings: ZooSettings, tokenizer: Tokenizer) -> None:
+    """Write `text-<domain>.npy`: windows of a domain's training documents and chats."""
+    drafter = settings.drafter
+    needed = drafter.steps * drafter.sequences_per_step
+    for domain in DOMAINS:
+        file = settings.work / f"text-{domain}.npy"
+        if file.is_file():
+            continue
+        documents = domain_documents(domain, "train", seed=settings.seed, train_bytes=settings.train_bytes)
+        texts = training_texts(documents, settings.seed + 1)
+        cut = windows(encode_stream(tokenizer, texts), drafter.sequence_length)
+        order = np.random.default_rng(settings.seed).permutation(len(cut))[:needed]
+        np.save(file, cut[order].astype(np.int64))
+
+
+def _write_own_text(settings: ZooSettings, domain: str, progress: Callable[[float, str], None]) -> None:
+    """Write `own-<domain>.npy`: what the target writes when it continues the domain's text."""
+    file = settings.work / f"own-{domain}.npy"
+    if file.is_file():
+        return
+    teacher = Teacher(settings.out / "target", settings.drafter.device)
+    text = np.load(settings.work / f"text-{domain}.npy")
+    np.save(file, own_windows(teacher, text, settings.drafter, lambda share: progress(share, "")))
+
+
+def _build_head(settings: ZooSettings, name: str, progress: Callable[[float, str], None]) -> None:
+    folder = settings.out / name
+    if (folder / "model.safetensors").is_file():
+        return
+    teacher = Teacher(settings.out / "target", settings.drafter.device)
+    data = _head_data(settings, name)
+    checkpoint = settings.work / f"head-{name}.pt"
+    head = train_head(teacher, data, settings.drafter, checkpoint, lambda _, share, figures: progress(share, figures))
+    save_eagle3(head, folder)
+
+
+def _head_data(settings: ZooSettings, name: str) -> Windows:
+    """Return the windows of a head's run, [num_windows, length]: its domain's, or an equal part of every domain's."""
+    domains = DOMAINS if name == "generic" else (name,)
+    parts = [
+        mixed(np.load(settings.work / f"text-{d}.npy"), np.load(settings.work / f"own-{d}.npy"), settings.drafter)
+        for d in domains
+    ]
+    share = math.ceil(len(parts[0]) / len(parts))
+    data: Windows = np.concatenate([part[:share] for part in parts])[: len(parts[0])]
+    return data[np.random.default_rng(settings.seed).permutation(len(data))]
+
+
+def _write_prompts(settings: ZooSettings, tokenizer: Tokenizer) -> None:
+    prompts = {
+        split: {
+            domain: held_out_prompts(tokenizer, domain, split, seed=settings.seed, count=settings.num_prompts)
+            for domain in DOMAINS
+        }
+        for split in ("test", "validation")
+    }
+    (settings.out / "prompts.json").write_text(json.dumps(prompts, indent=1) + "\n", encoding="utf-8")
+
+
+def _write_card(settings: ZooSettings, tokenizer: Tokenizer) -> None:
+    state = torch.load(settings.work / "target.pt", map_location="cpu", weights_only=True)
+    drafter = settings.drafter
+    losses = json.loads((settings.work / "losses.json").read_text(encoding="utf-8"))
+    facts = CardFacts(
+        num_parameters=sum(t.numel() for name, t in state["model"].items() if name != "lm_head.weight"),
+        target_steps=state["step"],
+        target_tokens=state["step"] * settings.target.tokens_per_step,
+        target_minutes=state["elapsed"] / 60,
+        drafter_steps=drafter.steps,
+        drafter_tokens=drafter.steps * drafter.sequences_per_step * drafter.sequence_length,
+        own_tokens=drafter.num_own_windows * (drafter.sequence_length - drafter.prompt_length),
+        seed=settings.seed,
+        losses={d: (loss, loss / math.log(2) / _bytes_per_token(settings, tokenizer, d)) for d, loss in losses.items()},
+    )
+    write_card(facts, settings.out)
+
+
+def _bytes_per_token(settings: ZooSettings, tokenizer: Tokenizer, domain: str) -> float:
+    tokens = np.load(settings.work / f"validation-{domain}.npy")
+    return len(tokenizer.decode(tokens.tolist()).encode()) / len(tokens)

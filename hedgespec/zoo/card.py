@@ -1,0 +1,106 @@
+"""The zoo's model card: README.md beside the weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from hedgespec.errors import ConfigError
+from hedgespec.zoo import DOMAINS, ZOO_DIR
+
+_MARKER = "<!-- acceptance-table -->"
+_SOURCES = {
+    "python": "standard library of the interpreter that built it, its test package included",
+    "c": "C headers of Python, NumPy and the system",
+    "prose": "`pydoc_data` topics, docstrings of the standard library and of installed packages",
+    "sql": "generated: schemas, questions and SQLite queries",
+    "arithmetic": "generated: multi-step word problems with written-out reasoning",
+    "json": "generated: API requests and JSON responses",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CardFacts:
+    """What a build measured. Losses are nats per token and bits per byte by domain, on documents never trained on."""
+
+    num_parameters: int
+    target_steps: int
+    target_tokens: int
+    target_minutes: float
+    drafter_steps: int
+    drafter_tokens: int
+    own_tokens: int
+    seed: int
+    losses: dict[str, tuple[float, float]]
+
+
+def write_card(facts: CardFacts, folder: Path = ZOO_DIR) -> None:
+    """Write README.md; an acceptance table that is already there is kept."""
+    path = folder / "README.md"
+    table = _table(path.read_text(encoding="utf-8")) if path.is_file() else "Not measured yet.\n"
+    path.write_text(_card(facts, table), encoding="utf-8")
+
+
+def write_acceptance_table(markdown: str, folder: Path = ZOO_DIR) -> None:
+    """Replace what stands between the two acceptance-table markers of the card."""
+    path = folder / "README.md"
+    if not path.is_file():
+        raise ConfigError(f"No model card at {path}: build the zoo first.")
+    before, _, after = _parts(path.read_text(encoding="utf-8"))
+    path.write_text(f"{before}{_MARKER}\n{markdown.strip()}\n{_MARKER}{after}", encoding="utf-8")
+
+
+def _table(card: str) -> str:
+    return _parts(card)[1].lstrip("\n")
+
+
+def _parts(card: str) -> tuple[str, str, str]:
+    parts = card.split(_MARKER)
+    if len(parts) != 3:
+        raise ConfigError(f"The model card must have the marker {_MARKER} exactly twice.")
+    return parts[0], parts[1], parts[2]
+
+
+def _card(facts: CardFacts, table: str) -> str:
+    rows = "\n".join(
+        f"| {domain} | {_SOURCES[domain]} | {facts.losses[domain][0]:.2f} | {facts.losses[domain][1]:.2f} |"
+        for domain in DOMAINS
+    )
+    return f"""# The HedgeSpec zoo
+
+A Llama-shaped target of {facts.num_parameters / 1e6:.1f} M parameters and seven EAGLE-3 heads for it: `generic` and one expert
+for each of six domains. They exist to show and test speculative decoding with several drafters on any machine. They are
+far too small to be useful for their text: the target's sentences are fluent at best, its facts and sums often wrong.
+
+Built by `hedgespec zoo build`, seed {facts.seed}, from text that a machine with Python has or generates; nothing is downloaded.
+The generated domains are the same everywhere; the others depend on the Python version and on the packages installed.
+
+## Data and held-out loss of the target
+
+Documents are assigned to training, validation and test by a hash of their name. Losses are on validation documents.
+
+| domain | source | nats/token | bits/byte |
+| --- | --- | --- | --- |
+{rows}
+
+## Recipe
+
+- Tokenizer: byte-level BPE, 4096 tokens, digits apart, a space joined to the word after it; chat template with
+  `<|system|>`, `<|user|>`, `<|assistant|>` and `<|end|>`. Chats about the documents are part of the mix.
+- Target: {facts.target_steps} steps of 4096 tokens ({facts.target_tokens / 1e6:.1f} M), sequences of 256, then 512, at last 2048 tokens; Muon
+  (0.02) for the hidden matrices, AdamW (0.004) for the rest, bfloat16 autocast; warm-up 2 %, constant, linear decay to zero over
+  the last 55 %. It took {facts.target_minutes:.0f} minutes on two CPU cores that other work shared.
+- Heads: the published EAGLE-3 architecture, {facts.drafter_steps} steps ({facts.drafter_tokens / 1e3:.0f} k tokens) each from one common start, whose output
+  rows are the target's embedding of the head's 2048 most frequent tokens. Training-time test with five unrolled steps,
+  loss weights 0.8^i, soft cross-entropy against the target renormalised over the draft vocabulary.
+- Data of a head: domain text and {facts.own_tokens / 1e3:.0f} k tokens that the target wrote itself, continuing training documents at temperatures 0,
+  0.7 and 1. `generic` has the same steps and tokens, drawn from all domains in equal parts.
+
+## Acceptance
+
+Mean emitted tokens per target pass on held-out prompts, measured by `hedgespec bench acceptance --card` through the real decode loop.
+
+{_MARKER}
+{table.strip()}
+{_MARKER}
+"""

@@ -1,0 +1,63 @@
+"""Run one stage of a build for several names, in this process or in several of one thread each."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from queue import Empty
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from hedgespec.zoo.build import ZooSettings
+
+Report = Callable[[float, str], None]
+Progress = Callable[[str, float, str], None]
+
+
+class Task(Protocol):
+    """A stage's work for one name; a module-level function, so that another process can find it."""
+
+    def __call__(self, settings: ZooSettings, name: str, progress: Report, /) -> None: ...
+
+
+class _Updates(Protocol):
+    def put(self, update: tuple[str, float, str]) -> None: ...
+
+
+def run_parallel(task: Task, settings: ZooSettings, names: Sequence[str], stage: str, progress: Progress) -> None:
+    """Run `task` for every name; progress is reported as `<stage> <name>`. The first failure is raised."""
+    if settings.workers == 1:
+        for name in names:
+            task(settings, name, _reporter(progress, f"{stage} {name}"))
+        return
+    context = multiprocessing.get_context("spawn")
+    with context.Manager() as manager, ProcessPoolExecutor(settings.workers, mp_context=context) as pool:
+        updates = manager.Queue()
+        pending = {pool.submit(_run_alone, task, settings, name, f"{stage} {name}", updates) for name in names}
+        while pending:
+            try:
+                progress(*updates.get(timeout=1.0))
+            except Empty:
+                pending -= _finished(pending)
+
+
+def _reporter(progress: Progress, label: str) -> Report:
+    return lambda share, figures: progress(label, share, figures)
+
+
+def _finished(futures: set[Future[None]]) -> set[Future[None]]:
+    done = {future for future in futures if future.done()}
+    for future in done:
+        future.result()
+    return done
+
+
+def _run_alone(task: Task, settings: ZooSettings, name: str, label: str, updates: _Updates) -> None:
+    import torch
+
+    from hedgespec.training.memory import keep_freed_memory
+
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    task(settings, name, lambda share, figures: updates.put((label, share, figures)))

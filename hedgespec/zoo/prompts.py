@@ -1,0 +1,53 @@
+"""Cut prompts from held-out documents, at places where a reader would expect more to come."""
+
+from __future__ import annotations
+
+import re
+from random import Random
+
+from tokenizers import Tokenizer
+
+from hedgespec.zoo.corpus import Document, Split, documents
+
+_MIN_TOKENS, _MAX_TOKENS = 40, 120
+_MIN_REST = 700  # characters that the document goes on for: a long continuation must make sense
+_STARTS = {
+    "python": r"^(?:@\w.*\n)?(?:def|class|async def) ",
+    "c": r"(?<=\n\n)(?=[#/\w])",
+    "prose": r"(?<=\n\n)(?=[A-Z#])|\A",
+}
+
+
+def held_out_prompts(tokenizer: Tokenizer, domain: str, split: Split, *, seed: int, count: int) -> list[str]:
+    """Return `count` prompts of 40 to 120 tokens; documents give one each before any gives a second."""
+    rng = Random(f"prompts-{seed}-{domain}-{split}")
+    pool = [d for d in documents(domain, split, seed=seed, max_bytes=1_000_000) if len(d.text) >= 2 * _MIN_REST]
+    prompts: list[str] = []
+    for _ in range(8):
+        for document in rng.sample(pool, len(pool)):
+            prompt = _cut(tokenizer, document, rng)
+            if prompt is not None and prompt not in prompts:
+                prompts.append(prompt)
+            if len(prompts) == count:
+                return prompts
+    return prompts
+
+
+def _cut(tokenizer: Tokenizer, document: Document, rng: Random) -> str | None:
+    """Return a piece that starts and ends at natural places, or None where the document has none."""
+    text = document.text
+    pattern = _STARTS.get(document.domain)
+    starts = [m.start() for m in re.finditer(pattern, text, re.MULTILINE)] if pattern else [0]
+    starts = [s for s in starts if s + _MIN_REST + 200 <= len(text)]
+    if not starts:
+        return None
+    start = rng.choice(starts)
+    # Before the newline: it is one token with the indentation that follows it, which the continuation must choose.
+    line_ends = [m.start() for m in re.finditer(r"\n", text[start : start + 800])]
+    fitting = [end for end in line_ends if _fits(tokenizer, text[start : start + end], len(text) - start - end)]
+    return text[start : start + rng.choice(fitting)] if fitting else None
+
+
+def _fits(tokenizer: Tokenizer, prompt: str, rest: int) -> bool:
+    length = len(tokenizer.encode(prompt, add_special_tokens=False).ids)
+    return _MIN_TOKENS <= length <= _MAX_TOKENS and rest >= _MIN_REST and not prompt.endswith("\n")
