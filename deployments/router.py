@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from importlib.metadata import PackageNotFoundError, version
@@ -71,7 +72,7 @@ class RouterReplica:
         return create_app(
             self._service,
             self._tokenizer,
-            Tenants.from_file(self._args.keys_file),
+            Tenants.from_file(self._args.keys_file, time.monotonic),
             self._metrics,
             self._args.limits,
             served_name(self._args.target),

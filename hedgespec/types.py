@@ -252,7 +252,8 @@ class DecodeStats:
     """Counters of one answer; ratios are derived.
 
     num_accepted counts accepted draft tokens, also those cut off where the answer ended
-    expected_passes: drafter id -> sum of u_t, the passes that drafter alone would have needed, if scored throughout
+    expected_passes: drafter id -> sum of u_t, the passes that drafter alone would have needed, if scored throughout; over
+    the positions scored so far, complete once the answer has settled
     overhead_s: wall time of the decode loop outside draft, verify and learn
     """
 

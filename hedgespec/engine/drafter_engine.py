@@ -56,11 +56,9 @@ class DrafterRunner:
         try:
             if isinstance(work, OpenSession):
                 if has_caller:
-                    self._scheduler.forget(work.session_id, work.drafter_id)
                     self._models[work.drafter_id].open(work.spec)
                     ticket.resolve(Opened())
             elif isinstance(work, CloseSession):
-                self._scheduler.forget(work.session_id, work.drafter_id)
                 self._models[work.drafter_id].close(work.session_id)
                 ticket.resolve(None)
             elif isinstance(work, Observe):

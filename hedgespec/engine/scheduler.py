@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from hedgespec.engine.work import CloseSession, Draft, Observe, OpenSession, Ticket, Verify
+from hedgespec.engine.work import CloseSession, Draft, DrafterWork, Observe, OpenSession, Ticket, Verify
 from hedgespec.errors import UnknownSession
 
 MAX_SCORE_DELAYS = 4
@@ -138,12 +138,17 @@ class DrafterScheduler:
         self._num_score_delays = 0
 
     def add(self, ticket: Ticket) -> None:
-        if isinstance(ticket.work, Draft):
-            self._drop_draft(ticket.work)
-            self._drafts.append(ticket)
-        elif isinstance(ticket.work, Verify):
+        work = ticket.work
+        if isinstance(work, Verify):
             ticket.fail(TypeError("A drafter cannot verify."))
+        elif isinstance(work, Draft):
+            self._drafts = self._without(self._drafts, work, f"Round {work.round_index} came before this draft ran.")
+            self._drafts.append(ticket)
         else:
+            if not isinstance(work, Observe):
+                reason = f"Session {work.session_id!r} was closed."
+                self._drafts = self._without(self._drafts, work, reason)
+                self._scores = self._without(self._scores, work, reason)
             self._changes.append(ticket)
 
     def add_score(self, ticket: Ticket) -> None:
@@ -171,36 +176,25 @@ class DrafterScheduler:
         waiting = [t.arrived_s + self._feature_grace_s - now_s for t in (*self._drafts, *self._scores)]
         return DrafterPlan(drafts, scores, max(min(waiting), 0.0) if waiting else None)
 
-    def forget(self, session_id: str, drafter_id: str) -> None:
-        """Fail what is pending for a session that was closed."""
-
-        def is_other(ticket: Ticket) -> bool:
-            work = ticket.work
-            return not isinstance(work, Draft | Observe) or (work.session_id, work.drafter_id) != (session_id, drafter_id)
-
-        self._drafts, dead_drafts = _partition(self._drafts, is_other)
-        self._scores, dead_scores = _partition(self._scores, is_other)
-        for ticket in (*dead_drafts, *dead_scores):
-            if ticket.start():
-                ticket.fail(UnknownSession(f"Session {session_id!r} was closed."))
-
-    def _drop_draft(self, newer: Draft) -> None:
-        """A draft that is still waiting when the next one is asked for has no reader any more."""
-
-        def is_other(ticket: Ticket) -> bool:
-            work = ticket.work
-            return not isinstance(work, Draft) or (work.session_id, work.drafter_id) != (newer.session_id, newer.drafter_id)
-
-        self._drafts, superseded = _partition(self._drafts, is_other)
-        for ticket in superseded:
-            if ticket.start():
-                ticket.fail(UnknownSession(f"Round {newer.round_index} of session {newer.session_id!r} came before."))
-
     def drain(self) -> list[Ticket]:
         """Give up everything that is pending."""
         tickets = [*self._changes, *self._drafts, *self._scores]
         self._changes, self._drafts, self._scores = [], [], []
         return tickets
+
+    def _without(self, tickets: list[Ticket], work: DrafterWork, reason: str) -> list[Ticket]:
+        """Fail what waits for the session of `work`, which ends it or makes it pointless; the other tickets."""
+
+        def is_other(ticket: Ticket) -> bool:
+            own = ticket.work
+            assert not isinstance(own, Verify)
+            return (own.session_id, own.drafter_id) != (work.session_id, work.drafter_id)
+
+        others, superseded = _partition(tickets, is_other)
+        for ticket in superseded:
+            if ticket.start():
+                ticket.fail(UnknownSession(reason))
+        return others
 
 
 def _partition(tickets: list[Ticket], predicate: Callable[[Ticket], bool]) -> tuple[list[Ticket], list[Ticket]]:

@@ -50,7 +50,8 @@ class CloseSession:
     drafter_id: str = ""
 
 
-Work = OpenSession | Verify | Draft | Observe | CloseSession
+DrafterWork = OpenSession | Draft | Observe | CloseSession
+Work = DrafterWork | Verify
 
 
 @dataclass(eq=False, slots=True)

@@ -55,4 +55,5 @@ class AnswerAccount:
         stats.overhead_s = max(0.0, time.perf_counter() - self._first_round_s - waited)
         if learner is not None:
             stats.weights = dict(zip(self._drafter_ids, learner.weights.tolist(), strict=True))
+            stats.expected_passes = {self._drafter_ids[i]: p for i, p in learner.expected_passes().items()}
         return stats

@@ -74,7 +74,7 @@ class GenerationService:
         self._check(request)
         answer = await self._prepare(request)
         account = AnswerAccount(len(request.prompt_ids), answer.drafter_ids, started)
-        detokenizer = Detokenizer(self._tokenizer, request.prompt_ids[-8:].tolist())
+        detokenizer = Detokenizer(self._tokenizer, request.prompt_ids[-16:].tolist())
         stop = StopStrings(request.sampling.stop)
         try:
             async with aclosing(answer.loop.rounds()) as reports:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from typing import cast
 
@@ -29,6 +30,7 @@ class ReplicaServicer:
     ) -> None:
         drafters = drafters or {}
         self.leases = leases or Leases()
+        self._closing: set[asyncio.Task[None]] = set()
         self._served = Served(target, drafters, self.leases)
         self._sinks: list[FeatureSink] = [
             cast(FeatureSink, d) for d in drafters.values() if d.feature_sink and callable(getattr(d, "push", None))
@@ -58,7 +60,16 @@ class ReplicaServicer:
         except DecodeError:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "bytes that are not a Frame")
         finally:
+            # gRPC cancels this coroutine when the router goes, and may do so while it is cleaning up
+            closing = asyncio.ensure_future(self._close(stream, lease_id))
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+            await asyncio.shield(closing)
+
+    async def _close(self, stream: RoundStream, lease_id: str) -> None:
+        try:
             await stream.close()
+        finally:
             self.leases.end(lease_id)
 
     async def push_features(

@@ -1,6 +1,6 @@
 """Build the zoo from nothing: corpus, tokenizer, target, the target's own text, heads, prompts, model card.
 
-Every stage leaves its result in `out` or `out`/.build and is skipped when that is there, so a build that was stopped goes on.
+Every stage leaves its result in `out` or `out`/.build and is skipped when that is there: a stopped build goes on.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -43,8 +43,8 @@ class ZooSettings:
     train_bytes: int = 29_000_000
     num_prompts: int = 32
     workers: int = 1
-    target: TargetSettings = TargetSettings()
-    drafter: DrafterSettings = DrafterSettings()
+    target: TargetSettings = field(default_factory=TargetSettings)
+    drafter: DrafterSettings = field(default_factory=DrafterSettings)
 
     @property
     def work(self) -> Path:

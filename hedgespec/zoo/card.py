@@ -68,12 +68,14 @@ def _card(facts: CardFacts, table: str) -> str:
     )
     return f"""# The HedgeSpec zoo
 
-A Llama-shaped target of {facts.num_parameters / 1e6:.1f} M parameters and seven EAGLE-3 heads for it: `generic` and one expert
-for each of six domains. They exist to show and test speculative decoding with several drafters on any machine. They are
-far too small to be useful for their text: the target's sentences are fluent at best, its facts and sums often wrong.
+A Llama-shaped target of {facts.num_parameters / 1e6:.1f} M parameters and seven EAGLE-3 heads for it: `generic` and one
+expert for each of six domains. They exist to show and test speculative decoding with several drafters on any machine.
+They are far too small to be useful for their text: the target's sentences are fluent at best, its facts and sums often
+wrong.
 
-Built by `hedgespec zoo build`, seed {facts.seed}, from text that a machine with Python has or generates; nothing is downloaded.
-The generated domains are the same everywhere; the others depend on the Python version and on the packages installed.
+Built by `hedgespec zoo build`, seed {facts.seed}, from text that a machine with Python has or generates; nothing is
+downloaded. The generated domains are the same everywhere; the others depend on the Python version and on what is
+installed.
 
 ## Data and held-out loss of the target
 
@@ -87,18 +89,20 @@ Documents are assigned to training, validation and test by a hash of their name.
 
 - Tokenizer: byte-level BPE, 4096 tokens, digits apart, a space joined to the word after it; chat template with
   `<|system|>`, `<|user|>`, `<|assistant|>` and `<|end|>`. Chats about the documents are part of the mix.
-- Target: {facts.target_steps} steps of 4096 tokens ({facts.target_tokens / 1e6:.1f} M), sequences of 256, then 512, at last 2048 tokens; Muon
-  (0.02) for the hidden matrices, AdamW (0.004) for the rest, bfloat16 autocast; warm-up 2 %, constant, linear decay to zero over
-  the last 55 %. It took {facts.target_minutes:.0f} minutes on two CPU cores that other work shared.
-- Heads: the published EAGLE-3 architecture, {facts.drafter_steps} steps ({facts.drafter_tokens / 1e3:.0f} k tokens) each from one common start, whose output
-  rows are the target's embedding of the head's 2048 most frequent tokens. Training-time test with five unrolled steps,
-  loss weights 0.8^i, soft cross-entropy against the target renormalised over the draft vocabulary.
-- Data of a head: domain text and {facts.own_tokens / 1e3:.0f} k tokens that the target wrote itself, continuing training documents at temperatures 0,
-  0.7 and 1. `generic` has the same steps and tokens, drawn from all domains in equal parts.
+- Target: {facts.target_steps} steps, {facts.target_tokens / 1e6:.1f} M tokens, sequences of 256, then 512, at last 2048
+  tokens; Muon (0.02) for the hidden matrices, AdamW (0.004) for the rest, bfloat16 autocast; warm-up over 2 %, constant,
+  linear decay to zero over the last 55 %. It took {facts.target_minutes:.0f} minutes.
+- Heads: the published EAGLE-3 architecture, {facts.drafter_steps} steps, {facts.drafter_tokens / 1e3:.0f} k tokens each,
+  from one common start whose output rows are the target's embedding of the head's 2048 most frequent tokens.
+  Training-time test with five unrolled steps, loss weights 0.8^i, soft cross-entropy against the target renormalised
+  over the draft vocabulary.
+- Data of a head: domain text, and {facts.own_tokens / 1e3:.0f} k tokens that the target wrote itself, continuing training
+  documents at temperatures 0, 0.7 and 1. `generic` has the same steps and tokens, from all domains in equal parts.
 
 ## Acceptance
 
-Mean emitted tokens per target pass on held-out prompts, measured by `hedgespec bench acceptance --card` through the real decode loop.
+Mean emitted tokens per target pass on held-out prompts, measured by `hedgespec bench acceptance --card` through the real
+decode loop.
 
 {_MARKER}
 {table.strip()}

@@ -12,7 +12,7 @@ _SYSTEMS = ("You are a helpful assistant.", "Answer briefly.", "You are a carefu
 
 
 def conversation(document: Document, rng: Random) -> list[Message]:
-    """Return user and assistant messages about a document: one to three of its exchanges, sometimes with a system message."""
+    """Return messages about a document: one to three of its exchanges, sometimes after a system message."""
     count = min(len(document.exchanges), rng.choice((1, 1, 2, 3)))
     messages: list[Message] = []
     if rng.random() < 0.3:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
@@ -80,12 +80,12 @@ def _found(domain: str, split: Split, seed: int) -> Iterator[Document]:
 
 @cache
 def _ordered_sources(domain: str, seed: int) -> list[Source]:
-    found = {
+    finders: dict[str, Callable[[], Iterable[Source]]] = {
         "python": sources.python_sources,
         "c": sources.c_headers,
         "prose": lambda: chain(sources.documentation_topics(), sources.docstrings()),
-    }[domain]()
-    by_hash = sorted(found, key=lambda s: hashlib.sha256(f"{seed} {s.name}".encode()).digest())
+    }
+    by_hash = sorted(finders[domain](), key=lambda s: hashlib.sha256(f"{seed} {s.name}".encode()).digest())
     return sorted(by_hash, key=lambda s: not s.name.startswith(("python3", "topic ", "include/numpy")))
 
 

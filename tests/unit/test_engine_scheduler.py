@@ -161,8 +161,11 @@ def test_a_closed_session_forgets_drafts_and_scores() -> None:
     scheduler.add(draft)
     scheduler.add_score(score)
     scheduler.add_score(kept)
-    scheduler.forget("a", "d")
+    scheduler.add(ticket(CloseSession("a", "d")))
+    later = drafting("a")
+    scheduler.add(later)
     plan = scheduler.plan(0.0, lambda t: True)
-    assert (plan.drafts, plan.scores) == ([], [kept])
+    assert plan.drafts == [later], "it arrived after the close and gets its own answer"
+    assert scheduler.plan(0.0, lambda t: True).scores == [kept]
     for lost in (draft, score):
         assert isinstance(lost.future.exception(0), UnknownSession)

@@ -74,7 +74,7 @@ def test_perfect_head_reaches_the_entropy_of_the_renormalised_target(head: Eagle
     place = slice(1, 8)
     wanted = target_logits[..., head.draft_to_target][:, place].log_softmax(-1)
     entropy = -(wanted.exp() * wanted).sum(-1).mean()
-    head.logits = lambda hidden: wanted  # type: ignore[method-assign]
+    head.logits = lambda hidden_out: wanted  # type: ignore[method-assign]
     loss, hits = ttt_loss(head, tokens[:, :8], features[:, :8], target_logits[:, :8], 1, 0.8, torch.arange(0))
     torch.testing.assert_close(loss.double(), entropy, rtol=1e-5, atol=1e-6)
     assert hits.tolist() == [1.0]
