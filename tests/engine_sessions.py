@@ -37,7 +37,9 @@ def observation_of(verdict: Verdict, start: int, wants_scores: bool = True) -> O
 Draft = Callable[[list[int]], DraftTree]
 
 
-async def decode(target: Target, spec: SessionSpec, num_tokens: int, draft: Draft = lambda ids: EMPTY_DRAFT) -> list[int]:
+async def decode(
+    target: Target, spec: SessionSpec, num_tokens: int, draft: Draft = lambda ids: EMPTY_DRAFT
+) -> list[int]:
     """Ids that a target emits for a session, at least num_tokens cut to it; `draft` sees all ids so far."""
     await target.open(spec)
     ids = [*spec.prompt_ids.tolist(), *spec.emitted_ids.tolist()]

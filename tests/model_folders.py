@@ -6,9 +6,12 @@ varied laws: near-ties would make exact comparisons meaningless.
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch import nn
 
 from hedgespec.models.eagle3 import Eagle3Config, Eagle3Head, save_eagle3
 from hedgespec.models.rotary import RopeConfig
@@ -27,7 +30,6 @@ _SHAPE = {
     "num_key_value_heads": 2,
     "head_dim": 8,
     "max_position_embeddings": MAX_POSITIONS,
-    "initializer_range": 0.3,
     "bos_token_id": None,
     "eos_token_id": None,
     "pad_token_id": None,
@@ -38,32 +40,43 @@ def make_llama(folder: Path, seed: int = 0, **changes: object) -> Path:
     """A random Llama in `folder`; changes are config keys."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    torch.manual_seed(seed)
-    LlamaForCausalLM(LlamaConfig(**{**_SHAPE, **changes})).save_pretrained(folder)
-    return folder
+    return _save(LlamaForCausalLM(LlamaConfig(**{**_SHAPE, **changes})), folder, seed)
 
 
 def make_qwen3(folder: Path, seed: int = 0, **changes: object) -> Path:
     """A random Qwen3 (with its per-head norms) in `folder`."""
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
-    torch.manual_seed(seed)
-    Qwen3ForCausalLM(Qwen3Config(**{**_SHAPE, **changes})).save_pretrained(folder)
-    return folder
+    return _save(Qwen3ForCausalLM(Qwen3Config(**{**_SHAPE, **changes})), folder, seed)
 
 
 def make_mistral(folder: Path, seed: int = 0, sliding_window: int = 8) -> Path:
     """A random Mistral whose layers see `sliding_window` positions."""
     from transformers import MistralConfig, MistralForCausalLM
 
-    torch.manual_seed(seed)
-    MistralForCausalLM(MistralConfig(**{**_SHAPE, "sliding_window": sliding_window})).save_pretrained(folder)
+    return _save(MistralForCausalLM(MistralConfig(**{**_SHAPE, "sliding_window": sliding_window})), folder, seed)
+
+
+def _save(model: nn.Module, folder: Path, seed: int) -> Path:
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    randomise(model, seed)
+    model.save_pretrained(folder)
     return folder
+
+
+@torch.no_grad()
+def randomise(model: nn.Module, seed: int) -> None:
+    """Weights that depend on name and seed alone, so that golden files hold for every version of the libraries."""
+    for name, parameter in model.named_parameters():
+        if "norm" not in name:
+            rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+            parameter.copy_(torch.from_numpy(0.3 * rng.standard_normal(tuple(parameter.shape), np.float32)))
 
 
 def make_eagle3(folder: Path, seed: int = 0, draft_vocab_size: int = 64) -> Path:
     """A random EAGLE-3 head for the models above; its draft vocabulary is a random subset of theirs."""
-    torch.manual_seed(seed)
     head = Eagle3Head(
         Eagle3Config(
             hidden_size=HIDDEN_SIZE,
@@ -79,9 +92,8 @@ def make_eagle3(folder: Path, seed: int = 0, draft_vocab_size: int = 64) -> Path
             rope=RopeConfig(),
         )
     )
-    for name, parameter in head.named_parameters():
-        if "norm" not in name:
-            torch.nn.init.normal_(parameter, std=0.3)
-    head.draft_to_target = torch.randperm(VOCAB_SIZE)[:draft_vocab_size].sort().values
+    randomise(head, seed)
+    drafted = np.random.default_rng(seed).permutation(VOCAB_SIZE)[:draft_vocab_size]
+    head.draft_to_target = torch.from_numpy(np.sort(drafted))
     save_eagle3(head, folder, dtype=torch.float32)
     return folder

@@ -23,7 +23,7 @@ ECHO_METHOD = f"/{ECHO_SERVICE}/Echo"
 SIZE_BYTES = 4
 """An echo request starts with the size of the reply it wants."""
 
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 180.0
 
 
 class FreeTarget:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from hedgespec.engine.failures import as_own_error
@@ -10,7 +11,7 @@ from hedgespec.engine.scheduler import DrafterScheduler
 from hedgespec.engine.work import CloseSession, Draft, Observe, OpenSession, Ticket
 from hedgespec.errors import UnknownDrafter
 from hedgespec.models.drafter_model import DrafterModel, DraftRequest, ScoreRequest
-from hedgespec.types import Observation, Opened
+from hedgespec.types import Opened
 
 FEATURE_GRACE_S = 0.02
 """How long a draft waits for its newest features before it goes on without them."""
@@ -25,7 +26,6 @@ class DrafterRunner:
     def __init__(self, models: Mapping[str, DrafterModel], feature_grace_s: float = FEATURE_GRACE_S) -> None:
         self._models = models
         self._scheduler = DrafterScheduler(feature_grace_s)
-        self._to_score: dict[Ticket, Observation] = {}
 
     def add(self, ticket: Ticket) -> None:
         work = ticket.work
@@ -35,7 +35,6 @@ class DrafterRunner:
         self._scheduler.add(ticket)
 
     def drain(self) -> list[Ticket]:
-        self._to_score.clear()
         return self._scheduler.drain()
 
     def step(self, now_s: float) -> float | None:
@@ -50,7 +49,7 @@ class DrafterRunner:
         return plan.wait_s
 
     def _change(self, ticket: Ticket) -> None:
-        """Observations and closes are applied even when nobody waits for the answer any more: later work builds on them."""
+        """Observations and closes count even when nobody waits for the answer any more: later work builds on them."""
         work = ticket.work
         has_caller = ticket.start()
         try:
@@ -71,7 +70,7 @@ class DrafterRunner:
         if not work.observation.wants_scores:
             ticket.resolve(None)
         elif has_caller:
-            self._to_score[ticket] = new
+            ticket.work = replace(work, observation=new)
             self._scheduler.add_score(ticket)
 
     def _is_ready(self, ticket: Ticket) -> bool:
@@ -80,15 +79,13 @@ class DrafterRunner:
         return self._models[work.drafter_id].has_newest_features(work.session_id)
 
     def _draft(self, model: DrafterModel, tickets: Sequence[Ticket]) -> None:
-        requests = [
-            DraftRequest(work.session_id, work.round_index, work.num_draft_tokens)
-            for work in (ticket.work for ticket in tickets)
-            if isinstance(work, Draft)
-        ]
+        works = [ticket.work for ticket in tickets if isinstance(ticket.work, Draft)]
+        requests = [DraftRequest(work.session_id, work.round_index, work.num_draft_tokens) for work in works]
         _answer(model.draft, requests, tickets)
 
     def _score(self, model: DrafterModel, tickets: Sequence[Ticket]) -> None:
-        requests = [ScoreRequest(t.work.session_id, self._to_score.pop(t)) for t in tickets if isinstance(t.work, Observe)]
+        works = [ticket.work for ticket in tickets if isinstance(ticket.work, Observe)]
+        requests = [ScoreRequest(work.session_id, work.observation) for work in works]
         _answer(model.score, requests, tickets)
 
 

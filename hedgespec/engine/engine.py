@@ -53,6 +53,7 @@ class Engine:
         self._inbox: deque[Ticket] = deque()
         self._condition = threading.Condition()
         self._is_woken = False
+        self._is_idle = False
         self._is_stopped = False
         self._thread = threading.Thread(target=self._loop, name=f"engine-{name}", daemon=True)
 
@@ -72,10 +73,11 @@ class Engine:
         return ticket.future
 
     def wake(self) -> None:
-        """Something that waiting work may be waiting for has arrived."""
+        """Something that waiting work may be waiting for has arrived. Costs nothing while no work is pending."""
         with self._condition:
-            self._is_woken = True
-            self._condition.notify()
+            if not self._is_idle:
+                self._is_woken = True
+                self._condition.notify()
 
     def step(self) -> float | None:
         """Take in what was submitted and run one batch; see `Runner.step`."""
@@ -108,7 +110,9 @@ class Engine:
         wait_s: float | None = None
         while True:
             with self._condition:
+                self._is_idle = wait_s is None
                 self._condition.wait_for(lambda: self._is_woken or self._is_stopped, timeout=wait_s)
+                self._is_idle = False
                 if self._is_stopped:
                     return
             try:

@@ -1,4 +1,4 @@
-"""Configuration -> running targets and drafters. torch and transformers are imported only by the kinds that need them."""
+"""Configuration -> running targets and drafters. torch and transformers are imported by the kinds that need them."""
 
 from __future__ import annotations
 

@@ -21,4 +21,5 @@ class LocalFeatureTransport:
         try:
             return self._sinks[address]
         except KeyError:
-            raise UnknownDrafter(f"No feature sink {address!r} in this process. Known: {sorted(self._sinks)}.") from None
+            known = sorted(self._sinks)
+            raise UnknownDrafter(f"No feature sink {address!r} in this process. Known: {known}.") from None

@@ -1,7 +1,8 @@
 """Which pending work runs in the next step. Pure Python: it sees tickets and counts, never tensors.
 
 Target: prefill chunks of opening sessions and the verify blocks of all others share one packed pass.
-Drafter: state changes first, in the order they came; then every draft that is ready; scores only when no draft wants to run.
+Drafter: state changes first, in the order they came; then every draft that is ready; scores only when no draft wants
+to run.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class TargetPlan:
 
 
 class TargetScheduler:
-    """chunk_tokens: prompt tokens per step over all sessions; it bounds how long a long prompt delays the others' rounds."""
+    """chunk_tokens: prompt tokens per step, all sessions together; it bounds how long a prompt delays others' rounds."""
 
     def __init__(self, chunk_tokens: int) -> None:
         self._chunk_tokens = chunk_tokens
@@ -161,7 +162,10 @@ class DrafterScheduler:
         return changes
 
     def plan(self, now_s: float, is_ready: Callable[[Ticket], bool]) -> DrafterPlan:
-        """Take every ready draft; take the ready scores when no draft runs, or when they were passed over too often."""
+        """Take every ready draft; when none runs, or scores were passed over too often, the ready scores of one drafter.
+
+        One drafter's scores at a time: a draft that comes in the meantime does not wait for those of the whole group.
+        """
 
         def is_due(ticket: Ticket) -> bool:
             return now_s - ticket.arrived_s >= self._feature_grace_s or is_ready(ticket)
@@ -171,8 +175,12 @@ class DrafterScheduler:
         if drafts and self._scores and self._num_score_delays < MAX_SCORE_DELAYS:
             self._num_score_delays += 1
             return DrafterPlan(drafts, [], 0.0)
-        scores, self._scores = _partition(self._scores, is_due)
+        due, waiting_scores = _partition(self._scores, is_due)
+        scores, later = _partition(due, lambda ticket: _drafter_of(ticket) == _drafter_of(due[0]))
+        self._scores = [*later, *waiting_scores]
         self._num_score_delays = 0
+        if later:
+            return DrafterPlan(drafts, scores, 0.0)
         waiting = [t.arrived_s + self._feature_grace_s - now_s for t in (*self._drafts, *self._scores)]
         return DrafterPlan(drafts, scores, max(min(waiting), 0.0) if waiting else None)
 
@@ -195,6 +203,11 @@ class DrafterScheduler:
             if ticket.start():
                 ticket.fail(UnknownSession(reason))
         return others
+
+
+def _drafter_of(ticket: Ticket) -> str:
+    assert isinstance(ticket.work, Draft | Observe)
+    return ticket.work.drafter_id
 
 
 def _partition(tickets: list[Ticket], predicate: Callable[[Ticket], bool]) -> tuple[list[Ticket], list[Ticket]]:

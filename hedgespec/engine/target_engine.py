@@ -73,12 +73,16 @@ class TargetRunner:
             parts += self._prefill_part(prefill, num_rows)
         for ticket in plan.verifies:
             parts += self._verify_part(ticket)
-        outputs = self._forward(parts)
-        self._finish_prefills([p for p in outputs if isinstance(p[0], _PrefillPart)])
-        self._finish_verifies([p for p in outputs if isinstance(p[0], _VerifyPart)])
+        verified: list[tuple[_VerifyPart, BlockOutput]] = []
+        for part, output in self._forward(parts):
+            if isinstance(part, _PrefillPart):
+                self._finish_prefill(part, output)
+            else:
+                verified.append((part, output))
+        self._finish_verifies(verified)
         return 0.0 if self._scheduler.has_work() else None
 
-    # ------------------------------------------------------------------------------------------------- before the pass
+    # -------------------------------------------------------------------------------------------------- before the pass
 
     def _close(self, ticket: Ticket) -> None:
         assert isinstance(ticket.work, CloseSession)
@@ -156,11 +160,10 @@ class TargetRunner:
             return []
         return list(zip(parts, outputs, strict=True))
 
-    def _finish_prefills(self, outputs: Sequence[tuple[_PrefillPart, BlockOutput]]) -> None:
-        for part, output in outputs:
-            part.session.push(part.prefill.num_done, output.features)
-            if self._scheduler.advance(part.prefill, part.block.num_rows):
-                part.prefill.ticket.resolve(Opened())
+    def _finish_prefill(self, part: _PrefillPart, output: BlockOutput) -> None:
+        part.session.push(part.prefill.num_done, output.features)
+        if self._scheduler.advance(part.prefill, part.block.num_rows):
+            part.prefill.ticket.resolve(Opened())
 
     def _finish_verifies(self, outputs: Sequence[tuple[_VerifyPart, BlockOutput]]) -> None:
         """Accept all drafts together; if that fails, each alone."""
@@ -170,8 +173,8 @@ class TargetRunner:
             verdicts = self._accept(outputs)
         except Exception as error:  # whatever torch raises
             if len(outputs) > 1:
-                for output in outputs:
-                    self._finish_verifies([output])
+                for one in outputs:
+                    self._finish_verifies([one])
                 return
             self._fail(outputs[0][0], error)
             return

@@ -1,4 +1,4 @@
-"""Attention over packed tokens: the rows of all sessions stand in one sequence, each session attends to its own KV slot.
+"""Attention over packed tokens: rows of all sessions stand in one sequence, each session attends to its own KV slot.
 
 Torch only: the target's runner registers it with transformers, the EAGLE-3 drafter calls it directly.
 """
@@ -54,13 +54,16 @@ class PackedAttention:
         Returns [1, num_heads, total_rows, head_dim].
         """
         if len(self._rows) == 1:
-            return self._attend_one(0, layer, query, key, value, scale, window)
-        parts = zip(*(tensor.split(self._sizes, dim=2) for tensor in (query, key, value)), strict=True)
-        outputs = [self._attend_one(i, layer, *part, scale, window) for i, part in enumerate(parts)]
+            return self._attend_one(0, layer, query, key, value, scale=scale, window=window)
+        queries, keys, values = (tensor.split(self._sizes, dim=2) for tensor in (query, key, value))
+        outputs = [
+            self._attend_one(index, layer, *part, scale=scale, window=window)
+            for index, part in enumerate(zip(queries, keys, values, strict=True))
+        ]
         return torch.cat(outputs, dim=2)
 
     def _attend_one(
-        self, index: int, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None
+        self, index: int, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scale: float, window: int | None
     ) -> Tensor:
         rows = self._rows[index]
         keys, values = rows.slot.write(layer, key, value, rows.start)
@@ -110,4 +113,5 @@ def depths(parent: NDArray[np.int32] | None, num_rows: int) -> NDArray[np.int64]
     """[num_rows]: how many rows of the block stand above each row."""
     if parent is None:
         return np.arange(num_rows)
-    return ancestors(parent).sum(axis=1) - 1
+    num_above: NDArray[np.int64] = ancestors(parent).sum(axis=1) - 1
+    return num_above

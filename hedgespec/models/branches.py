@@ -1,7 +1,7 @@
 """Attention for exact scores: many drafts that start at different places of the same text, one token each per call.
 
-It is the pattern of EAGLE-3's training-time test: every branch sees the text's true rows up to its own start, plus its own
-earlier steps (one row per step).
+It is the pattern of EAGLE-3's training-time test: every branch sees the text's true rows up to its own start, plus its
+own earlier steps (one row per step).
 """
 
 from __future__ import annotations
@@ -32,8 +32,10 @@ class BranchedAttention:
         self._values = [values[index] for values in self._values]
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """query: [num_branches, num_heads, head_dim]; key, value: [num_branches, num_kv_heads, head_dim], the next step of
-        every branch. Returns [num_branches, num_heads * head_dim]."""
+        """Take the next step of every branch. Returns [num_branches, num_heads * head_dim].
+
+        query: [num_branches, num_heads, head_dim]; key, value: [num_branches, num_kv_heads, head_dim]
+        """
         self._keys.append(key)
         self._values.append(value)
         num_branches, num_kv_heads, head_dim = key.shape

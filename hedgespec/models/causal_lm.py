@@ -1,8 +1,8 @@
 """Any transformers causal LM as a packed runner: our attention, our KV memory, hooks for hidden features.
 
-The model folder needs no copied code: transformers builds the network, and every attention layer calls the function that is
-registered here under the name `hedgespec_packed`. No attention mask is built by transformers, because it only builds masks
-for names that its mask registry knows.
+The model folder needs no copied code: transformers builds the network, and every attention layer calls the function
+that is registered here under the name `hedgespec_packed`. No attention mask is built by transformers, because it only
+builds masks for names that its mask registry knows.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import logging as transformers_logging
 
@@ -65,7 +65,7 @@ class BlockOutput:
 class PackedCausalLM:
     """A loaded model whose `forward` takes blocks of many sessions at once. One thread at a time."""
 
-    def __init__(self, model: nn.Module, digest: str, device: torch.device) -> None:
+    def __init__(self, model: PreTrainedModel, digest: str, device: torch.device) -> None:
         config = model.config.get_text_config()
         self.vocab_size: int = config.vocab_size
         self.max_positions: int = config.max_position_embeddings
@@ -123,7 +123,7 @@ class PackedCausalLM:
 
 
 def load_causal_lm(folder: Path, device: Device, role: str) -> PackedCausalLM:
-    """Load a safetensors folder: float32 on CPU, bfloat16 on CUDA. Nothing is downloaded and no code of the folder runs.
+    """Load a safetensors folder: float32 on CPU, bfloat16 on CUDA. Nothing is downloaded, no code of the folder runs.
 
     Raises ModelFolderError for anything that cannot be served, before the first request rather than in it.
     """
@@ -151,7 +151,7 @@ def load_causal_lm(folder: Path, device: Device, role: str) -> PackedCausalLM:
 
 
 def packed_attention(
-    module: nn.Module,
+    module: Any,
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -199,7 +199,7 @@ def _split(
     return outputs
 
 
-def _feature_layers(model: nn.Module, num_layers: int) -> list[nn.Module]:
+def _feature_layers(model: PreTrainedModel, num_layers: int) -> list[nn.Module]:
     """The decoder layers whose inputs are the hidden features; none for a model that is too shallow for them."""
     if num_layers < MIN_FEATURE_LAYERS:
         return []
@@ -209,7 +209,7 @@ def _feature_layers(model: nn.Module, num_layers: int) -> list[nn.Module]:
     return [stacks[0][index] for index in feature_layers(num_layers)]
 
 
-def _check_tensors(model: nn.Module, info: dict[str, Any], folder: Path, role: str) -> None:
+def _check_tensors(model: PreTrainedModel, info: dict[str, Any], folder: Path, role: str) -> None:
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         names = sorted(str(name) for name in info.get(kind, ()))
         if names:
@@ -219,7 +219,7 @@ def _check_tensors(model: nn.Module, info: dict[str, Any], folder: Path, role: s
             raise ModelFolderError(f"{role}: non-finite weights in {name} of {folder}")
 
 
-def _check_config(model: nn.Module, folder: Path, role: str) -> None:
+def _check_config(model: PreTrainedModel, folder: Path, role: str) -> None:
     config = model.config.get_text_config()
     if not getattr(model, "_supports_attention_backend", False):
         raise ModelFolderError(f"{role}: {type(model).__name__} in {folder} does not take a custom attention function")

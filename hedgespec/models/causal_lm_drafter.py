@@ -21,7 +21,7 @@ CATCH_UP_TOKENS = 512
 
 
 class CausalLmSession(DraftSession):
-    """logits: position -> [1, vocab] after the id at that position, of the newest id and of what may still be scored."""
+    """logits: position -> [1, vocab] after the id there, for the newest id and for what may still be scored."""
 
     def __init__(self, text: SessionText, slot: KvSlot) -> None:
         super().__init__(text, slot)
@@ -46,9 +46,8 @@ class CausalLmDrafter(NeuralDrafter[CausalLmSession]):
     def _catch_up(self, sessions: Sequence[CausalLmSession]) -> None:
         pending = [s for s in sessions if s.slot.length < self._end(s)]
         while pending:
-            blocks = [self._block(session) for session in pending]
-            outputs = self._model.forward(blocks)
-            for session, block, output in zip(pending, blocks, outputs, strict=True):
+            outputs = self._model.forward([self._block(session) for session in pending])
+            for session, output in zip(pending, outputs, strict=True):
                 first = session.slot.length - len(output.logits)
                 for offset, row in enumerate(output.logits.split(1)):
                     session.logits[first + offset] = row
@@ -82,7 +81,8 @@ class CausalLmDrafter(NeuralDrafter[CausalLmSession]):
         start = session.slot.length
         end = min(self._end(session), start + CATCH_UP_TOKENS)
         wanted = min(session.first_needed, len(session.text) - 1)
-        return Block(session.slot, session.text.ids[start:end].copy(), logits_from=min(max(wanted - start, 0), end - start))
+        logits_from = min(max(wanted - start, 0), end - start)
+        return Block(session.slot, session.text.ids[start:end].copy(), logits_from=logits_from)
 
 
 def load_causal_lm_drafter(

@@ -1,4 +1,4 @@
-"""What the drafter engine needs of a drafter, whatever it is made of. Neither torch nor transformers: `ngram` runs on it."""
+"""What the drafter engine needs of a drafter, whatever it is made of. No torch here: `ngram` runs without it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ScoreRequest:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """num_cached_tokens: rows in KV memory (or indexed tokens); num_reserved_tokens: what sessions may still grow to."""
+    """num_cached_tokens: rows in KV memory (or indexed tokens); num_reserved_tokens: what sessions may grow to."""
 
     num_sessions: int = 0
     num_cached_tokens: int = 0
@@ -36,8 +36,8 @@ class Usage:
 class DrafterModel(Protocol):
     """One drafter's sessions and computations. Called by one thread, except `push`.
 
-    `draft` and `score` raise for the whole batch; the engine then asks for each request alone, so that one bad session does
-    not hurt the others. An exception must leave every session usable.
+    `draft` and `score` raise for the whole batch; the engine then asks for each request alone, so that one bad session
+    does not hurt the others. An exception must leave every session usable.
     """
 
     drafter_id: str

@@ -1,9 +1,9 @@
 """EAGLE-3 heads as drafters.
 
-The pair at position s joins the target's feature of position s with the id at s + 1; the state after it predicts the id at
-s + 2. Between rounds features exist for every id but the last, so with N ids the newest pair is N - 2 and predicts the first
-draft token. A head's KV rows are its true pairs; whatever else is computed (drafts, pairs whose feature is missing, branches
-of exact scores) is written behind them and forgotten.
+The pair at position s joins the target's feature of position s with the id at s + 1; the state after it predicts the id
+at s + 2. Between rounds features exist for every id but the last, so with N ids the newest pair is N - 2 and predicts
+the first draft token. A head's KV rows are its true pairs; whatever else is computed (drafts, pairs whose feature is
+missing, branches of exact scores) is written behind them and forgotten.
 
 Holes. A pair whose feature never came is skipped when later features have come. At the end of the text, where drafting
 starts, missing features are replaced by the head's own previous state, as in a draft; that work is repeated with true
@@ -39,7 +39,7 @@ MAX_TAIL_HOLES = 16
 
 
 class Eagle3Session(DraftSession):
-    """positions: of the KV rows, rising. states: pair position -> [1, hidden] after it, true ones that are still needed.
+    """positions: of the KV rows, rising. states: pair position -> [1, hidden] after it, true ones still needed.
 
     tail:  the same for pairs without a feature behind the last true one; computed again by each catch-up
     state: of the newest token while a draft runs
@@ -60,7 +60,7 @@ class Eagle3Session(DraftSession):
 
     @property
     def first_needed(self) -> int:
-        """The first pair whose state a later score can ask for: depth 1 of the earliest start that is still unrolled."""
+        """The first pair whose state a later score can ask for: the earliest start that is still unrolled."""
         return self.text.num_prompt + self.scored_until - self.text.spec.max_draft_tokens - 2
 
     def newest_state(self) -> Tensor | None:
@@ -69,7 +69,7 @@ class Eagle3Session(DraftSession):
 
 
 class Eagle3Drafter(NeuralDrafter[Eagle3Session]):
-    """One head. Features come by `push`; `score_depth: exact` unrolls every start, `depth1` only scores first tokens."""
+    """One head. Features come by `push`; `score_depth: exact` unrolls every start, `depth1` scores first tokens."""
 
     uses_features = True
 
@@ -103,7 +103,7 @@ class Eagle3Drafter(NeuralDrafter[Eagle3Session]):
         super().close(session_id)
         self.features.close(session_id)
 
-    # ----------------------------------------------------------------------------------------------------- NeuralDrafter
+    # ---------------------------------------------------------------------------------------------------- NeuralDrafter
 
     def _new_session(self, text: SessionText, slot: KvSlot) -> Eagle3Session:
         self.features.open(text.spec.session_id)
@@ -153,7 +153,7 @@ class Eagle3Drafter(NeuralDrafter[Eagle3Session]):
             columns += self._unrolled(session, first, end)
         return columns
 
-    # ------------------------------------------------------------------------------------------------------------ catch up
+    # --------------------------------------------------------------------------------------------------------- catch up
 
     def _add_true_pairs(self, sessions: Sequence[Eagle3Session]) -> None:
         """One packed pass over all pairs whose features have come, in chunks when a prompt is long."""
@@ -210,12 +210,12 @@ class Eagle3Drafter(NeuralDrafter[Eagle3Session]):
                 session.tail[position] = session.state = state
             pending = [s for s in pending if len(s.tail) < len(gaps[id(s)])]
 
-    # ------------------------------------------------------------------------------------------------------- exact scores
+    # ----------------------------------------------------------------------------------------------------- exact scores
 
     def _unrolled(self, session: Eagle3Session, first: int, end: int) -> list[tuple[list[int], Tensor]]:
         """Columns of depth 2, 3, ...: every start whose draft can reach [first, end) drafts the verified tokens again.
 
-        All starts take each step together: a start sees the true pairs up to its own and the earlier steps of its branch.
+        All starts take each step together: each sees the true pairs up to its own and the earlier steps of its branch.
         """
         depth_limit = session.text.spec.max_draft_tokens
         earliest = max(session.text.num_prompt, first - depth_limit + 1)
@@ -236,7 +236,7 @@ class Eagle3Drafter(NeuralDrafter[Eagle3Session]):
             columns.append((rows, self._logits(states[scored]) if scored else self._no_logits()))
         return columns
 
-    # --------------------------------------------------------------------------------------------------------- the network
+    # ------------------------------------------------------------------------------------------------------ the network
 
     def _step(self, ids: Sequence[int], hidden: Tensor, positions: Sequence[int], rows: Sequence[Rows]) -> Tensor:
         packed = PackedAttention(rows, self._dtype, self._device)
@@ -289,8 +289,9 @@ def load_eagle3_drafter(
         raise ModelFolderError(f"{role}: {error}") from error
     if head.config.vocab_size != len(embed_tokens):
         raise ModelFolderError(f"{role} incompatible: vocab {head.config.vocab_size} ≠ {len(embed_tokens)}")
-    if head.config.target_hidden_size != target_hidden_size:
+    own_size = head.config.target_hidden_size
+    if own_size != target_hidden_size:
         raise ModelFolderError(
-            f"{role} incompatible: made for hidden size {head.config.target_hidden_size}, the target's is {target_hidden_size}"
+            f"{role} incompatible: made for hidden size {own_size}, the target's is {target_hidden_size}"
         )
     return Eagle3Drafter(drafter_id, head, weights_digest(folder), max_sessions, max_cached_tokens, device)

@@ -15,8 +15,8 @@ from hedgespec.types import FeatureBlock
 class FeatureBuffer:
     """width: 3 * target hidden size. max_rows: bound over all sessions; what does not fit is dropped and counted.
 
-    Blocks may come before their session is opened (the target can be faster than we are): they wait in the same buffer, and
-    make room, oldest session first, when it is full. Every method may be called from any thread.
+    Blocks may come before their session is opened (the target can be faster than we are): they wait in the same buffer,
+    and make room, oldest session first, when it is full. Every method may be called from any thread.
     """
 
     def __init__(self, width: int, max_rows: int) -> None:

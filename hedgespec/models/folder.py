@@ -59,7 +59,7 @@ def _refuse_foreign_files(folder: Path, role: str) -> None:
     root = folder.resolve()
     for path in sorted(folder.iterdir()):
         if path.suffix == ".py":
-            raise ModelFolderError(f"{role}: refusing model code: {path.name} in {folder}. Remove it to load the folder.")
+            raise ModelFolderError(f"{role}: refusing model code: remove {path.name} from {folder} to load it")
         if path.is_symlink() and not path.resolve().is_relative_to(root):
             raise ModelFolderError(
                 f"{role}: {path.name} in {folder} is a link out of the folder. Copy the model with its links followed."

@@ -1,7 +1,7 @@
 """KV memory: one contiguous, growing slot per session, bounded by a number of tokens over all sessions.
 
-A slot's rows are written in place, so that a verify pass copies only its own few rows. What a draft wrote and the target
-did not accept is forgotten by moving `length` back: rows past it are overwritten, never read.
+A slot's rows are written in place, so that a verify pass copies only its own few rows. What a draft wrote and the
+target did not accept is forgotten by moving `length` back: rows past it are overwritten, never read.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class KvMemory:
         return sum(slot.length for slot in self._slots)
 
     def open(self, num_tokens: int) -> KvSlot:
-        """Reserve room for a session of num_tokens, so that it cannot run out of memory half-way. Raises ReplicaBusy."""
+        """Reserve room for a session of num_tokens: it cannot run out of memory half-way. Raises ReplicaBusy."""
         slot = KvSlot(self)
         self.extend(slot, num_tokens)
         self._slots.add(slot)
@@ -85,7 +85,7 @@ class KvSlot:
     def write(self, layer: int, key: Tensor, value: Tensor, start: int) -> tuple[Tensor, Tensor]:
         """Put rows at start, start + 1, ... of a layer and return all rows up to them, without copying those.
 
-        key, value: [1, num_kv_heads, num_rows, head_dim]; returns two views [1, num_kv_heads, start + num_rows, head_dim]
+        key, value: [1, num_kv_heads, num_rows, head_dim]; returns views [1, num_kv_heads, start + num_rows, head_dim]
         """
         stored = self.layers.get(layer)
         if stored is None:

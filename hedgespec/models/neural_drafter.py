@@ -51,7 +51,7 @@ class NeuralDrafter(ABC, Generic[S]):
         self._memory = KvMemory(max_cached_tokens)
         self._sessions: dict[str, S] = {}
 
-    # --------------------------------------------------------------------------------------------- what a network provides
+    # ------------------------------------------------------------------------------------------ what a network provides
 
     @abstractmethod
     def _new_session(self, text: SessionText, slot: KvSlot) -> S: ...
@@ -132,7 +132,7 @@ class NeuralDrafter(ABC, Generic[S]):
     def usage(self) -> Usage:
         return Usage(len(self._sessions), self._memory.num_cached_tokens, self._memory.num_reserved_tokens)
 
-    # ------------------------------------------------------------------------------------------------------------ helpers
+    # ---------------------------------------------------------------------------------------------------------- helpers
 
     def _session(self, session_id: str) -> S:
         try:

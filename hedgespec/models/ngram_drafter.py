@@ -22,8 +22,8 @@ NO_MATCH = -1
 class SuffixIndex:
     """Where the text has last continued each of its suffixes of 1 to MAX_SUFFIX ids; one id costs MAX_SUFFIX look-ups.
 
-    matches: [num_tokens + 1], matches[t] is the position that followed the most recent earlier occurrence of the longest
-    suffix of ids[:t], or NO_MATCH. It never changes later: a draft at an old start can be repeated exactly.
+    matches: [num_tokens + 1], matches[t] is the position that followed the most recent earlier occurrence of the
+    longest suffix of ids[:t], or NO_MATCH. It never changes later: a draft at an old start can be repeated exactly.
     """
 
     def __init__(self) -> None:
@@ -154,8 +154,8 @@ def _one_hot(token_ids: NDArray[np.int32]) -> SparseRows:
 def _overlap(proposed: NDArray[np.int32], observation: Observation) -> NDArray[np.float32] | None:
     """sum_x min(p, q) with a one-hot q is p at the proposed id: [num_tokens, depth].
 
-    Ids outside the target's top are estimated without bias: 1 if the realised token is the proposed one and was not sent
-    itself (see `speculative.scoring.acceptance_prob`).
+    Ids outside the target's top are estimated without bias: 1 if the realised token is the proposed one and was not
+    sent itself (see `speculative.scoring.acceptance_prob`).
     """
     top = observation.target_top
     if top is None:

@@ -94,8 +94,8 @@ def _scored(
     laws = truncate(process_logits(logits, spec.sampling, counts, ancestors))
     if spec.sampling.method == "coupled":
         indices = (chosen.start + index).tolist()
-        own = [propose(*laws.row(r), "coupled", spec.noise_seed, i, 0) for r, i in enumerate(indices)]
-        values = (np.array(own) == chosen.token_ids).astype(np.float32)
+        proposed = [propose(*laws.row(r), "coupled", spec.noise_seed, i, 0) for r, i in enumerate(indices)]
+        values = (np.array(proposed) == chosen.token_ids).astype(np.float32)
     else:
         values = realised_acceptance(
             laws, chosen.token_ids, chosen.target_probs, "rejection", spec.noise_seed, chosen.start
@@ -112,7 +112,7 @@ def _select(rows: SparseRows, index: NDArray[np.int64]) -> SparseRows:
 
 
 def scatter_logits(draft_logits: Tensor, draft_to_target: Tensor, vocab_size: int) -> Tensor:
-    """Logits over a draft vocabulary as rows over the target's, -inf elsewhere: [rows, draft_vocab] -> [rows, vocab]."""
+    """Draft logits as rows over the target's vocabulary, -inf elsewhere: [rows, draft_vocab] -> [rows, vocab]."""
     if draft_logits.shape[-1] == vocab_size:
         return draft_logits
     full = torch.full((len(draft_logits), vocab_size), -torch.inf, dtype=draft_logits.dtype, device=draft_logits.device)

@@ -43,7 +43,7 @@ class SessionText:
         num_known = self.num_emitted - observation.start
         if observation.start < 0 or num_known < 0:
             raise InvalidObservation(
-                f"Observed tokens start at output index {observation.start}, but {self.num_emitted} are known; resend the gap."
+                f"Tokens from output index {observation.start} on, but {self.num_emitted} are known; resend the gap."
             )
         known = self.ids[self.num_prompt + observation.start :][: len(tokens)]
         if not np.array_equal(known, tokens[: len(known)]):

@@ -108,8 +108,9 @@ class GrpcFeatureSink:
         while self._queue:
             try:
                 await self._send_on_one_channel()
-            except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
+            except Exception as error:  # gRPC raises several unrelated types for a stream that is over
                 log.warning("features_dropped", address=self.address, error=_cause(error))
+                self.num_dropped += 1  # the block in hand
                 await asyncio.sleep(RETRY_S)
                 self._drop_queued()
 
@@ -155,4 +156,4 @@ def _chunks(block: FeatureBlock) -> Iterator[FeatureBlock]:
 
 
 def _cause(error: Exception) -> str:
-    return error.code().name if isinstance(error, grpc.aio.AioRpcError) else "the stream is over"
+    return error.code().name if isinstance(error, grpc.aio.AioRpcError) else type(error).__name__

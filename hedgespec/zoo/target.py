@@ -153,7 +153,8 @@ def _batch(tokens: Tokens, settings: TargetSettings, step: int, length: int) -> 
 
 def _share_done(settings: TargetSettings, step: int, elapsed_s: float) -> float:
     by_steps = step / settings.steps
-    return by_steps if settings.minutes is None else max(by_steps, elapsed_s / (60 * settings.minutes))
+    by_time = 0.0 if settings.minutes is None else elapsed_s / (60 * settings.minutes)
+    return max(by_steps, by_time)
 
 
 def _recipe(settings: TargetSettings) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -170,7 +171,7 @@ def test_exact_scores_equal_drafting_at_every_start(head: Eagle3Head, sampling: 
     dense = DenseHead(head, text.ids, text.features)
     text.open(drafter, score_depth="exact")
     cuts = [0, 1, 4, 10, 11]
-    for start, end in zip(cuts[:-1], cuts[1:], strict=True):
+    for start, end in pairwise(cuts):
         text.verify(drafter, start, end)
         acceptance = score(drafter, text, start, end).acceptance
         assert acceptance.shape == (end - start, DEPTH)

@@ -41,7 +41,9 @@ print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
 def modules_after_use(config: dict[str, str], target: str) -> set[str]:
     """Top-level modules of a fresh process that has built, used and closed one drafter."""
     arguments = [json.dumps(config), json.dumps({"model": target})]
-    done = subprocess.run([sys.executable, "-c", USE, *arguments], capture_output=True, text=True, timeout=170, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", USE, *arguments], capture_output=True, text=True, timeout=170, check=False
+    )
     assert done.returncode == 0, done.stderr
     return set(json.loads(done.stdout.splitlines()[-1]))
 

@@ -116,7 +116,9 @@ async def test_a_drafter_equal_to_the_target_is_always_accepted(process: Process
 
 async def test_rejection_drafts_of_every_kind_are_valid(process: Process) -> None:
     for drafter_id in ALL:
-        text, scores, _ = await speculate(process, random_ids(16, seed=3), SamplingParams(temperature=1.0), [drafter_id])
+        text, scores, _ = await speculate(
+            process, random_ids(16, seed=3), SamplingParams(temperature=1.0), [drafter_id]
+        )
         assert len(text) == NUM_TOKENS
         for own in scores.values():
             acceptance = np.concatenate([s.acceptance.ravel() for s in own])

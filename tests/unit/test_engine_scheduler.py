@@ -29,8 +29,8 @@ def drafting(session_id: str, arrived_s: float = 0.0) -> Ticket:
     return ticket(Draft("d", session_id, 0, 4), arrived_s)
 
 
-def scoring(session_id: str, arrived_s: float = 0.0) -> Ticket:
-    return ticket(Observe("d", session_id, 0, Observation(0, np.ones(1, np.int32), np.ones(1, np.float32))), arrived_s)
+def scoring(session_id: str, drafter_id: str = "d") -> Ticket:
+    return ticket(Observe(drafter_id, session_id, 0, Observation(0, np.ones(1, np.int32), np.ones(1, np.float32))))
 
 
 def chunks(scheduler: TargetScheduler) -> list[tuple[str, int]]:
@@ -114,6 +114,16 @@ def test_drafts_run_before_scores() -> None:
     first = scheduler.plan(0.0, lambda t: True)
     assert (first.drafts, first.scores, first.wait_s) == ([draft], [], 0.0)
     assert scheduler.plan(0.0, lambda t: True).scores == [score]
+
+
+def test_scores_of_one_drafter_run_together_and_of_a_group_one_after_another() -> None:
+    scheduler = DrafterScheduler(feature_grace_s=0.02)
+    scores = [scoring(session_id, drafter_id) for session_id in "ab" for drafter_id in ("d", "e")]
+    for score in scores:
+        scheduler.add_score(score)
+    first, second = scheduler.plan(0.0, lambda t: True), scheduler.plan(0.0, lambda t: True)
+    assert (first.scores, first.wait_s) == (scores[0::2], 0.0)
+    assert (second.scores, second.wait_s) == (scores[1::2], None)
 
 
 def test_scores_are_not_starved_by_drafts_for_ever() -> None:

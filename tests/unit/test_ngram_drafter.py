@@ -82,7 +82,9 @@ def test_the_incremental_index_equals_a_search_of_the_whole_text(prompt: list[in
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.integers(0, 2), min_size=1, max_size=20), st.lists(st.lists(st.integers(0, 2), max_size=5), max_size=6))
+@given(
+    st.lists(st.integers(0, 2), min_size=1, max_size=20), st.lists(st.lists(st.integers(0, 2), max_size=5), max_size=6)
+)
 def test_scores_are_the_hits_of_its_drafts_at_every_start(prompt: list[int], rounds: list[list[int]]) -> None:
     """Entry [p, j - 1] is 1 exactly when the draft from p - j + 1 agrees with the text up to and including p."""
     drafter, emitted = opened(prompt), []

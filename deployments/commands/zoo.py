@@ -1,0 +1,38 @@
+"""`hedgespec zoo`: make the embedded target and its drafters from nothing."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deployments.commands.reports import console, share_bar
+
+app = typer.Typer(no_args_is_help=True, help="The embedded target and its drafters.")
+
+
+class Preset(Enum):
+    cpu = "cpu"
+    gpu = "gpu"
+
+
+@app.command()
+def build(
+    out: Annotated[Path, typer.Option(help="Folder for the zoo; a stopped build in it is continued.")] = Path("zoo"),
+    preset: Annotated[Preset, typer.Option(help="gpu: the same shapes, more text, far more steps.")] = Preset.cpu,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Heads made side by side, one thread each.")] = 1,
+    target_minutes: Annotated[
+        float | None, typer.Option(min=0.1, help="End the target's training after so many minutes.")
+    ] = None,
+) -> None:
+    """Corpus, tokenizer, target, generic head, six domain experts, held-out prompts and model card, with one seed."""
+    from hedgespec.zoo.build import build_zoo, preset_settings
+
+    settings = preset_settings(preset.value, out, seed, workers=workers, target_minutes=target_minutes)
+    with share_bar() as progress:
+        build_zoo(settings, progress)
+    console.print(f"The zoo is in {out}. Use it: HEDGESPEC_ZOO={out} hedgespec serve")
+    console.print(f"Measure it: HEDGESPEC_ZOO={out} hedgespec bench acceptance --card")

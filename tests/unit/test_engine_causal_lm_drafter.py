@@ -1,0 +1,98 @@
+"""A smaller LM as a drafter: drafts and scores are what its own forward says, however it is asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from hedgespec.models.causal_lm import load_causal_lm
+from hedgespec.models.causal_lm_drafter import CausalLmDrafter
+from hedgespec.models.drafter_model import DraftRequest, ScoreRequest, Usage
+from hedgespec.types import Observation, SamplingParams
+from tests.engine_sessions import GREEDY, make_spec, random_ids
+from tests.model_folders import make_llama
+
+PROMPT = random_ids(12, seed=1)
+TEXT = random_ids(40, seed=2)
+DEPTH = 4
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_llama(tmp_path_factory.mktemp("small"), num_hidden_layers=2, max_position_embeddings=48)
+
+
+@pytest.fixture
+def drafter(folder: Path) -> CausalLmDrafter:
+    return CausalLmDrafter("small", load_causal_lm(folder, "cpu", "drafter small"), 4, 2048)
+
+
+@pytest.fixture(scope="module")
+def probs(folder: Path) -> np.ndarray:
+    """[40, vocab]: its law of every token of TEXT."""
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    with torch.inference_mode():
+        logits = model(torch.from_numpy(np.concatenate([PROMPT, TEXT])[None].astype(np.int64))).logits[0]
+    return logits[len(PROMPT) - 1 : -1].softmax(-1).numpy()
+
+
+def observation(start: int, end: int, wants_scores: bool = True) -> Observation:
+    return Observation(start, TEXT[start:end], np.full(end - start, 0.05, np.float32), None, wants_scores)
+
+
+def draft(drafter: CausalLmDrafter, num_tokens: int = DEPTH) -> list[int]:
+    return drafter.draft([DraftRequest("a", 0, num_tokens)])[0].token_ids.tolist()
+
+
+def test_a_greedy_draft_starts_with_its_most_probable_token(drafter: CausalLmDrafter, probs: np.ndarray) -> None:
+    drafter.open(make_spec(PROMPT, max_draft_tokens=DEPTH))
+    for start, end in ((0, 3), (3, 4), (4, 9)):
+        assert draft(drafter)[0] == probs[start].argmax()
+        drafter.observe("a", observation(start, end))
+    assert len(draft(drafter)) == DEPTH
+
+
+def test_scores_are_the_ratio_at_the_realised_token(drafter: CausalLmDrafter, probs: np.ndarray) -> None:
+    drafter.open(make_spec(PROMPT, sampling=SamplingParams(temperature=1.0), max_draft_tokens=DEPTH))
+    for start, end in ((0, 3), (3, 4), (4, 20)):
+        drafter.observe("a", observation(start, end))
+        scores = drafter.score([ScoreRequest("a", observation(start, end))])[0]
+        realised = probs[np.arange(start, end), TEXT[start:end]]
+        is_kept = realised > 0.02  # far above what truncation may drop
+        expected = np.minimum(1.0, realised / 0.05)
+        assert scores.acceptance.shape == (end - start, 1)
+        np.testing.assert_allclose(scores.acceptance[is_kept, 0], expected[is_kept], rtol=0.02)
+
+
+def test_catching_up_late_equals_catching_up_at_once(folder: Path) -> None:
+    model = load_causal_lm(folder, "cpu", "drafter small")
+    eager, lazy = (CausalLmDrafter(name, model, 4, 2048) for name in ("eager", "lazy"))
+    for drafter in (eager, lazy):
+        drafter.open(make_spec(PROMPT, max_draft_tokens=DEPTH))
+    for start, end in ((0, 3), (3, 4), (4, 9)):
+        for drafter in (eager, lazy):
+            drafter.observe("a", observation(start, end, wants_scores=drafter is eager))
+        eager.score([ScoreRequest("a", observation(start, end))])
+        draft(eager)
+    assert draft(eager) == draft(lazy)
+
+
+def test_a_context_shorter_than_the_targets_ends_its_drafts_but_not_the_session(drafter: CausalLmDrafter) -> None:
+    drafter.open(make_spec(PROMPT, max_draft_tokens=DEPTH))
+    drafter.observe("a", observation(0, 40))
+    assert draft(drafter) == []
+    acceptance = drafter.score([ScoreRequest("a", observation(0, 40))])[0].acceptance
+    assert acceptance.shape == (40, 1)
+    assert not acceptance[37:].any()
+
+
+def test_close_frees_memory(drafter: CausalLmDrafter) -> None:
+    drafter.open(make_spec(PROMPT, sampling=GREEDY))
+    draft(drafter)
+    assert drafter.usage().num_cached_tokens == len(PROMPT)
+    drafter.close("a")
+    assert drafter.usage() == Usage()
