@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
@@ -61,7 +61,7 @@ class RouterReplica:
         )
         self._fleet.start()
 
-    async def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationChunk]:
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationChunk, None]:
         """For callers inside the Ray cluster: the same answers without HTTP, through a streaming handle call."""
         async with aclosing(self._service.generate(request)) as chunks:
             async for chunk in chunks:

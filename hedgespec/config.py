@@ -28,7 +28,7 @@ class AutoscalingConfig(Section):
     target_ongoing_requests: float = Field(8.0, gt=0)
     upscale_delay_s: float = Field(5.0, ge=0)
     downscale_delay_s: float = Field(300.0, ge=0)
-    look_back_period_s: float = Field(5.0, gt=0)
+    look_back_period_s: float = Field(15.0, gt=10)
 
     @model_validator(mode="after")
     def check_bounds(self) -> AutoscalingConfig:
@@ -113,6 +113,7 @@ class StoreConfig(Section):
     """url: memory://, sqlite:///FILE or redis://HOST:PORT/DB. default: a SQLite file in the state folder."""
 
     url: str | None = None
+    password_file: Path | None = Field(None, description="file with the password of the URL's Redis user")
     connect_timeout_s: float = Field(0.25, gt=0)
     operation_timeout_s: float = Field(0.5, gt=0)
     flush_interval_s: float = Field(0.5, gt=0)

@@ -6,7 +6,7 @@ process, `rpc.client` over a multiplexed gRPC stream, `models.tabular` exactly f
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -144,7 +144,7 @@ class Fleet(Protocol):
 class Generator(Protocol):
     """What the HTTP layer calls; `router.service.GenerationService` implements it."""
 
-    def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationChunk]:
+    def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationChunk, None]:
         """Run one request. Closing the iterator (client gone) stops all work for it and frees every slot.
 
         Raises RequestError (too long for the context, unknown drafter), TargetUnavailable.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
@@ -18,6 +18,9 @@ from hedgespec import zoo
 from hedgespec.bench.decode import LEARNED, DecodeReport, measure_decode
 from hedgespec.tokenization import Tokenizer
 from hedgespec.types import SamplingParams
+
+if TYPE_CHECKING:
+    from hedgespec.bench.rpc import RpcReport
 
 app = typer.Typer(no_args_is_help=True, help="Benchmarks that compare side by side in one run.")
 
@@ -108,10 +111,9 @@ def acceptance(
     json: JsonFile = None,
 ) -> None:
     """The table drafter x domain of emitted tokens per target pass, at temperatures 0 and 1."""
-    from hedgespec.zoo.card import write_acceptance_table
-
     from hedgespec.bench.acceptance import AcceptanceTable, measure_acceptance, to_markdown
     from hedgespec.bench.local_service import local_service
+    from hedgespec.zoo.card import write_acceptance_table
 
     args = read_args(None)
     speculation = args.speculation.model_copy(
@@ -136,15 +138,20 @@ def acceptance(
 
 @app.command()
 def rpc(
-    rounds: Annotated[int, typer.Option(min=10, help="Rounds per measurement.")] = 500,
+    rounds: Annotated[int, typer.Option(min=10, help="Rounds per measurement and session.")] = 100,
+    repeats: Annotated[int, typer.Option(min=1)] = 5,
     json: JsonFile = None,
 ) -> None:
     """Time of a round through our gRPC path beside a bare echo with the same fan-out and payload."""
-    from hedgespec.bench.rpc import bench_rpc, show_rpc
+    from hedgespec.bench.rpc import bench_rpc
 
-    report = bench_rpc(rounds)
-    console.print(show_rpc(report))
-    write_json(json, report, command="bench rpc", rounds=rounds)
+    num_drafters, num_sparse_ids, num_sessions = (1, 4, 8), (0, 64), (1, 8)
+    with progress_bar("cases", len(num_drafters) * len(num_sparse_ids) * len(num_sessions)) as advance:
+        report = asyncio.run(
+            bench_rpc(num_drafters, num_sparse_ids, num_sessions, rounds, repeats, lambda case: advance())
+        )
+    show_rpc(report)
+    write_json(json, report, command="bench rpc", rounds=rounds, repeats=repeats)
 
 
 def show_decode(report: DecodeReport) -> None:
@@ -196,3 +203,15 @@ def decode_json(report: DecodeReport) -> Mapping[str, object]:
             for domain, row in report.results.items()
         },
     }
+
+
+def show_rpc(report: RpcReport) -> None:
+    table = Table(title="milliseconds of a round: bare echo, our wire, the whole decode loop with its learner (medians)")
+    for column in ("drafters", "ids per q", "sessions", "echo", "wire", "loop", "wire/echo", "loop/echo", "loop CPU"):
+        table.add_column(column, justify="right")
+    for case in report.cases:
+        times = (case.echo.median_ms, case.wire.median_ms, case.loop.median_ms, case.wire_ratio, case.loop_ratio)
+        counts = (case.num_drafters, case.num_sparse_ids, case.num_sessions)
+        table.add_row(*map(str, counts), *(f"{value:.2f}" for value in (*times, case.loop.cpu_ms)))
+    console.print(table)
+    console.print(f"worst ratio of the decode loop to the echo: {report.worst_loop_ratio:.2f}")

@@ -32,7 +32,9 @@ class SpeculationReport(BaseModel):
     rounds_per_drafter: dict[str, int]
     drafted_per_drafter: dict[str, int]
     accepted_per_drafter: dict[str, int]
-    expected_passes: dict[str, float] = Field(description="passes that the drafter alone would have needed for the tokens scored so far")
+    expected_passes: dict[str, float] = Field(
+        description="target passes that the drafter alone would have needed, for the tokens scored so far"
+    )
     weights: dict[str, float] = Field(description="the learner's, at the end of the answer")
     migrations: int = Field(description="times the answer moved to another target replica")
     seconds: Seconds

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -40,7 +40,7 @@ class HttpGenerator:
         answer.raise_for_status()
         return list(answer.json()["hedgespec"]["weights"])
 
-    async def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationChunk]:
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationChunk, None]:
         body = {
             "model": self._model,
             "prompt": request.prompt_ids.tolist(),

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from typing import TypeVar
@@ -76,7 +76,7 @@ class DecodeLoop:
         self._round_index = 0
         self._last_round_s = 0.0
 
-    async def rounds(self) -> AsyncIterator[RoundReport]:
+    async def rounds(self) -> AsyncGenerator[RoundReport, None]:
         """Yield one report per target pass until the answer ends.
 
         A lost target is replaced: the next one continues from prompt + emitted tokens. Closing the iterator frees the
@@ -101,7 +101,7 @@ class DecodeLoop:
             except ReplicaBusy as error:
                 raise TargetUnavailable(f"The target has no room for this request: {error}") from error
 
-    async def _rounds_on(self, target: Target) -> AsyncIterator[RoundReport]:
+    async def _rounds_on(self, target: Target) -> AsyncGenerator[RoundReport, None]:
         spec = replace(self.spec, emitted_ids=np.asarray(self._emitted, dtype=np.int32))
         try:
             opened = await self._within(target.open(spec), self._config.open_deadline_s, "open the session")

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hedgespec.learners.learner import Learner
-from hedgespec.speculative.feedback import Feedback, Losses
+from hedgespec.speculative.feedback import Feedback
+from hedgespec.speculative.objectives import Losses
 from hedgespec.types import Scores
 
 

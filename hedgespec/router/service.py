@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -69,7 +69,7 @@ class GenerationService:
         self._learner = make_learner(args.learner.name)
         self._finishing: set[asyncio.Task[None]] = set()
 
-    async def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationChunk]:
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationChunk, None]:
         started = time.perf_counter()
         self._check(request)
         answer = await self._prepare(request)

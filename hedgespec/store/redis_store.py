@@ -40,6 +40,7 @@ class RedisStore:
         self._on_event = on_event
         self._client: Redis = Redis.from_url(
             url,
+            password=_password(config),
             socket_connect_timeout=config.connect_timeout_s,
             socket_timeout=config.operation_timeout_s,
             # one immediate retry, for a pooled connection that a server restart has closed
@@ -131,3 +132,12 @@ async def _executed(pipeline: Pipeline) -> bool:
 
 def _named(fields: Mapping[Any, Any]) -> dict[str, bytes]:
     return {name.decode("ascii", "replace"): data for name, data in fields.items()}
+
+
+def _password(config: StoreConfig) -> str | None:
+    if config.password_file is None:
+        return None
+    try:
+        return config.password_file.read_text().strip()
+    except OSError as error:
+        raise ConfigError(f"store.password_file {config.password_file} cannot be read: {error.strerror}.") from error

@@ -17,33 +17,35 @@ from hedgespec.errors import ConfigError
 from hedgespec.models.eagle3 import Eagle3Head, save_eagle3
 from hedgespec.training.features import Teacher
 from hedgespec.training.head import draft_vocabulary, fresh_head
+from hedgespec.training.lessons import Lessons
 from hedgespec.training.memory import keep_freed_memory
 from hedgespec.training.optimizer import Optimizers, schedule
 from hedgespec.training.own_text import continue_prompts
+from hedgespec.training.progress import Progress
 from hedgespec.training.text import Windows, read_documents, text_windows
 from hedgespec.training.ttt_loss import ttt_loss
-
-Progress = Callable[[str, float, str], None]  # stage, share done, figures
 
 
 @dataclass(frozen=True, slots=True)
 class DrafterSettings:
     """Recipe of a head; its token count is steps * sequences_per_step * sequence_length."""
 
-    steps: int = 450
+    steps: int = 720
     sequences_per_step: int = 4
     sequence_length: int = 256
     num_depths: int = 5
     depth_decay: float = 0.8
-    start_share: float = 0.4
+    start_share: float = 0.3
     draft_vocab_size: int = 2048
     prompt_length: int = 48
-    own_text_share: float = 0.6
-    num_own_windows: int = 384
-    matrix_lr: float = 0.01
-    embedding_lr: float = 0.001
+    own_text_share: float = 0.5
+    num_text_windows: int = 480
+    num_own_windows: int = 320
+    matrix_lr: float = 0.02
+    embedding_lr: float = 0.003
     seed: int = 0
     device: str = "cpu"
+    lesson_memory_bytes: int = 2 * 2**30
     checkpoint_every_s: float = 60.0
 
 
@@ -76,13 +78,15 @@ def train_drafter(
 
 
 def domain_windows(teacher: Teacher, target: Path, text: Path, settings: DrafterSettings) -> Windows:
-    """Return windows of the domain's text, as many as a run without own text would need."""
+    """Return windows of the domain's text."""
     tokenizer = Tokenizer.from_file(str(target / "tokenizer.json"))
-    needed = settings.steps * settings.sequences_per_step
-    documents = read_documents(text, max_bytes=needed * settings.sequence_length * 6, seed=settings.seed)
+    max_bytes = settings.num_text_windows * settings.sequence_length * 6
+    documents = read_documents(text, max_bytes=max_bytes, seed=settings.seed)
     eos = teacher.config.eos_token_id
     eos_id = eos[0] if isinstance(eos, list) else eos
-    return text_windows(tokenizer, documents, eos_id, settings.sequence_length, settings.seed)[:needed]
+    return text_windows(tokenizer, documents, eos_id, settings.sequence_length, settings.seed)[
+        : settings.num_text_windows
+    ]
 
 
 def own_windows(
@@ -95,7 +99,7 @@ def own_windows(
 
 
 def mixed(windows: Windows, own: Windows, settings: DrafterSettings) -> Windows:
-    """Return exactly the windows of a run, domain text and own text shuffled; each part repeats if it is short."""
+    """Return exactly the windows of a run, domain text and own text shuffled; each part is gone through in epochs."""
     needed = settings.steps * settings.sequences_per_step
     num_own = round(needed * settings.own_text_share)
     rng = np.random.default_rng(settings.seed + 2)
@@ -116,15 +120,13 @@ def train_head(
     step = _resume(checkpoint, settings, head, optimizers)
     hits = torch.zeros(settings.num_depths)
     saved = time.monotonic()
-    batches = torch.from_numpy(data[: len(data) // settings.sequences_per_step * settings.sequences_per_step])
-    batches = batches.view(-1, settings.sequences_per_step, data.shape[1])
+    windows, order = np.unique(data, axis=0, return_inverse=True)
+    batches = np.resize(order.reshape(-1), (settings.steps, settings.sequences_per_step))
+    lessons = Lessons(teacher, windows, head.draft_to_target, settings.lesson_memory_bytes)
     while step < settings.steps:
-        tokens = batches[step % len(batches)].to(settings.device)
-        features, logits = teacher(tokens)
-        with torch.autocast(tokens.device.type, dtype=torch.bfloat16):
-            loss, hit = ttt_loss(
-                head, tokens, features, logits, settings.num_depths, settings.depth_decay, _starts(settings, step)
-            )
+        lesson = lessons.batch(batches[step])
+        with torch.autocast(lesson.token_ids.device.type, dtype=torch.bfloat16):
+            loss, hit = ttt_loss(head, lesson, settings.num_depths, settings.depth_decay, _starts(settings, step))
         optimizers.set_rate(schedule(step / settings.steps, warmup=0.03, decay=0.6))
         loss.backward()
         torch.nn.utils.clip_grad_norm_([p for p in head.parameters() if p.requires_grad], 1.0)
@@ -151,7 +153,7 @@ def _starts(settings: DrafterSettings, step: int) -> torch.Tensor:
 
 
 def _recipe(settings: DrafterSettings) -> dict[str, Any]:
-    free = ("checkpoint_every_s", "device")
+    free = ("checkpoint_every_s", "device", "lesson_memory_bytes")
     return {k: v for k, v in asdict(settings).items() if k not in free}
 
 

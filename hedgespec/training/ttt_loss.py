@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from hedgespec.models.eagle3 import Eagle3Head
+from hedgespec.training.lessons import Lesson
 from hedgespec.training.ttt_attention import TrainingTimeAttention
 
 
@@ -32,31 +33,24 @@ def rollout(
 
 
 def ttt_loss(
-    head: Eagle3Head,
-    token_ids: Tensor,
-    features: Tensor,
-    target_logits: Tensor,
-    num_depths: int,
-    depth_decay: float,
-    starts: Tensor,
+    head: Eagle3Head, lesson: Lesson, num_depths: int, depth_decay: float, starts: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return the loss and the detached share of greedy hits at each depth, [num_depths].
 
-    target_logits: [batch, length, vocab]; the other arguments as in `rollout`
     Soft cross-entropy against the target's softmax renormalised over the draft vocabulary; positions whose likeliest
     token cannot be drafted are left out of the loss and count as misses.
     """
-    best = target_logits.argmax(-1)
-    wanted = target_logits[..., head.draft_to_target].float().softmax(-1)
-    draftable = torch.isin(best, head.draft_to_target)
-    total = torch.zeros((), device=token_ids.device)
+    wanted = lesson.draft_logits.softmax(-1)
+    draftable = torch.isin(lesson.best, head.draft_to_target)
+    total = torch.zeros((), device=wanted.device)
     hits: list[Tensor] = []
-    for depth, (rows, hidden) in enumerate(rollout(head, token_ids, features, num_depths, starts)):
+    states = rollout(head, lesson.token_ids, lesson.features, num_depths, starts)
+    for depth, (rows, hidden) in enumerate(states):
         # Row s at depth i has just seen token s + i + 1: the target's prediction after that token is the wanted one.
         place = rows + depth + 1
         logits = head.logits(hidden).float()
         loss = -(wanted[:, place] * logits.log_softmax(-1)).sum(-1)
         mask = draftable[:, place]
         total = total + depth_decay**depth * (loss * mask).sum() / mask.sum().clamp(min=1)
-        hits.append((head.draft_to_target[logits.argmax(-1)] == best[:, place]).float().mean())
+        hits.append((head.draft_to_target[logits.argmax(-1)] == lesson.best[:, place]).float().mean())
     return total, torch.stack(hits).detach()

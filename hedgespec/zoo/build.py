@@ -21,16 +21,16 @@ from hedgespec.models.eagle3 import save_eagle3
 from hedgespec.training.drafter import DrafterSettings, mixed, own_windows, train_head
 from hedgespec.training.features import Teacher
 from hedgespec.training.memory import keep_freed_memory
+from hedgespec.training.progress import Progress
 from hedgespec.training.text import Windows
 from hedgespec.zoo import DOMAINS, DRAFTERS
 from hedgespec.zoo.card import CardFacts, write_card
 from hedgespec.zoo.dataset import encode_stream, training_texts, windows
 from hedgespec.zoo.parallel import run_parallel
-from hedgespec.zoo.prepare import domain_documents, prepare
+from hedgespec.zoo.prepare import prepare, training_documents
 from hedgespec.zoo.prompts import held_out_prompts
 from hedgespec.zoo.target import TargetSettings, export_target, held_out_loss, train_target
 
-Progress = Callable[[str, float, str], None]  # stage, share done, figures
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 
 
@@ -41,6 +41,7 @@ class ZooSettings:
     out: Path
     seed: int = 0
     train_bytes: int = 29_000_000
+    held_out_bytes: int = 150_000
     num_prompts: int = 32
     workers: int = 1
     target: TargetSettings = field(default_factory=TargetSettings)
@@ -71,7 +72,11 @@ def build_zoo(settings: ZooSettings, progress: Progress) -> None:
     settings.work.mkdir(parents=True, exist_ok=True)
     progress("corpus and tokenizer", 0.0, "")
     tokenizer = prepare(
-        settings.work, seed=settings.seed, train_bytes=settings.train_bytes, vocab_size=settings.target.vocab_size
+        settings.work,
+        seed=settings.seed,
+        train_bytes=settings.train_bytes,
+        held_out_bytes=settings.held_out_bytes,
+        vocab_size=settings.target.vocab_size,
     )
     _build_target(settings, progress)
     _write_text(settings, tokenizer)
@@ -100,15 +105,14 @@ def _build_target(settings: ZooSettings, progress: Progress) -> None:
 def _write_text(settings: ZooSettings, tokenizer: Tokenizer) -> None:
     """Write `text-<domain>.npy`: windows of a domain's training documents and chats."""
     drafter = settings.drafter
-    needed = drafter.steps * drafter.sequences_per_step
     for domain in DOMAINS:
         file = settings.work / f"text-{domain}.npy"
         if file.is_file():
             continue
-        documents = domain_documents(domain, "train", seed=settings.seed, train_bytes=settings.train_bytes)
+        documents = training_documents(domain, seed=settings.seed, train_bytes=settings.train_bytes)
         texts = training_texts(documents, settings.seed + 1)
         cut = windows(encode_stream(tokenizer, texts), drafter.sequence_length)
-        order = np.random.default_rng(settings.seed).permutation(len(cut))[:needed]
+        order = np.random.default_rng(settings.seed).permutation(len(cut))[: drafter.num_text_windows]
         np.save(file, cut[order].astype(np.int64))
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import suppress
 from queue import Empty
 from typing import TYPE_CHECKING, Protocol
+
+from hedgespec.training.progress import Progress
 
 if TYPE_CHECKING:
     from hedgespec.zoo.build import ZooSettings
 
 Report = Callable[[float, str], None]
-Progress = Callable[[str, float, str], None]
 
 
 class Task(Protocol):
@@ -36,10 +38,11 @@ def run_parallel(task: Task, settings: ZooSettings, names: Sequence[str], stage:
         updates = manager.Queue()
         pending = {pool.submit(_run_alone, task, settings, name, f"{stage} {name}", updates) for name in names}
         while pending:
-            try:
+            with suppress(Empty):
                 progress(*updates.get(timeout=1.0))
-            except Empty:
-                pending -= _finished(pending)
+            pending -= _finished(pending)
+        while not updates.empty():
+            progress(*updates.get())
 
 
 def _reporter(progress: Progress, label: str) -> Report:

@@ -21,7 +21,7 @@ _STARTS = {
 def held_out_prompts(tokenizer: Tokenizer, domain: str, split: Split, *, seed: int, count: int) -> list[str]:
     """Return `count` prompts of 40 to 120 tokens; documents give one each before any gives a second."""
     rng = Random(f"prompts-{seed}-{domain}-{split}")
-    pool = [d for d in documents(domain, split, seed=seed, max_bytes=1_000_000) if len(d.text) >= 2 * _MIN_REST]
+    pool = [d for d in documents(domain, split, seed=seed, max_bytes=30_000 * count) if len(d.text) >= 2 * _MIN_REST]
     prompts: list[str] = []
     for _ in range(8):
         for document in rng.sample(pool, len(pool)):

@@ -122,6 +122,7 @@ def export_target(model: LlamaForCausalLM, folder: Path, dtype: torch.dtype = to
     copy.config.dtype = dtype
     copy.generation_config = GenerationConfig(bos_token_id=BOS_ID, eos_token_id=[EOS_ID, END_ID], pad_token_id=PAD_ID)
     copy.save_pretrained(folder)
+    (folder / "model.safetensors").chmod(0o644)  # transformers leaves it readable by its owner only
 
 
 def _step(model: LlamaForCausalLM, batch: Tensor, optimizers: Optimizers) -> float:

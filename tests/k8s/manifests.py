@@ -13,6 +13,9 @@ import yaml
 K8S = Path(__file__).parents[2] / "k8s"
 KUSTOMIZATIONS = ("base", "overlays/llama-8b")
 
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""The C loader, where PyYAML has it: these files are read some hundred times."""
+
 Doc = dict[str, Any]
 
 
@@ -141,7 +144,7 @@ def _apply(doc: Doc, operations: list[Doc]) -> None:
 
 def _read(path: Path) -> list[Any]:
     """All documents of a YAML file; aliases become copies, so that a test may change one place only."""
-    return _without_aliases(list(yaml.safe_load_all(path.read_text())))
+    return _without_aliases(list(yaml.load_all(path.read_text(), Loader=LOADER)))
 
 
 def _without_aliases(node: Any) -> Any:

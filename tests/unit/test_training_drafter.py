@@ -17,7 +17,13 @@ from hedgespec.zoo.tokenizer import save_tokenizer, train_tokenizer
 
 _TEXT = "the quick brown fox jumps over the lazy dog, and then it sleeps. " * 40
 _SETTINGS = DrafterSettings(
-    steps=6, sequences_per_step=2, sequence_length=24, num_depths=3, draft_vocab_size=64, prompt_length=8, num_own_windows=4
+    steps=6,
+    sequences_per_step=2,
+    sequence_length=24,
+    num_depths=3,
+    draft_vocab_size=64,
+    prompt_length=8,
+    num_own_windows=4,
 )
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hedgespec.models.eagle3 import Eagle3Config, Eagle3Head
 from hedgespec.models.rotary import RopeConfig
+from hedgespec.training.lessons import Lesson
 from hedgespec.training.ttt_loss import rollout, ttt_loss
 
 _DEPTHS = 5
@@ -67,25 +68,20 @@ def test_training_rollout_equals_an_incremental_rollout_from_every_start(head: E
 
 def test_perfect_head_reaches_the_entropy_of_the_renormalised_target(head: Eagle3Head) -> None:
     """The loss is a cross-entropy against the softmax over the draft vocabulary: never below that softmax's entropy."""
-    tokens = torch.randint(0, 64, (1, 12))
-    features = torch.randn(1, 12, 96, dtype=torch.float64)
-    target_logits = torch.full((1, 12, 64), -50.0, dtype=torch.float64)
-    target_logits[..., head.draft_to_target] = torch.randn(1, 12, 40, dtype=torch.float64)
-    place = slice(1, 8)
-    wanted = target_logits[..., head.draft_to_target][:, place].log_softmax(-1)
-    entropy = -(wanted.exp() * wanted).sum(-1).mean()
+    draft_logits = torch.randn(1, 8, 40, dtype=torch.float64)
+    best = head.draft_to_target[draft_logits.argmax(-1)]
+    lesson = Lesson(torch.randint(0, 64, (1, 8)), torch.randn(1, 8, 96, dtype=torch.float64), draft_logits, best)
+    wanted = draft_logits[:, 1:].log_softmax(-1)
     head.logits = lambda hidden_out: wanted  # type: ignore[method-assign]
-    loss, hits = ttt_loss(head, tokens[:, :8], features[:, :8], target_logits[:, :8], 1, 0.8, torch.arange(0))
-    torch.testing.assert_close(loss.double(), entropy, rtol=1e-5, atol=1e-6)
+    loss, hits = ttt_loss(head, lesson, 1, 0.8, torch.arange(0))
+    torch.testing.assert_close(loss.double(), -(wanted.exp() * wanted).sum(-1).mean(), rtol=1e-5, atol=1e-6)
     assert hits.tolist() == [1.0]
 
 
 def test_positions_whose_best_token_cannot_be_drafted_give_no_gradient_and_count_as_misses(head: Eagle3Head) -> None:
     outside = next(i for i in range(64) if i not in head.draft_to_target.tolist())
-    target_logits = torch.zeros(1, 12, 64, dtype=torch.float64)
-    target_logits[..., outside] = 9.0
-    tokens = torch.randint(0, 64, (1, 12))
-    features = torch.randn(1, 12, 96, dtype=torch.float64)
-    loss, hits = ttt_loss(head, tokens, features, target_logits, 3, 0.8, torch.arange(9))
+    features, draft_logits = torch.randn(1, 12, 96, dtype=torch.float64), torch.zeros(1, 12, 40, dtype=torch.float64)
+    lesson = Lesson(torch.randint(0, 64, (1, 12)), features, draft_logits, torch.full((1, 12), outside))
+    loss, hits = ttt_loss(head, lesson, 3, 0.8, torch.arange(9))
     assert loss.item() == 0.0
     assert hits.tolist() == [0.0, 0.0, 0.0]
