@@ -34,7 +34,7 @@ ENVIRONMENT = {
 def local_ray(num_cpus: int | None = None) -> Iterator[None]:
     """Start Ray, and end every process of it on leaving.
 
-    Sets environment variables that its processes inherit; import `ray.serve` after entering, it reads some of them.
+    Sets environment variables that its processes inherit.
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -42,7 +42,11 @@ def local_ray(num_cpus: int | None = None) -> Iterator[None]:
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     folder = make_temp_folder()
     import ray
+    from ray._raylet import AuthenticationTokenLoader, Config
 
+    # Ray reads the variables once, when it is imported, which may have been before
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
     try:
         ray.init(
             address="local",

@@ -29,8 +29,9 @@ class ServedApp:
 
     def pids(self, deployment: str) -> list[int]:
         """Process ids of the deployment's replicas."""
-        marker = f":{deployment}#"
-        return [pid for pid in descendants(os.getpid()) if marker in f"{command_line(pid)}#"]
+        title = f"ray::ServeReplica:hedgespec:{deployment}"
+        # Ray pads the title, or appends the name of the method that runs
+        return [pid for pid in descendants(os.getpid()) if command_line(pid).strip().partition(".")[0] == title]
 
 
 @contextmanager

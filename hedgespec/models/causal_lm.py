@@ -194,7 +194,10 @@ def _split(
     parts = logits.split([block.num_rows - block.logits_from for block in blocks])
     outputs = []
     for block, start, part in zip(blocks, starts.tolist(), parts, strict=False):
-        own = features[start : start + block.num_rows] if features is not None and block.wants_features else None
+        own = None
+        if features is not None and block.wants_features:
+            # a copy: whoever keeps a session's features must not keep those of all others alive
+            own = features[start : start + block.num_rows].clone()
         outputs.append(BlockOutput(part, own))
     return outputs
 

@@ -29,6 +29,8 @@ _SIZE_OPTIONS = (
 _KEEPALIVE_OPTIONS = (
     ("grpc.keepalive_time_ms", 2000),
     ("grpc.keepalive_timeout_ms", 1000),
+    # keepalive pings are pings: without this one the answer is waited for one minute (grpcio 1.85)
+    ("grpc.http2.ping_timeout_ms", 1000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
 )

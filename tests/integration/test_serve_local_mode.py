@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,6 +16,11 @@ from hedgespec.bench.model_sources import load_tokenizer, open_target
 from hedgespec.config import AppArgs, DrafterConfig, StoreConfig, TargetConfig
 from hedgespec.engine.features import LocalFeatureTransport
 from hedgespec.types import EMPTY_DRAFT, GenerationRequest, SamplingParams, SessionSpec
+
+# local testing mode never runs the replicas' destructors: their gRPC servers end with the garbage collector
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning", "ignore::RuntimeWarning"
+)
 
 TARGET = TargetConfig(model="tabular:3", model_name="toy")
 ARGS = AppArgs(
@@ -32,7 +38,7 @@ PROMPT = load_tokenizer(TARGET).encode("hello ")
 @pytest.fixture(scope="module")
 def router() -> Iterator[DeploymentHandle]:
     yield serve.run(build(ARGS), name="local", _local_testing_mode=True)
-    serve.shutdown()
+    gc.collect()
 
 
 def generate(router: DeploymentHandle, sampling: SamplingParams, drafter: str | None = None) -> list[int]:

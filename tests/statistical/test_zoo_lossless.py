@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import numpy as np
 import pytest
+import pytest_asyncio
 import torch
 from numpy.typing import NDArray
 from scipy import stats
@@ -28,7 +29,7 @@ def reference() -> PreTrainedModel:
     return AutoModelForCausalLM.from_pretrained(zoo.target_folder(), dtype=torch.float32, local_files_only=True).eval()
 
 
-@pytest.fixture(scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def local() -> AsyncIterator[LocalService]:
     async with local_service(zoo_args()) as service:
         yield service

@@ -14,7 +14,7 @@ from hedgespec.models.drafter_model import DraftRequest, ScoreRequest, Usage
 from hedgespec.models.eagle3 import Eagle3Head, load_eagle3
 from hedgespec.models.eagle3_drafter import MAX_TAIL_HOLES, Eagle3Drafter, load_eagle3_drafter
 from hedgespec.speculative.processing import process_logits
-from hedgespec.speculative.proposal import truncate
+from hedgespec.speculative.proposal import propose, truncate
 from hedgespec.types import DraftTree, FeatureBlock, Observation, SamplingParams, Scores, SessionSpec, SparseRows
 from tests.eagle3_reference import DenseHead
 from tests.engine_sessions import GREEDY, make_spec, random_ids
@@ -193,8 +193,6 @@ def dense_acceptance(dense: DenseHead, text: Text, output_index: int, depth: int
     if sampling.method == "rejection":
         found = probs[ids == token]
         return min(1.0, float(found[0]) / float(text.target_probs[position])) if len(found) else 0.0
-    from hedgespec.speculative.proposal import propose
-
     return float(propose(ids, probs, sampling.method, 7, output_index, 0) == token)
 
 
@@ -312,7 +310,7 @@ def test_missing_features_at_the_end_are_bridged_and_replaced_when_they_come(
 def test_holes_cost_acceptance_but_never_an_error(head: Eagle3Head) -> None:
     """Any subset of blocks may be lost; drafts and scores keep their shapes and ranges."""
     rng = np.random.default_rng(12)
-    for seed in range(12):
+    for seed in range(8):
         text, drafter = Text(seed=seed, sampling=SamplingParams(temperature=1.0)), make_drafter(head)
         drafter.open(text.spec(score_depth="exact"))
         if rng.random() < 0.5:

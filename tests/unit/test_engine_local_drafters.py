@@ -20,7 +20,7 @@ from tests.engine_sessions import GREEDY, decode, make_spec, observation_of, ran
 from tests.model_folders import make_eagle3, make_llama
 
 DEPTH = 4
-NUM_TOKENS = 30
+NUM_TOKENS = 24
 
 
 @pytest.fixture(scope="module")

@@ -24,17 +24,30 @@ SPEC = SessionSpec("s", np.array([1], np.int32), np.zeros(0, np.int32), Sampling
 
 
 class FakeCall:
-    """What Serve's streaming response looks like to the fleet."""
+    """What Serve's streaming response looks like to the fleet: the replica runs ahead of whoever reads."""
 
     def __init__(self, items: AsyncIterator[Offer]) -> None:
-        self._items = items
+        self._items: asyncio.Queue[Offer | Exception] = asyncio.Queue()
+        self._running = asyncio.ensure_future(self._run(items))
         self.cancelled = False
 
     async def __anext__(self) -> Offer:
-        return await self._items.__anext__()
+        item = await self._items.get()
+        if isinstance(item, Exception):
+            raise item
+        return item
 
     def cancel(self) -> None:
         self.cancelled = True
+        self._running.cancel()
+
+    async def _run(self, items: AsyncIterator[Offer]) -> None:
+        try:
+            async for item in items:
+                self._items.put_nowait(item)
+            self._items.put_nowait(StopAsyncIteration())
+        except Exception as error:
+            self._items.put_nowait(error)
 
 
 class FakeDeployment:
@@ -145,7 +158,9 @@ async def test_drafters_come_in_configured_order_vanish_when_dead_and_return_whe
     single = FakeDeployment((DrafterOffer("c", "", False),))
     drafters = {name: TabularDrafter(name, MODEL) for name in "abc"}
     async with replica(single, ReplicaServicer(None, {"c": drafters["c"]}, single.leases)):
-        fleet = make_fleet(FakeDeployment(), [single, group], ["a", "b", "c"], 1.0)
+        busy = FakeDeployment()
+        busy.hangs = True
+        fleet = make_fleet(busy, [single, group], ["a", "b", "c"], 1.0)
         fleet.start()
         pair = {name: drafters[name] for name in "ab"}
         async with replica(group, ReplicaServicer(None, pair, group.leases)) as server:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,13 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from hedgespec.config import TargetConfig
+from hedgespec.engine.engine import Engine
 from hedgespec.engine.factory import build_target
 from hedgespec.engine.features import LocalFeatureTransport
-from hedgespec.engine.local import LocalTarget
+from hedgespec.engine.local import LocalTarget, TargetInfo
+from hedgespec.engine.target_engine import TargetRunner
 from hedgespec.errors import InvalidDraft, ReplicaBusy, ReplicaLost, RequestError, UnknownSession
+from hedgespec.models.causal_lm import Block, BlockOutput, PackedCausalLM, load_causal_lm
 from hedgespec.models.drafter_model import Usage
 from hedgespec.types import EMPTY_DRAFT, DraftTree, SamplingParams, SparseRows
 from tests.engine_sessions import GREEDY, RecordingSink, decode, make_spec, random_ids
@@ -37,7 +40,7 @@ def sink() -> RecordingSink:
 
 
 @pytest.fixture(scope="module")
-def target(folder: Path, sink: RecordingSink) -> AsyncIterator[LocalTarget]:
+def target(folder: Path, sink: RecordingSink) -> Iterator[LocalTarget]:
     transport = LocalFeatureTransport()
     transport.register("recorder", sink)
     local = build_target(TargetConfig(model=str(folder), max_sessions=6, max_cached_tokens=4096), transport)
@@ -196,6 +199,47 @@ async def test_a_target_without_kv_memory_says_busy_and_serves_the_others(folder
         await small.open(make_spec(random_ids(20), "b"))
     assert len((await small.verify("a", 0, EMPTY_DRAFT)).token_ids) == 1
     small.stop()
+
+
+class FragileModel:
+    """Fails for every pass that holds a block which starts with the poisoned id."""
+
+    POISON = 13
+
+    def __init__(self, model: PackedCausalLM) -> None:
+        self._model = model
+        self.vocab_size, self.max_positions = model.vocab_size, model.max_positions
+
+    def forward(self, blocks: Sequence[Block]) -> list[BlockOutput]:
+        if any(block.token_ids[0] == self.POISON for block in blocks):
+            raise RuntimeError("a kernel failed")
+        return self._model.forward(blocks)
+
+
+async def test_a_session_whose_pass_fails_does_not_hurt_the_others(folder: Path) -> None:
+    model = load_causal_lm(folder, "cpu", "target")
+    runner = TargetRunner(FragileModel(model), LocalFeatureTransport(), max_sessions=4, max_cached_tokens=1024)
+    engine = Engine(runner, "fragile")
+    engine.start()
+    info = TargetInfo(model.vocab_size, model.max_positions, model.num_layers, model.feature_width, model.digest)
+    local = LocalTarget(engine, info, runner.usage)
+    prompt = np.array([1, 2, 3], np.int32)
+    expected = await decode(local, make_spec(prompt), 5)
+    await local.open(make_spec(np.array([1, 2, 13], np.int32), "bad"))
+    await local.open(make_spec(prompt, "good"))
+    with pytest.raises(ReplicaLost, match="a kernel failed"):
+        await local.open(make_spec(np.array([13, 2, 3], np.int32), "worse"))
+    assert local.usage().num_sessions == 2
+    for round_index in range(5):
+        good, bad = await asyncio.gather(
+            local.verify("good", round_index, EMPTY_DRAFT),
+            local.verify("bad", round_index, EMPTY_DRAFT),
+            return_exceptions=True,
+        )
+        assert isinstance(bad, ReplicaLost)
+        assert not isinstance(good, BaseException)
+        assert good.token_ids.tolist() == expected[round_index : round_index + 1]
+    local.stop()
 
 
 @pytest.mark.parametrize(
