@@ -42,7 +42,7 @@ def local_ray(num_cpus: int | None = None) -> Iterator[None]:
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     folder = make_temp_folder()
     import ray
-    from ray._raylet import AuthenticationTokenLoader, Config
+    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # compiled, no stubs
 
     # Ray reads the variables once, when it is imported, which may have been before
     Config.initialize("")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -96,6 +97,7 @@ def start_application(args: AppArgs, host: str, port: int) -> None:
 
     from deployments.app import build
 
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)  # progress is told by this command
     ray_serve.start(http_options={"host": host, "port": port}, logging_config={"log_level": "WARNING"})
     application = ray_serve.RunTarget(build(args), name=APP_NAME, route_prefix="/")
     ray_serve.run_many([application], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)

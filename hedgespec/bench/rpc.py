@@ -51,7 +51,9 @@ class RoundCost:
     def of(timings: Sequence[tuple[float, float]]) -> RoundCost:
         """timings: (wall, CPU) seconds per round, one pair per repeat."""
         walls = tuple(1e3 * wall for wall, _ in timings)
-        return RoundCost(min(walls), float(np.median(walls)), 1e3 * float(np.median([cpu for _, cpu in timings])), walls)
+        return RoundCost(
+            min(walls), float(np.median(walls)), 1e3 * float(np.median([cpu for _, cpu in timings])), walls
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +194,9 @@ class Echo:
 
     def __init__(self, streams: list[list[grpc.aio.StreamStreamCall[bytes, bytes]]], sizes: dict[str, tuple[int, int]]):
         self._streams = streams
-        self._messages = {name: reply.to_bytes(SIZE_BYTES, "little") + bytes(sent) for name, (sent, reply) in sizes.items()}
+        self._messages = {
+            name: reply.to_bytes(SIZE_BYTES, "little") + bytes(sent) for name, (sent, reply) in sizes.items()
+        }
 
     @staticmethod
     async def connect(stack: AsyncExitStack, addresses: Sequence[str], num_sparse_ids: int, num_sessions: int) -> Echo:

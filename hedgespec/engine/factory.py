@@ -27,7 +27,7 @@ def build_target(config: TargetConfig, transport: FeatureTransport) -> LocalTarg
     Raises ModelFolderError, ConfigError.
     """
     from hedgespec.engine.target_engine import TargetRunner
-    from hedgespec.models.causal_lm import load_causal_lm
+    from hedgespec.models.causal_lm_folder import load_causal_lm
 
     _set_num_threads(config.num_threads)
     model = load_causal_lm(_folder(config.model, "target"), config.device, "target")

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from hedgespec.config import Device
 from hedgespec.errors import ModelFolderError
-from hedgespec.models.causal_lm import Block, PackedCausalLM, load_causal_lm
+from hedgespec.models.causal_lm import Block, PackedCausalLM
+from hedgespec.models.causal_lm_folder import load_causal_lm
 from hedgespec.models.kv_memory import KvSlot
 from hedgespec.models.neural_drafter import DraftSession, NeuralDrafter
 from hedgespec.models.session_text import SessionText

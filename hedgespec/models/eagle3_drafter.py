@@ -25,10 +25,11 @@ from hedgespec.errors import ModelFolderError
 from hedgespec.models.attention import PackedAttention, Rows
 from hedgespec.models.branches import BranchedAttention
 from hedgespec.models.eagle3 import Attend, Eagle3Head, load_eagle3
+from hedgespec.models.eagle3_session import Eagle3Session
 from hedgespec.models.feature_buffer import FeatureBuffer
 from hedgespec.models.folder import check_model_folder, weights_digest
 from hedgespec.models.kv_memory import KvSlot
-from hedgespec.models.neural_drafter import DraftSession, NeuralDrafter
+from hedgespec.models.neural_drafter import NeuralDrafter
 from hedgespec.models.proposing import scatter_logits
 from hedgespec.models.session_text import SessionText
 from hedgespec.types import FeatureBlock, Observation
@@ -36,36 +37,6 @@ from hedgespec.types import FeatureBlock, Observation
 CATCH_UP_PAIRS = 512
 MAX_TAIL_HOLES = 16
 """More missing features than this at the end of the text are not bridged by the head's own states."""
-
-
-class Eagle3Session(DraftSession):
-    """positions: of the KV rows, rising. states: pair position -> [1, hidden] after it, true ones still needed.
-
-    tail:  the same for pairs without a feature behind the last true one; computed again by each catch-up
-    state: of the newest token while a draft runs
-    """
-
-    def __init__(self, text: SessionText, slot: KvSlot) -> None:
-        super().__init__(text, slot)
-        self.positions: list[int] = []
-        self.states: dict[int, Tensor] = {}
-        self.tail: dict[int, Tensor] = {}
-        self.num_drafted = 0
-        self.state: Tensor | None = None
-        self.arrivals_at_hole = -1
-
-    @property
-    def newest_pair(self) -> int:
-        return len(self.text) - 2
-
-    @property
-    def first_needed(self) -> int:
-        """The first pair whose state a later score can ask for: the earliest start that is still unrolled."""
-        return self.text.num_prompt + self.scored_until - self.text.spec.max_draft_tokens - 2
-
-    def newest_state(self) -> Tensor | None:
-        found = self.tail.get(self.newest_pair)
-        return found if found is not None else self.states.get(self.newest_pair)
 
 
 class Eagle3Drafter(NeuralDrafter[Eagle3Session]):

@@ -88,8 +88,7 @@ class ReplicaConnection:
         try:
             if not self.is_alive:
                 raise ReplicaLost(str(self._lost or f"Not connected to {self.address}."))
-            with self._writer.item(session_id, round_id, drafter_id) as item:
-                fill(item)
+            self._writer.add(session_id, round_id, drafter_id, fill)
         except Exception as error:
             reply.set_exception(error)
         else:
@@ -99,8 +98,7 @@ class ReplicaConnection:
     def send_close(self, session_id: str, drafter_id: str) -> None:
         """Free the session; never fails, since the end of the stream frees it too."""
         if self.is_alive:
-            with self._writer.item(session_id, 0, drafter_id) as item:
-                item.close.SetInParent()
+            self._writer.add(session_id, 0, drafter_id, _fill_close)
 
     def forget(self, session_id: str, round_id: int, drafter_id: str, name: str) -> None:
         """Nobody waits for that reply any more."""
@@ -163,6 +161,10 @@ class ReplicaConnection:
                 with contextlib.suppress(Exception):
                     waiter.exception()
         return self._lost
+
+
+def _fill_close(item: pb.Item) -> None:
+    item.close.SetInParent()
 
 
 def _describe(cause: object) -> str:

@@ -87,6 +87,10 @@ def read_open(session_id: str, message: pb.Open) -> SessionSpec:
     )
 
 
+def write_opened(message: pb.Opened, opened: Opened) -> None:
+    message.num_cached_tokens = opened.num_cached_tokens
+
+
 def read_opened(message: pb.Opened) -> Opened:
     return Opened(num_cached_tokens=message.num_cached_tokens)
 
@@ -97,6 +101,11 @@ def write_tree(message: pb.DraftTree, tree: DraftTree) -> None:
         message.parent.extend(tree.parent.tolist())
     if tree.draft_probs is not None:
         _write_rows(message.draft_probs, tree.draft_probs)
+
+
+def write_drafted(message: pb.Drafted, tree: DraftTree, compute_s: float) -> None:
+    message.compute_us = int(1e6 * compute_s)
+    write_tree(message.tree, tree)
 
 
 def read_drafted(message: pb.Drafted, drafter_id: str) -> DraftTree:
@@ -124,7 +133,8 @@ def read_tree(message: pb.DraftTree, drafter_id: str) -> DraftTree:
     return DraftTree(token_ids, parent, draft_probs, drafter_id)
 
 
-def write_verdict(message: pb.Verdict, verdict: Verdict) -> None:
+def write_verdict(message: pb.Verdict, verdict: Verdict, compute_s: float = 0.0) -> None:
+    message.compute_us = int(1e6 * compute_s)
     message.accepted_nodes.extend(verdict.accepted_nodes.tolist())
     message.token_ids.extend(verdict.token_ids.tolist())
     message.target_probs = _float_bytes(verdict.target_probs)
@@ -206,7 +216,7 @@ def read_scores(message: pb.Score) -> Scores | None:
 def write_features(block: FeatureBlock) -> pb.FeatureBlock:
     num_positions, width = block.rows.shape
     is_bfloat16 = block.rows.dtype == np.uint16
-    rows = np.ascontiguousarray(block.rows, dtype="<u2" if is_bfloat16 else "<f4")
+    rows = np.asarray(block.rows, dtype="<u2" if is_bfloat16 else "<f4")
     return pb.FeatureBlock(
         session_id=block.session_id,
         start_position=block.start_position,
@@ -269,7 +279,7 @@ def _read_sampling(message: pb.Sampling) -> SamplingParams:
 
 def _write_rows(message: pb.SparseRows, rows: SparseRows) -> None:
     message.lengths.extend(np.diff(rows.offsets).tolist())
-    message.ids = np.ascontiguousarray(rows.ids, dtype="<i4").tobytes()
+    message.ids = np.asarray(rows.ids, dtype="<i4").tobytes()
     message.probs = _float_bytes(rows.probs)
 
 
@@ -310,17 +320,16 @@ def _read_probs(
 ) -> NDArray[np.float32]:
     _require(len(data) == 4 * count, error, name, f"{4 * count} bytes long")
     probs = np.frombuffer(data, dtype="<f4")
-    # the comparison chains also refuse NaN
-    if count <= SMALL:
-        is_ok = all(0.0 <= value <= maximum + SUM_TOLERANCE for value in probs.tolist())
-    else:
-        is_ok = float(probs.min()) >= 0.0 and float(probs.max()) <= maximum + SUM_TOLERANCE
+    limit = maximum + SUM_TOLERANCE
+    # a sum refuses NaN, which min and max may overlook; short arrays are faster in Python
+    values = probs.tolist() if count <= SMALL else (float(probs.min()), float(probs.max()), float(probs.sum()) / count)
+    is_ok = count == 0 or (min(values) >= 0.0 and max(values) <= limit and sum(values) <= limit * len(values))
     _require(is_ok, error, name, f"finite and in 0..{maximum:g}")
     return probs
 
 
 def _float_bytes(values: NDArray[np.float32]) -> bytes:
-    return np.ascontiguousarray(values, dtype="<f4").tobytes()
+    return np.asarray(values, dtype="<f4").tobytes()
 
 
 def _require(condition: bool, error: type[HedgeSpecError], name: str, rule: str) -> None:

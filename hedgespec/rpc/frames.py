@@ -1,76 +1,54 @@
-"""One writer at a time per stream: whatever became ready during a write leaves in one frame after it."""
+"""One writer task per stream: whatever became ready since its last write leaves in one frame."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from hedgespec.rpc.channel import MAX_MESSAGE_BYTES
 from hedgespec.rpc.v1 import replica_pb2 as pb
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 class FrameWriter:
     """Items are filled in place (no copy) into the frame that leaves next.
 
-    write: sends one serialized frame
+    write: sends one serialized frame; called by the task of `run` only. (A caller with a deadline must not write itself:
+    cancelling a write breaks the whole gRPC stream.)
     """
 
     def __init__(self, write: Callable[[bytes], Awaitable[object]]) -> None:
         self._write = write
         self._frame = pb.Frame()
-        self._is_writing = False
         self._wakeup: asyncio.Future[None] | None = None
 
     @property
     def num_waiting(self) -> int:
         return len(self._frame.items)
 
-    @contextmanager
-    def item(self, session_id: str, round_id: int, drafter_id: str) -> Iterator[pb.Item]:
-        """An item to fill; it leaves with the next frame unless filling it raises."""
+    def add(self, session_id: str, round_id: int, drafter_id: str, fill: Callable[[pb.Item], object]) -> None:
+        """An item with the body that `fill` writes; it leaves with the next frame unless filling it raises."""
         items = self._frame.items
-        item = items.add()
-        item.session_id = session_id
-        item.round_id = round_id
+        item = items.add(session_id=session_id, round_id=round_id)
         if drafter_id:
             item.drafter_ids.append(drafter_id)
         try:
-            yield item
+            fill(item)
         except BaseException:
             del items[-1]
             raise
         if self._wakeup is not None and not self._wakeup.done():
             self._wakeup.set_result(None)
 
-    async def flush(self) -> None:
-        """Write everything there is. While another task is writing, that one takes the rest along.
-
-        Cancelling a task that is inside a write breaks the gRPC stream: tasks with deadlines leave writing to `run`.
-        """
-        if self._is_writing:
-            return
-        self._is_writing = True
-        try:
-            while self._frame.items:
-                frame, self._frame = self._frame, pb.Frame()
-                for data in _split(frame):
-                    await self._write(data)
-        finally:
-            self._is_writing = False
-
     async def run(self) -> None:
-        """Flush whenever there is something, until cancelled or until a write raises."""
+        """Write until cancelled or until `write` raises."""
         loop = asyncio.get_running_loop()
         while True:
             if not self._frame.items:
                 self._wakeup = loop.create_future()
                 await self._wakeup
-            await self.flush()
+            frame, self._frame = self._frame, pb.Frame()
+            for data in _split(frame):
+                await self._write(data)
 
 
 def _split(frame: pb.Frame) -> list[bytes]:

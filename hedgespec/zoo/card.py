@@ -75,7 +75,8 @@ wrong.
 
 Built by `hedgespec zoo build`, seed {facts.seed}, from text that a machine with Python has or generates; nothing is
 downloaded. The generated domains are the same everywhere; the others depend on the Python version and on what is
-installed.
+installed. One seed fixes data, initial weights and order; a target whose training ends by the clock (`--target-minutes`)
+or is interrupted differs from run to run all the same.
 
 ## Data and held-out loss of the target
 
@@ -100,6 +101,9 @@ Documents are assigned to training, validation and test by a hash of their name.
   documents at temperatures 0, 0.7 and 1. `generic` has the same steps and tokens, from all domains in equal parts.
 
 ## Acceptance
+
+Read temperature 0 with care: a target this small falls into loops when it continues code and prose greedily, which makes
+its text easy to draft. Temperature 1 shows the text it has really learned.
 
 Mean emitted tokens per target pass on held-out prompts, measured by `hedgespec bench acceptance --card` through the real
 decode loop.

@@ -35,7 +35,7 @@ async def test_both_ends_give_a_silent_peer_up_within_seconds_and_free_its_sessi
         with pytest.raises(ReplicaLost):
             await asyncio.wait_for(verifying, 8.0)
         async with asyncio.timeout(8.0):
-            while servicer.num_sessions:
+            while servicer.num_sessions:  # noqa: ASYNC110 - it changes in a task of the server's
                 await asyncio.sleep(0.05)
         assert time.monotonic() - started < 8.0
         await connection.close()

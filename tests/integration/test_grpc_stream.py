@@ -10,6 +10,7 @@ import grpc
 import grpc.aio
 import numpy as np
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from hedgespec.errors import ReplicaBusy, ReplicaLost, RequestError, UnknownSession
 from hedgespec.models.tabular import TabularDrafter, TabularModel, TabularTarget
@@ -331,11 +332,10 @@ async def test_a_connection_lease_lasts_as_long_as_the_stream() -> None:
 
 
 async def test_the_health_service_says_serving() -> None:
-    from grpc_health.v1 import health_pb2, health_pb2_grpc
-
-    async with serving(ReplicaServicer(CountingTarget())) as server:
-        async with grpc.aio.insecure_channel(server.address) as channel:
-            reply = await health_pb2_grpc.HealthStub(channel).Check(
-                health_pb2.HealthCheckRequest(service="hedgespec.rpc.v1.Replica")
-            )
+    async with (
+        serving(ReplicaServicer(CountingTarget())) as server,
+        grpc.aio.insecure_channel(server.address) as channel,
+    ):
+        request = health_pb2.HealthCheckRequest(service="hedgespec.rpc.v1.Replica")
+        reply = await health_pb2_grpc.HealthStub(channel).Check(request)
     assert reply.status == health_pb2.HealthCheckResponse.SERVING

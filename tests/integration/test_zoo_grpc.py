@@ -9,6 +9,8 @@ from hedgespec.types import SamplingParams
 from tests.grpc_fleet import grpc_service
 from tests.zoo_service import chunks_of, drafter_ids, prompt_ids, tokens_of, zoo_args
 
+pytestmark = pytest.mark.timeout(600)
+
 
 async def test_seeded_and_greedy_text_is_the_same_through_grpc_as_in_one_process():
     samplings = [

@@ -21,7 +21,7 @@ NUM_TOKENS = 40
 NEAR_TIE = 1e-4
 """Two ways to compute the same logits in float32 may order ids differently that are this close."""
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")

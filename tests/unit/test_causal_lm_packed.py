@@ -11,7 +11,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from hedgespec.models.causal_lm import Block, BlockOutput, PackedCausalLM, load_causal_lm
+from hedgespec.models.causal_lm import Block, BlockOutput, PackedCausalLM
+from hedgespec.models.causal_lm_folder import load_causal_lm
 from hedgespec.models.kv_memory import KvMemory
 from tests.model_folders import VOCAB_SIZE, make_llama, make_mistral, make_qwen3
 

@@ -34,9 +34,7 @@ from hedgespec.types import (
     Verdict,
 )
 
-ROWS = SparseRows(
-    np.array([0, 2, 3], np.int32), np.array([4, 9, 1], np.int32), np.array([0.25, 0.75, 1.0], np.float32)
-)
+ROWS = SparseRows(np.array([0, 2, 3], np.int32), np.array([4, 9, 1], np.int32), np.array([0.25, 0.75, 1.0], np.float32))
 SPEC = SessionSpec(
     session_id="s",
     prompt_ids=np.array([1, 2, 3], np.int32),

@@ -32,11 +32,15 @@ async def running_writer() -> AsyncIterator[tuple[FrameWriter, list[pb.Frame]]]:
         await task
 
 
+def fill_half(item: pb.Item) -> None:
+    item.open.cache_salt = "half filled"
+    raise ValueError("half")
+
+
 async def test_items_added_in_one_turn_of_the_loop_leave_in_one_frame() -> None:
     async with running_writer() as (writer, frames):
         for round_id in range(5):
-            with writer.item("s", round_id, "code") as item:
-                item.draft.num_draft_tokens = round_id
+            writer.add("s", round_id, "code", lambda item: item.draft.SetInParent())
         await asyncio.sleep(0.01)
     assert [item.round_id for frame in frames for item in frame.items] == [0, 1, 2, 3, 4]
     assert len(frames) == 1
@@ -44,19 +48,17 @@ async def test_items_added_in_one_turn_of_the_loop_leave_in_one_frame() -> None:
 
 async def test_an_item_that_cannot_be_filled_does_not_leave() -> None:
     async with running_writer() as (writer, frames):
-        with pytest.raises(ValueError, match="half"), writer.item("bad", 0, "") as item:
-            item.open.cache_salt = "half filled"
-            raise ValueError("half")
-        with writer.item("good", 0, "") as item:
-            item.close.SetInParent()
+        with pytest.raises(ValueError, match="half"):
+            writer.add("bad", 0, "", fill_half)
+        writer.add("good", 0, "", lambda item: item.close.SetInParent())
         await asyncio.sleep(0.01)
     assert [item.session_id for frame in frames for item in frame.items] == ["good"]
 
 
 async def test_a_frame_above_the_cap_is_cut_into_items() -> None:
+    half_a_message = pb.Verdict(target_probs=bytes(MAX_MESSAGE_BYTES // 2))
     async with running_writer() as (writer, frames):
         for name in ("a", "b", "c"):
-            with writer.item(name, 0, "") as item:
-                item.verdict.target_probs = bytes(MAX_MESSAGE_BYTES // 2)
+            writer.add(name, 0, "", lambda item: item.verdict.MergeFrom(half_a_message))
         await asyncio.sleep(0.01)
     assert [[item.session_id for item in frame.items] for frame in frames] == [["a"], ["b"], ["c"]]

@@ -53,7 +53,9 @@ def test_every_config_error_is_listed_at_once_with_its_path(run: Run, config: Ca
     code, output = run(
         "config",
         "check",
-        config("target: {max_sessions: 0, gpu: 1}\ndrafters: [{id: A B, kind: ngram}]\nspeculation: {warm_rounds: -1}\n"),
+        config(
+            "target: {max_sessions: 0, gpu: 1}\ndrafters: [{id: A B, kind: ngram}]\nspeculation: {warm_rounds: -1}\n"
+        ),
     )
     lines = [line for line in output.splitlines() if line.startswith("config error: ")]
     assert code == 2

@@ -1,0 +1,39 @@
+"""What an EAGLE-3 drafter keeps per session; `eagle3_drafter` says what pairs, holes and tails are."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from hedgespec.models.kv_memory import KvSlot
+from hedgespec.models.neural_drafter import DraftSession
+from hedgespec.models.session_text import SessionText
+
+
+class Eagle3Session(DraftSession):
+    """positions: of the KV rows, rising. states: pair position -> [1, hidden] after it, true ones still needed.
+
+    tail:  the same for pairs without a feature behind the last true one; computed again by each catch-up
+    state: of the newest token while a draft runs
+    """
+
+    def __init__(self, text: SessionText, slot: KvSlot) -> None:
+        super().__init__(text, slot)
+        self.positions: list[int] = []
+        self.states: dict[int, Tensor] = {}
+        self.tail: dict[int, Tensor] = {}
+        self.num_drafted = 0
+        self.state: Tensor | None = None
+        self.arrivals_at_hole = -1
+
+    @property
+    def newest_pair(self) -> int:
+        return len(self.text) - 2
+
+    @property
+    def first_needed(self) -> int:
+        """The first pair whose state a later score can ask for: the earliest start that is still unrolled."""
+        return self.text.num_prompt + self.scored_until - self.text.spec.max_draft_tokens - 2
+
+    def newest_state(self) -> Tensor | None:
+        found = self.tail.get(self.newest_pair)
+        return found if found is not None else self.states.get(self.newest_pair)
