@@ -48,7 +48,9 @@ def serve(
     if problems := check_sources(args):
         raise ConfigError("\n".join(problems))
     check_port(host, port)
-    with stop_signals() as stop, console.status("Starting Ray") as status, local_ray():
+    stop = threading.Event()
+    # twice: `ray.init` puts its own handler for SIGTERM in place of ours
+    with stop_signals(stop), console.status("Starting Ray") as status, local_ray(), stop_signals(stop):
         console.print(f"Serving [bold]{served_name(args.target)}[/] with {len(args.drafters)} drafters")
         status.update("Starting Serve")
         start_application(args, host, port)
@@ -142,16 +144,15 @@ def announce(args: AppArgs, host: str, port: int, seconds: float) -> None:
 
 
 @contextmanager
-def stop_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set, so that the clean-up runs to its end."""
-    stop = threading.Event()
+def stop_signals(stop: threading.Event) -> Iterator[None]:
+    """Ctrl-C and SIGTERM set the event, so that the clean-up runs to its end."""
 
     def on_signal(_: int, __: FrameType | None) -> None:
         stop.set()
 
     previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield stop
+        yield
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -19,6 +19,8 @@ from hedgespec.types import EMPTY_DRAFT, Observation, SamplingParams, Scores
 from tests.engine_sessions import GREEDY, decode, make_spec, observation_of, random_ids
 from tests.model_folders import make_eagle3, make_llama
 
+pytestmark = pytest.mark.timeout(180)  # six model threads share the cores with whatever else runs
+
 DEPTH = 4
 NUM_TOKENS = 20
 
@@ -138,10 +140,10 @@ async def test_scores_cover_every_emitted_token_once(process: Process) -> None:
 
 
 async def test_sessions_at_the_same_time_equal_sessions_alone(process: Process) -> None:
-    prompts = [random_ids(6 + 5 * n, seed=n) for n in range(4)]
-    alone = [(await speculate(process, p, GREEDY, ALL))[0] for p in prompts]
+    prompts = [random_ids(6 + 5 * n, seed=n) for n in range(3)]
+    alone = [(await speculate(process, p, GREEDY, ALL, wants_scores=False))[0] for p in prompts]
     together = await asyncio.gather(
-        *(speculate(process, p, GREEDY, ALL, session_id=f"t{n}") for n, p in enumerate(prompts))
+        *(speculate(process, p, GREEDY, ALL, session_id=f"t{n}", wants_scores=n == 0) for n, p in enumerate(prompts))
     )
     assert [text for text, _, _ in together] == alone
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -104,7 +105,8 @@ def test_options_win_over_the_configuration() -> None:
 
 def test_both_stop_signals_set_the_event_and_the_old_handlers_come_back() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with stop_signals() as stop:
+    stop = threading.Event()
+    with stop_signals(stop):
         assert not stop.is_set()
         signal.raise_signal(signal.SIGTERM)
         assert stop.is_set()
