@@ -36,7 +36,7 @@ def check(file: Annotated[Path, typer.Argument(help="AppArgs, or a Serve config 
     """Check a configuration file and list everything that is wrong with it."""
     from deployments.app import drafter_pools
     from deployments.commands.loading import read_args
-    from hedgespec.bench.model_sources import check_sources
+    from hedgespec.assembly.model_sources import check_sources
 
     args = read_args(file)
     drafter_pools(args.drafters)

@@ -18,7 +18,7 @@ class DrafterReplica:
 
     async def __init__(self, configs: tuple[DrafterConfig, ...], target: TargetConfig) -> None:
         limit_threads(max(config.num_threads for config in configs))
-        from hedgespec.bench.model_sources import open_drafters
+        from hedgespec.assembly.model_sources import open_drafters
         from hedgespec.rpc.server import start_server
         from hedgespec.rpc.servicer import ReplicaServicer
 

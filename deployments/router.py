@@ -17,7 +17,7 @@ from deployments.fleet import ServeFleet
 from deployments.handles import ServeLeasing
 from deployments.process import limit_threads
 from hedgespec.api.app import create_app
-from hedgespec.bench.model_sources import load_tokenizer, served_name, target_identity
+from hedgespec.assembly.model_sources import load_tokenizer, served_name, target_identity
 from hedgespec.config import AppArgs
 from hedgespec.observability.logging import configure_logging
 from hedgespec.observability.metrics import Metrics

@@ -20,7 +20,7 @@ from rich.console import Console
 from deployments.commands.loading import read_args
 from deployments.local_ray import local_ray
 from deployments.process import LOOPBACK
-from hedgespec.bench.model_sources import check_sources, served_name
+from hedgespec.assembly.model_sources import check_sources, served_name
 from hedgespec.config import AppArgs, Device
 from hedgespec.errors import ConfigError
 

@@ -7,9 +7,15 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from hedgespec.bench.local_fleet import LocalFleet
-from hedgespec.bench.local_service import LocalService
-from hedgespec.bench.model_sources import load_tokenizer, open_drafters, open_target, resolved_target, target_identity
+from hedgespec.assembly.local_fleet import LocalFleet
+from hedgespec.assembly.local_service import LocalService
+from hedgespec.assembly.model_sources import (
+    load_tokenizer,
+    open_drafters,
+    open_target,
+    resolved_target,
+    target_identity,
+)
 from hedgespec.config import AppArgs
 from hedgespec.router.events import NoEvents
 from hedgespec.router.service import GenerationService

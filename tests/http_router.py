@@ -11,8 +11,8 @@ import httpx
 import uvicorn
 
 from hedgespec.api.app import create_app
-from hedgespec.bench.local_fleet import open_local_fleet
-from hedgespec.bench.model_sources import load_tokenizer, target_identity
+from hedgespec.assembly.local_fleet import open_local_fleet
+from hedgespec.assembly.model_sources import load_tokenizer, target_identity
 from hedgespec.config import AppArgs
 from hedgespec.observability.metrics import Metrics
 from hedgespec.router.service import GenerationService

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from hedgespec.bench.local_service import LocalService, local_service
+from hedgespec.assembly.local_service import LocalService, local_service
 from hedgespec.config import AppArgs
 from hedgespec.types import GenerationChunk, GenerationRequest, SamplingParams
 

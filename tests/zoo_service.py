@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hedgespec import zoo
-from hedgespec.bench.local_service import LocalService
+from hedgespec.assembly.local_service import LocalService
 from hedgespec.config import AppArgs, laptop_args
 from hedgespec.types import GenerationChunk, GenerationRequest, SamplingParams
 

@@ -52,8 +52,8 @@ def decode(
     json: JsonFile = None,
 ) -> None:
     """Plain decoding, each single drafter and learned selection in one process, beside transformers."""
+    from hedgespec.assembly.local_service import local_service
     from hedgespec.bench.baselines import transformers_baselines
-    from hedgespec.bench.local_service import local_service
 
     args = read_args(config)
 
@@ -111,8 +111,8 @@ def acceptance(
     json: JsonFile = None,
 ) -> None:
     """The table drafter x domain of emitted tokens per target pass, at temperatures 0 and 1."""
+    from hedgespec.assembly.local_service import local_service
     from hedgespec.bench.acceptance import AcceptanceTable, measure_acceptance, to_markdown
-    from hedgespec.bench.local_service import local_service
     from hedgespec.zoo.card import write_acceptance_table
 
     args = read_args(None)
@@ -206,7 +206,9 @@ def decode_json(report: DecodeReport) -> Mapping[str, object]:
 
 
 def show_rpc(report: RpcReport) -> None:
-    table = Table(title="milliseconds of a round: bare echo, our wire, the whole decode loop with its learner (medians)")
+    table = Table(
+        title="milliseconds of a round: bare echo, our wire, the whole decode loop with its learner (medians)"
+    )
     for column in ("drafters", "ids per q", "sessions", "echo", "wire", "loop", "wire/echo", "loop/echo", "loop CPU"):
         table.add_column(column, justify="right")
     for case in report.cases:

@@ -30,7 +30,7 @@ def generate(
     json: Annotated[Path | None, typer.Option("--json", help="Also write text and statistics to this file.")] = None,
 ) -> None:
     """Continue a prompt and show which drafters did the work."""
-    from hedgespec.bench.local_service import local_service
+    from hedgespec.assembly.local_service import local_service
 
     args = read_args(config)
     sampling = SamplingParams(

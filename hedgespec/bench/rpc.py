@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import grpc.aio
 import numpy as np
 
-from hedgespec.bench.local_fleet import LocalFleet
+from hedgespec.assembly.local_fleet import LocalFleet
 from hedgespec.bench.rpc_replicas import ECHO_METHOD, NUM_DRAFT_TOKENS, SIZE_BYTES, FreeDrafter, replica_processes
 from hedgespec.config import SpeculationConfig
 from hedgespec.learners.registry import make_learner

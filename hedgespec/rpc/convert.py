@@ -251,10 +251,11 @@ def _write_sampling(message: pb.Sampling, sampling: SamplingParams) -> None:
     message.presence_penalty = sampling.presence_penalty
     message.frequency_penalty = sampling.frequency_penalty
     message.repetition_penalty = sampling.repetition_penalty
+    message.max_tokens = sampling.max_tokens
 
 
 def _read_sampling(message: pb.Sampling) -> SamplingParams:
-    """Where the answer ends (stop strings, max_tokens) is the router's business and does not travel."""
+    """Where the answer ends is the router's business: of that only max_tokens travels, for KV memory."""
     error = RequestError
     _require(0.0 <= message.temperature <= 100.0, error, "temperature", "in 0..100")
     _require(0.0 < message.top_p <= 1.0, error, "top_p", "in (0, 1]")
@@ -262,6 +263,7 @@ def _read_sampling(message: pb.Sampling) -> SamplingParams:
     _require(abs(message.presence_penalty) <= 100.0, error, "presence_penalty", "in -100..100")
     _require(abs(message.frequency_penalty) <= 100.0, error, "frequency_penalty", "in -100..100")
     _require(0.0 < message.repetition_penalty <= 100.0, error, "repetition_penalty", "in (0, 100]")
+    _require(1 <= message.max_tokens <= MAX_SESSION_TOKENS, error, "max_tokens", f"in 1..{MAX_SESSION_TOKENS}")
     _require(len(message.logit_bias) <= MAX_LOGIT_BIAS, error, "logit_bias", f"at most {MAX_LOGIT_BIAS} entries")
     for entry in message.logit_bias:
         _require(entry.token_id >= 0 and math.isfinite(entry.bias), error, "logit_bias", "an id and a finite bias")
@@ -274,6 +276,7 @@ def _read_sampling(message: pb.Sampling) -> SamplingParams:
         presence_penalty=message.presence_penalty,
         frequency_penalty=message.frequency_penalty,
         repetition_penalty=message.repetition_penalty,
+        max_tokens=message.max_tokens,
     )
 
 

@@ -10,7 +10,7 @@ import grpc.aio
 import numpy as np
 import pytest
 
-from hedgespec.bench.local_fleet import LocalFleet
+from hedgespec.assembly.local_fleet import LocalFleet
 from hedgespec.config import SpeculationConfig
 from hedgespec.models.tabular import TabularModel, TabularTarget
 from hedgespec.router.decode_loop import DecodeLoop

@@ -274,6 +274,7 @@ async def test_malformed_items_get_an_error_item_that_names_their_request() -> N
     ]
     good = pb.Item(session_id="s", drafter_ids=["d"], open=pb.Open(prompt_ids=[1], sampling={"top_p": 1.0}))
     good.open.sampling.repetition_penalty = 1.0
+    good.open.sampling.max_tokens = 16
     servicer = ReplicaServicer(CountingTarget(), {"d": TabularDrafter("d", MODEL)})
     async with serving(servicer) as server, raw_stream(server.address) as call:
         await call.write(pb.Frame(items=[good, *items]).SerializeToString())

@@ -18,7 +18,7 @@ import httpx
 import numpy as np
 import pytest
 
-from hedgespec.bench.model_sources import load_tokenizer, open_target
+from hedgespec.assembly.model_sources import load_tokenizer, open_target
 from hedgespec.config import AppArgs, DrafterConfig, SpeculationConfig, StoreConfig, TargetConfig
 from hedgespec.engine.features import LocalFeatureTransport
 from hedgespec.types import EMPTY_DRAFT, SamplingParams, SessionSpec

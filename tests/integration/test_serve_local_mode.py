@@ -12,7 +12,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from deployments.app import build
-from hedgespec.bench.model_sources import load_tokenizer, open_target
+from hedgespec.assembly.model_sources import load_tokenizer, open_target
 from hedgespec.config import AppArgs, DrafterConfig, StoreConfig, TargetConfig
 from hedgespec.engine.features import LocalFeatureTransport
 from hedgespec.types import EMPTY_DRAFT, GenerationRequest, SamplingParams, SessionSpec

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hedgespec.bench.local_service import local_service
+from hedgespec.assembly.local_service import local_service
 from hedgespec.types import SamplingParams
 from tests.grpc_fleet import grpc_service
 from tests.zoo_service import chunks_of, drafter_ids, prompt_ids, tokens_of, zoo_args

@@ -13,7 +13,7 @@ from scipy import stats
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from hedgespec import zoo
-from hedgespec.bench.local_service import LocalService, local_service
+from hedgespec.assembly.local_service import LocalService, local_service
 from hedgespec.types import SamplingParams
 from tests.zoo_service import MAX_DRAFT_TOKENS, drafter_ids, prompt_ids, tokens_of, zoo_args
 

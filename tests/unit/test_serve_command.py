@@ -13,7 +13,7 @@ import pytest
 
 from deployments import cli
 from deployments.serve_command import adjusted, stop_signals
-from hedgespec.bench.model_sources import TabularSource, load_tokenizer, served_name
+from hedgespec.assembly.model_sources import TabularSource, load_tokenizer, served_name
 from hedgespec.config import AppArgs, DrafterConfig, TargetConfig, laptop_args
 from hedgespec.errors import ConfigError
 

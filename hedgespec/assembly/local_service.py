@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from hedgespec.bench.local_fleet import open_local_fleet
-from hedgespec.bench.model_sources import load_tokenizer, resolved_target, target_identity
+from hedgespec.assembly.local_fleet import open_local_fleet
+from hedgespec.assembly.model_sources import load_tokenizer, resolved_target, target_identity
 from hedgespec.config import AppArgs
 from hedgespec.router.events import NoEvents
 from hedgespec.router.service import GenerationService

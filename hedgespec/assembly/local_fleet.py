@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
-from hedgespec.bench.model_sources import open_drafters, open_target
+from hedgespec.assembly.model_sources import open_drafters, open_target
 from hedgespec.config import AppArgs
 from hedgespec.errors import TargetUnavailable
 from hedgespec.protocols import Drafter, Target
@@ -39,12 +39,16 @@ class LocalFleet:
 
 @asynccontextmanager
 async def open_local_fleet(args: AppArgs) -> AsyncIterator[LocalFleet]:
-    """Load every model of the configuration; leaving the context stops their engines."""
+    """Load every model of the configuration; leaving the context stops their engines.
+
+    All drafters share one engine: threads of one process only take turns, and a shared engine runs drafts before scores.
+    """
     from hedgespec.engine.features import LocalFeatureTransport
 
     transport = LocalFeatureTransport()
     target = await asyncio.to_thread(open_target, args.target, transport)
-    drafters = await asyncio.to_thread(open_drafters, args.drafters, args.target)
+    together = [config.model_copy(update={"group": "local"}) for config in args.drafters]
+    drafters = await asyncio.to_thread(open_drafters, together, args.target)
     for drafter in drafters.values():
         if drafter.feature_sink:
             transport.register(drafter.drafter_id, drafter)  # type: ignore[arg-type]  # engine drafters are sinks
