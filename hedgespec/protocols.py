@@ -10,6 +10,9 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hedgespec.types import (
     DraftTree,
     FeatureBlock,
@@ -19,6 +22,7 @@ from hedgespec.types import (
     Opened,
     Scores,
     SessionSpec,
+    SparseRows,
     Verdict,
 )
 
@@ -73,8 +77,9 @@ class Drafter(Protocol):
         """Make the session known; the model catches up lazily. Raises ReplicaBusy, ReplicaLost."""
         ...
 
-    async def draft(self, session_id: str, round_index: int, num_draft_tokens: int) -> DraftTree:
-        """Catch up with everything observed so far and propose at most num_draft_tokens tokens (0 is allowed).
+    async def draft(self, session_id: str, round_index: int, num_draft_tokens: int, num_nodes: int = 0) -> DraftTree:
+        """Catch up with everything observed so far and propose, in the form of `SessionSpec.draft_form`, at most
+        num_draft_tokens tokens in a row (0 is allowed) and num_nodes nodes (0: num_draft_tokens * branching).
 
         The caller puts a deadline on the await and goes on without speculation when it passes.
         Raises UnknownSession, ReplicaLost.
@@ -86,6 +91,14 @@ class Drafter(Protocol):
 
         Returns this drafter's scores when they are ready, None when `wants_scores` is False. The decode loop never waits
         for it inside a round. Raises UnknownSession, InvalidObservation (a gap), ReplicaLost.
+        """
+        ...
+
+    async def score_prompt(self, session_id: str, prompt_top: SparseRows) -> NDArray[np.float32]:
+        """How well it would have drafted the end of the prompt: sum_x min(p(x), q(x)) over the ids that were sent, at
+        depth 1, one number per row of prompt_top (`Opened.prompt_top`); 0 where it cannot tell. Never changes a draft.
+
+        Raises UnknownSession, ReplicaLost.
         """
         ...
 

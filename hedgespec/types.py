@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Method = Literal["greedy", "rejection", "coupled"]
-Objective = Literal["rounds", "acceptance", "length"]
+Objective = Literal["rounds", "acceptance", "length", "length_product", "throughput"]
 ScoreDepth = Literal["depth1", "exact"]
+DraftKind = Literal["chain", "tree", "iid", "distinct"]
 
 MAX_SPARSE_IDS = 512
 """Longest truncated distribution that travels (DESIGN 3, invariant 4)."""
@@ -62,6 +63,23 @@ class SamplingParams:
 
 
 @dataclass(frozen=True, slots=True)
+class DraftForm:
+    """How a drafter lays out what it proposes.
+
+    kind:      chain; tree: dynamic tree of EAGLE-2/3, a deterministic function of the drafter (top-k expansion, the best
+               num_nodes are kept); iid: `branching` independent chains; distinct: `branching` chains whose first tokens
+               are drawn without replacement
+    branching: children that are expanded per node of a tree, or the number of chains; 1 for a chain
+    """
+
+    kind: DraftKind = "chain"
+    branching: int = 1
+
+
+CHAIN = DraftForm()
+
+
+@dataclass(frozen=True, slots=True)
 class SessionSpec:
     """What a replica needs to open a session. `prompt_ids` and `emitted_ids` stay separate, so that fail-over,
     preemption and penalties all use the same path.
@@ -70,6 +88,8 @@ class SessionSpec:
     feature_sinks: addresses the target pushes hidden features to (empty for drafters, and when nobody wants features)
     num_target_top: ids of the target's distribution that travel per emitted token (0: only its probability)
     score_depth:   `depth1` scores each position as if it were drafted first; `exact` unrolls every start (DESIGN 5)
+    draft_form:    what `draft` returns; for forms other than a chain, scores follow one shadow cursor (`Scores`)
+    num_prompt_scores: the target's `open` returns its top ids for so many last prompt tokens (`Opened.prompt_top`)
     """
 
     session_id: str
@@ -82,17 +102,12 @@ class SessionSpec:
     feature_sinks: tuple[str, ...] = ()
     num_target_top: int = 0
     score_depth: ScoreDepth = "depth1"
+    draft_form: DraftForm = CHAIN
+    num_prompt_scores: int = 0
 
     @property
     def num_tokens(self) -> int:
         return len(self.prompt_ids) + len(self.emitted_ids)
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """A replica's answer to `open`. num_cached_tokens: prompt tokens whose KV was already there."""
-
-    num_cached_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +132,26 @@ class SparseRows:
 
 
 @dataclass(frozen=True, slots=True)
+class Opened:
+    """A replica's answer to `open`.
+
+    num_cached_tokens: prompt tokens whose KV was already there
+    prompt_top: a target's top ids for the last prompt tokens, when the session asked for them; row r is the distribution
+        of the prompt token at position num_prompt_tokens - num_rows + r, given the tokens before it
+    """
+
+    num_cached_tokens: int = 0
+    prompt_top: SparseRows | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class DraftTree:
     """Proposed tokens. A chain is parent[i] = i - 1; parent -1 hangs under the last verified token.
 
     token_ids: [num_nodes]; parent: [num_nodes], parent[i] < i
-    draft_probs: one row per node, the distribution that the node's token was sampled from; only for `rejection`
+    draft_probs: one row per node, the distribution that the node's token was sampled from, given its earlier siblings;
+        only for `rejection`. None with `rejection`: every node was chosen with certainty (a deterministic tree)
+    drafter_index: [num_nodes], which drafter of the answer proposed each node of a merged tree; None: drafter_id did
     compute_s: seconds the drafter's replica took, as told over the wire; 0 in one process
     """
 
@@ -130,6 +160,7 @@ class DraftTree:
     draft_probs: SparseRows | None = None
     drafter_id: str = ""
     compute_s: float = 0.0
+    drafter_index: NDArray[np.int16] | None = None
 
     @property
     def num_nodes(self) -> int:
@@ -181,7 +212,9 @@ class Observation:
 
     start: output index of token_ids[0]; token_ids: [num_tokens]; target_probs: [num_tokens]
     target_top: as in `Verdict`, with at least num_tokens rows
-    wants_scores: False when nobody will use the scores (pinned drafter, scoring schedule)
+    wants_scores: False when nobody will use the scores now (pinned drafter, scoring schedule, sleeping drafter)
+    score_from: output index of the first token to score, at most `start`: earlier tokens that were observed without scores
+        are scored with this one, in one pass. None: only this observation's
     """
 
     start: int
@@ -189,6 +222,7 @@ class Observation:
     target_probs: NDArray[np.float32]
     target_top: SparseRows | None = None
     wants_scores: bool = True
+    score_from: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +232,8 @@ class Scores:
     start:           output index of the first row
     acceptance:      [num_tokens, depth] float32 by position and depth: the probability that the realised token is
                      proposed and accepted given that the earlier ones were; depth is max_draft_tokens, or 1 when it
-                     does not depend on the start
+                     does not depend on the start. Trees and multi-drafts: one shadow cursor walks over the text, drafting
+                     afresh where its last draft ended; entries off its path are 0 and are never read by `rounds`
     acceptance_prob: [num_tokens, depth] float32, sum_x min(p(x), q(x)); None unless the session's num_target_top > 0
     """
 
