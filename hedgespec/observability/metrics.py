@@ -35,7 +35,9 @@ class Metrics:
         self._drafter_ids = tuple(drafter_ids)
         self._vllm = VllmMetrics(self._registry, model_name, replica)
 
-        self._rounds = self._counter("rounds", "Rounds by drafter that proposed in them; several do in a merged one.", "drafter")
+        self._rounds = self._counter(
+            "rounds", "Rounds by drafter that proposed in them; several do in a merged one.", "drafter"
+        )
         self._drafted = self._counter("drafted_tokens", "Draft tokens proposed.", "drafter")
         self._accepted = self._counter("accepted_tokens", "Draft tokens accepted.", "drafter")
         self._passes = self._counter(

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from hedgespec.router.decode_loop import DecodeLoop
-from hedgespec.router.learning import AnswerLearner
+from hedgespec.router.learning import Learning
 from hedgespec.types import DecodeStats, RoundReport
 
 
@@ -45,7 +45,7 @@ class AnswerAccount:
         for position in range(report.num_accepted):
             per_position[position] += 1
 
-    def close(self, loop: DecodeLoop, learner: AnswerLearner | None, num_last_kept: int) -> DecodeStats:
+    def close(self, loop: DecodeLoop, learner: Learning | None, num_last_kept: int) -> DecodeStats:
         """num_last_kept: tokens of the last round that belong to the answer; a stop string may have cut some."""
         stats = self.stats
         stats.num_emitted += num_last_kept - loop.last_round_tokens

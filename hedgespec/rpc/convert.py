@@ -47,13 +47,13 @@ MAX_PROMPT_SCORES = 256
 
 SUM_TOLERANCE = 1e-3
 
-_KINDS: dict[int, DraftKind] = {
+_KINDS: dict[pb.DraftForm.Kind, DraftKind] = {
     pb.DraftForm.KIND_CHAIN: "chain",
     pb.DraftForm.KIND_TREE: "tree",
     pb.DraftForm.KIND_IID: "iid",
     pb.DraftForm.KIND_DISTINCT: "distinct",
 }
-_KIND_NUMBERS = {kind: pb.DraftForm.Kind.Value(f"KIND_{kind.upper()}") for kind in _KINDS.values()}
+_KIND_NUMBERS = {kind: number for number, kind in _KINDS.items()}
 
 SMALL = 64
 """Up to so many numbers are checked faster in Python than by two NumPy reductions."""

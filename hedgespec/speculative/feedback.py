@@ -72,21 +72,26 @@ class Feedback:
         self._acceptance = np.zeros((num_drafters, 32, max_draft_tokens))
         self._acceptance_prob = np.zeros((num_drafters, 32, max_draft_tokens))
         self._answered = np.zeros((num_drafters, 32), dtype=bool)
+        self._scorers = np.zeros((num_drafters, 32), dtype=bool)
 
     @property
     def num_verified(self) -> int:
         return self._num_closed + len(self._asked_in_round)
 
-    def verified(self, num_tokens: int, round_index: int, is_asked: bool = True) -> None:
+    def verified(self, num_tokens: int, round_index: int, is_asked: bool = True, scorers: Mask | None = None) -> None:
         """The target has emitted num_tokens more tokens in this round, and drafters are asked to score them.
 
         is_asked: False when that is done later (`asked`); until then the positions stay open for every present drafter
+        scorers: [num_drafters], False for one that sleeps and is not waited for here; None: everybody is asked
         """
+        first = len(self._asked_in_round)
         self._asked_in_round.extend([round_index if is_asked else None] * num_tokens)
         while len(self._asked_in_round) > self._answered.shape[1]:
             self._acceptance = _doubled(self._acceptance)
             self._acceptance_prob = _doubled(self._acceptance_prob)
             self._answered = _doubled(self._answered)
+            self._scorers = _doubled(self._scorers)
+        self._scorers[:, first : first + num_tokens] = True if scorers is None else scorers[:, None]
 
     def asked(self, round_index: int) -> None:
         """Everything verified so far is now asked for: what had not been is due in so many rounds from this one."""
@@ -120,7 +125,7 @@ class Feedback:
         num_open = len(self._asked_in_round)
         num_closing = self._first_awaited(0)
         while num_closing < num_open and self._is_due(num_closing, now_round):
-            self._present &= self._answered[:, num_closing]
+            self._present &= self._answered[:, num_closing] | ~self._scorers[:, num_closing]
             num_closing = self._first_awaited(num_closing + 1)
         return self._close(num_closing)
 
@@ -161,7 +166,8 @@ class Feedback:
     def _first_awaited(self, first: int) -> int:
         """The first open position from `first` on that a present drafter has not scored."""
         num_open = len(self._asked_in_round)
-        awaited = (~self._answered[:, first:num_open] & self._present[:, None]).any(axis=0)
+        missing = self._scorers[:, first:num_open] & ~self._answered[:, first:num_open]
+        awaited = (missing & self._present[:, None]).any(axis=0)
         return first + int(awaited.argmax()) if awaited.any() else num_open
 
     def _close(self, num_positions: int) -> Losses:
@@ -172,7 +178,7 @@ class Feedback:
         acceptance = self._acceptance[:, :num_positions].copy()
         acceptance_prob = self._acceptance_prob[:, :num_positions].copy()
         if num_positions < num_open:
-            for rows in (self._acceptance, self._acceptance_prob, self._answered):
+            for rows in (self._acceptance, self._acceptance_prob, self._answered, self._scorers):
                 rows[:, : num_open - num_positions] = rows[:, num_positions:num_open]
         self._answered[:, num_open - num_positions : num_open] = False
         del self._asked_in_round[:num_positions]
