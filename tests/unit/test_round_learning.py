@@ -78,7 +78,7 @@ async def test_throughput_learns_that_a_good_draft_can_take_too_long() -> None:
     assert weights[1] > 0.9
     best = int(run.learner.expert_weights.argmax())
     assert run.learner.experts[best] == Expert(1, 5)
-    assert {r.depth for r in run.reports} == {0, 1, 5}, "both lengths and no speculation were tried"
+    assert {r.depth for r in run.reports} >= {1, 5}, "both lengths were tried"
     assert run.learner.expected_passes() == pytest.approx({0: 67, 1: 67}), "preferences still count passes"
 
 
