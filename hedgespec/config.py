@@ -12,7 +12,18 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Device = Literal["cpu", "cuda"]
 DrafterKind = Literal["eagle3", "causal_lm", "ngram", "tabular"]
-LearnerName = Literal["normalhedge", "hedge"]
+LearnerName = Literal[
+    "normalhedge",
+    "hedge",
+    "hedge_fixed",
+    "adahedge",
+    "adanormalhedge",
+    "squint",
+    "fixed_share",
+    "discounted",
+    "adaptive",
+    "safe",
+]
 Identifier = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 
 
