@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from hedgespec.config import AppArgs, DrafterConfig, LearnerConfig, SpeculationConfig
-from hedgespec.learners.registry import make_learner
 from hedgespec.router.answer import make_learning, session_spec
 from hedgespec.router.decode_loop import DecodeLoop
 from hedgespec.router.events import NoEvents
@@ -64,8 +63,7 @@ class Run:
         self.step_times = step_times or StepTimes()
         if learn and drafter_ids:
             preference = np.full(len(drafter_ids), 1 / len(drafter_ids))
-            learner = make_learner(args.learner.name)
-            self.learner = make_learning(learner, preference, args, drafter_ids, 5, self.step_times)
+            self.learner = make_learning(preference, args, drafter_ids, 5, self.step_times)
         self.panel = DrafterPanel([fleet.pool.get(d) for d in drafter_ids], self.learner, self.events)
         selection = (
             LearnedSelection(self.learner, 1, args.learner.follow)

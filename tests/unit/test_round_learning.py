@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
-from hedgespec.config import LearnerConfig
-from hedgespec.learners.registry import make_learner
-from hedgespec.router.answer import throughput_experts
+from hedgespec.config import AppArgs, BanditName, DrafterConfig, LearnerConfig, LearnerName, SpeculationConfig
+from hedgespec.errors import ReplicaLost
+from hedgespec.learners.registry import BANDIT_NAMES, LEARNER_NAMES
+from hedgespec.router.answer import make_learning, throughput_experts
 from hedgespec.router.bandit import AnswerBandit
 from hedgespec.router.learning import AnswerLearner
-from hedgespec.router.selection import LearnedSelection
 from hedgespec.router.step_times import StepTimes
 from hedgespec.speculative.objectives import Expert
 from tests.scripted_answer import EXPECTED, Run, fleet_of
@@ -23,11 +25,10 @@ from tests.scripted_models import ScriptedDrafter
 async def test_a_bandit_learns_from_the_chosen_drafter_alone_and_asks_for_no_scores() -> None:
     """Its loss is 1 - emitted / (K + 1), and everybody else is asleep to the learner."""
     good, bad = ScriptedDrafter("good", 5), ScriptedDrafter("bad", 0)
-    run = Run(fleet_of(bad, good), ["bad", "good"], num_tokens=200)
-    bandit = AnswerBandit(make_learner("hedge"), np.array([0.5, 0.5]), 5)
-    run.loop._learner = run.panel._learner = run.learner = bandit
-    run.loop._selection = LearnedSelection(bandit, 1)
-    seen: list[tuple[list[float], list[bool]]] = []
+    config = LearnerConfig(name="exp3spec")
+    run = Run(fleet_of(bad, good), ["bad", "good"], num_tokens=200, learner_config=config)
+    assert isinstance(run.learner, AnswerBandit)
+    bandit, seen = run.learner, []
     update = bandit._learner.update
 
     def spy(state: object, losses: np.ndarray, awake: np.ndarray) -> object:
@@ -46,6 +47,49 @@ async def test_a_bandit_learns_from_the_chosen_drafter_alone_and_asks_for_no_sco
     assert not any(observation.wants_scores for observation in (*good.observed, *bad.observed))
     assert bandit.expected_passes() == {}
     assert run.reports[-1].weights.sum() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("name", BANDIT_NAMES)
+async def test_every_bandit_serves_and_survives_the_drafter_it_insists_on(name: BanditName) -> None:
+    """A drafter that dies is masked, whatever weight the bandit gives it; tokens and rounds are unharmed."""
+    dying = ScriptedDrafter("dying", 5)
+    run = Run(fleet_of(dying, ScriptedDrafter("b", 1)), ["dying", "b"], learner_config=LearnerConfig(name=name))
+    async for report in run.loop.rounds():
+        run.reports.append(report)
+        if report.round_index == 2:
+            dying.fail_draft = ReplicaLost("gone")
+    assert await run.settle() == EXPECTED
+    assert {r.drafter_id for r in run.reports[-3:-1]} == {"b"}
+
+
+@pytest.mark.parametrize("name", LEARNER_NAMES)
+@pytest.mark.parametrize("objective", ["rounds", "throughput"])
+async def test_every_learner_serves(name: LearnerName, objective: Literal["rounds", "throughput"]) -> None:
+    drafters = ScriptedDrafter("a", 0), ScriptedDrafter("b", 5)
+    baseline = "b" if name == "safe" else None
+    config = LearnerConfig(name=name, objective=objective, baseline=baseline)
+    run = Run(fleet_of(*drafters), ["a", "b"], num_tokens=100, learner_config=config)
+    assert await run.finish() == list(range(4, 104))
+    assert run.reports[-1].weights[1] > run.reports[-1].weights[0]
+
+
+def test_the_baseline_of_safe_is_a_configured_drafter() -> None:
+    """At its longest draft under `throughput`; with nothing else learned, all weight stays on it."""
+    drafters = tuple(DrafterConfig(id=name, kind="ngram") for name in "abc")
+    args = AppArgs(
+        drafters=drafters,
+        learner=LearnerConfig(name="safe", baseline="b", objective="throughput"),
+        speculation=SpeculationConfig(draft_lengths=(2, 5)),
+    )
+    learner = make_learning(np.full(3, 1 / 3), args, "abc", 5, StepTimes())
+    best = int(learner.expert_weights.argmax())
+    assert learner.experts[best] == Expert(1, 5)
+    with pytest.raises(ValidationError, match="not one of the drafters"):
+        AppArgs(drafters=drafters, learner=LearnerConfig(name="safe", baseline="z"))
+    with pytest.raises(ValidationError, match="for learner safe"):
+        LearnerConfig(baseline="b")
+    with pytest.raises(ValidationError, match="learns from its own drafts"):
+        AppArgs(learner=LearnerConfig(name="ucbspec", objective="length"))
 
 
 def test_throughput_experts_are_all_pairs_and_none_and_a_request_shortens_them() -> None:
