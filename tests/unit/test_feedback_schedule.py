@@ -34,7 +34,7 @@ def test_positions_that_were_not_asked_for_have_no_deadline() -> None:
 
 
 def test_a_backlog_waits_for_drafters_that_join_later() -> None:
-    """With every drafter absent, unasked positions do not close over their heads: who joins before the asking scores them."""
+    """With every drafter absent, unasked positions do not close: who joins before the asking scores them."""
     feedback = made()
     for drafter in range(2):
         feedback.mark_absent(drafter)
