@@ -112,6 +112,22 @@ def test_a_late_position_closes_with_whoever_answered() -> None:
     assert all(awake.tolist() == [True, False, True] for _, awake in vectors)
 
 
+@pytest.mark.parametrize("objective", ["length", "length_product"])
+def test_a_length_needs_all_positions_of_its_start(objective: Objective) -> None:
+    """A drafter that misses one position sleeps for the K starts that reach it; the others do not."""
+    rows, feedback, missing = random_rows(0), made(objective), 10
+    feedback.verified(NUM_TOKENS, round_index=0)
+    for drafter in range(NUM_DRAFTERS):
+        push(feedback, drafter, 0, missing, rows)
+        push(feedback, drafter, missing + (drafter == 1), NUM_TOKENS, rows)
+    vectors = feedback.finish()
+    assert [start for start, (_, awake) in enumerate(vectors) if not awake[1]] == list(
+        range(missing - DEPTH + 1, missing + 1)
+    )
+    assert all(awake[0] and awake[2] for _, awake in vectors)
+    assert len(vectors) == NUM_TOKENS - DEPTH + 1
+
+
 def test_a_drafter_that_comes_back_is_scored_from_one_again() -> None:
     """After a gap its u restarts at 1, it is waited for again, and it stays out of the preferences of this answer."""
     rows, feedback = random_rows(0), made()

@@ -96,6 +96,18 @@ def test_an_expert_is_awake_when_its_drafter_answered() -> None:
     assert losses[4:].tolist() == [0.5, 0.5, 0.5]
 
 
+@pytest.mark.parametrize("answering", [0, 1])
+def test_no_speculation_is_awake_whoever_answers(answering: int) -> None:
+    """Its loss is known without scores, so that it never sleeps where there is anything to compare with."""
+    feedback = made()
+    feedback.mark_absent(1 - answering)
+    feedback.verified(1, round_index=0)
+    feedback.push(answering, Scores(0, np.ones((1, DEPTH), np.float32)))
+    ((losses, awake),) = feedback.closed_losses(0)
+    assert awake.tolist() == [True] + [answering == 0] * 3 + [answering == 1] * 3
+    assert losses[0] == SECONDS[0] / SECONDS.max()
+
+
 def test_positions_that_no_drafter_scored_are_no_evidence_for_no_speculation() -> None:
     """A vector in which only `no speculation` is awake would move nothing, and is left out."""
     feedback = made()
