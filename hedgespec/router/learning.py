@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hedgespec.learners.learner import Learner
 from hedgespec.router.prompt_evidence import prompt_loss, tilted_prior
-from hedgespec.router.scoring_plan import ScoringPlan
+from hedgespec.router.scoring_plan import ScoreFrom, ScoringPlan
 from hedgespec.router.sleepers import Sleepers
 from hedgespec.speculative.feedback import Feedback
 from hedgespec.speculative.objectives import Expert, Losses
@@ -45,7 +45,7 @@ class Learning(Protocol):
         """A drafter that died or was never there: losses no longer wait for it."""
         ...
 
-    def verified(self, num_tokens: int, round_index: int, is_last: bool) -> tuple[int | None, ...] | None:
+    def verified(self, num_tokens: int, round_index: int, is_last: bool) -> ScoreFrom | None:
         """The target has emitted so many more tokens. Returns, per drafter, the first output index it is to score now, or
         None where it is not asked; None when nobody is."""
         ...
@@ -123,17 +123,16 @@ class AnswerLearner:
     def mark_absent(self, drafter_index: int) -> None:
         self._feedback.mark_absent(drafter_index)
 
-    def verified(self, num_tokens: int, round_index: int, is_last: bool) -> tuple[int | None, ...] | None:
-        is_due = is_last or self._plan.is_due(round_index)
-        if is_due:
-            self.sleepers.occasion(self.weights, round_index)
-        self._plan.observe(num_tokens, self.sleepers.awake)
-        occasion = self._plan.take(self.sleepers.awake) if is_due else None
-        if occasion is None:
+    def verified(self, num_tokens: int, round_index: int, is_last: bool) -> ScoreFrom | None:
+        awake = self.sleepers.awake
+        self._plan.observe(num_tokens, awake)
+        self._feedback.verified(num_tokens, round_index, is_asked=False, scorers=awake)
+        if not (is_last or self._plan.is_due(round_index)):
             return None
-        for count, asked in occasion.stretches:
-            self._feedback.verified(count, round_index, scorers=asked)
-        return occasion.score_from
+        self._feedback.asked(round_index)
+        score_from = self._plan.take()
+        self.sleepers.occasion(self.weights, round_index)
+        return score_from
 
     def add_scores(self, drafter_index: int, scores: Scores) -> None:
         self._feedback.push(drafter_index, scores)

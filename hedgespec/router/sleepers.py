@@ -54,7 +54,7 @@ class Sleepers:
         return self._wake_every_rounds > 0
 
     def occasion(self, weights: Floats, round_index: int) -> None:
-        """Decide, before scores are asked for, who sleeps. weights: [num_drafters]."""
+        """Decide, when scores have been asked for, who sleeps from now on. weights: [num_drafters]."""
         if not self.is_on or round_index < self._first_round:
             return
         self._wake(~self.awake & (round_index - self._since >= self._wake_every_rounds))
