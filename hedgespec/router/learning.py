@@ -101,6 +101,7 @@ class AnswerLearner:
         self.experts = tuple(experts or (Expert(i, ANY_LENGTH) for i in range(num_drafters)))
         self.sleepers = sleepers or Sleepers(num_drafters, 0.0, 0)
         self._drafter_prior = prior
+        self._is_one_each = [expert.drafter_index for expert in self.experts] == list(range(num_drafters))
         self._learner = learner
         self._feedback = feedback
         self._plan = plan or ScoringPlan(num_drafters, dense_rounds=0, every=1)
@@ -115,6 +116,8 @@ class AnswerLearner:
 
     @property
     def weights(self) -> Floats:
+        if self._is_one_each:
+            return self.expert_weights
         return per_drafter(self.experts, self.expert_weights, len(self._drafter_prior))
 
     def awake(self, available: Sequence[bool]) -> Mask:
@@ -187,20 +190,21 @@ class AnswerLearner:
 
     def _tell_sleepers(self, losses: Floats, awake: Mask) -> None:
         """A drafter's loss is that of its best draft length."""
-        num_drafters = len(self._drafter_prior)
+        num_drafters, weights = len(self._drafter_prior), self._learner.weights(self._state)
+        if self._is_one_each:
+            self.sleepers.learned(losses, awake, int(weights.argmax()))
+            return
         own, is_awake = np.ones(num_drafters), np.zeros(num_drafters, dtype=bool)
         for index, expert in enumerate(self.experts):
             if expert.drafter_index is not None and awake[index]:
                 own[expert.drafter_index] = min(own[expert.drafter_index], losses[index])
                 is_awake[expert.drafter_index] = True
-        weights = per_drafter(self.experts, self._learner.weights(self._state), num_drafters)
-        self.sleepers.learned(own, is_awake, int(weights.argmax()))
+        leader = int(per_drafter(self.experts, weights, num_drafters).argmax())
+        self.sleepers.learned(own, is_awake, leader)
 
 
 def per_drafter(experts: Sequence[Expert], weights: Floats, num_drafters: int) -> Floats:
     """[num_experts] -> [num_drafters]: summed over each drafter's draft lengths; no speculation belongs to nobody."""
-    if len(experts) == num_drafters and all(e.drafter_index is not None for e in experts):
-        return weights
     summed = np.zeros(num_drafters)
     for expert, weight in zip(experts, weights, strict=True):
         if expert.drafter_index is not None:
