@@ -74,6 +74,10 @@ class Learning(Protocol):
         """Drafter index -> target passes it alone would have needed; only drafters scored throughout."""
         ...
 
+    def num_conceded(self) -> int:
+        """Drafters that were not scored throughout because they were hopeless."""
+        ...
+
 
 class AnswerLearner:
     """Learns from every drafter's scores, its delayed feedback of one answer (DESIGN 5, 6).
@@ -160,6 +164,9 @@ class AnswerLearner:
     def expected_passes(self) -> dict[int, float]:
         passes = self._feedback.expected_passes()
         return {int(i): float(passes[i]) for i in np.flatnonzero(self._feedback.scored_throughout())}
+
+    def num_conceded(self) -> int:
+        return int(self.sleepers.have_slept.sum())
 
     def _tilt(self) -> None:
         """Start again from the prior that the prompt suggests, with what has been learned since: late scores of the

@@ -99,6 +99,17 @@ async def test_every_objective_serves_with_backlogs_and_naps(objective: str, fol
         assert set(stats.expected_passes) == {"near", "far", "ngram"}
 
 
+async def test_who_wins_while_the_others_sleep_is_preferred_next_time() -> None:
+    """Losers that were not scored to the end have lost: otherwise naps would keep preferences from being learned."""
+    speculation: dict[str, object] = {"score_dense_rounds": 1, "score_every": 1, "wake_every_rounds": 1000}
+    async with local_service(args_of({**speculation, "sleep_weight": 0.3})) as local:
+        for _ in range(3):
+            _, stats = await answer(local, None, {"temperature": 0.0, "max_tokens": 150})
+        assert set(stats.expected_passes) == {"near"}
+        _, first = await answer(local, None, {"temperature": 0.0, "max_tokens": 2})
+        assert first.weights["near"] > 0.5
+
+
 async def test_a_request_may_ask_for_shorter_drafts_in_every_form() -> None:
     for name in ("tree", "merged chains", "distinct"):
         async with local_service(args_of(SETTINGS[name])) as local:
