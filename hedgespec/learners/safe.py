@@ -22,6 +22,9 @@ _FRACTIONS = 0.5 ** np.arange(1, 5)
 """What shares of its capital the bettor stakes, in equal parts. Measured: bolder ones lose their part in the noise of an
 answer, timid ones learn too late for it."""
 
+_LARGEST_STAKE = 1.0 - 1e-9
+"""Not 1: when everybody the learner trusts is asleep the baseline must be left, or the mixture is the prior, unstaked."""
+
 
 @dataclass(frozen=True, slots=True)
 class SafeState(Generic[State]):
@@ -127,7 +130,7 @@ class Safe(Generic[State]):
         return settled
 
     def _state(self, prior: Floats, base: State, capital: Floats, num_updates: int) -> SafeState[State]:
-        stake = min(1.0, float(_FRACTIONS @ capital))
+        stake = min(_LARGEST_STAKE, float(_FRACTIONS @ capital))
         weights = stake * self._base.weights(base)
         weights[self._baseline_index] += 1.0 - stake
         return SafeState(prior, base, frozen(capital), stake, num_updates, frozen(weights))
