@@ -29,7 +29,8 @@ def policies(
     domain: Annotated[list[str] | None, typer.Option(help="Only this domain; may be repeated.")] = None,
     policy: Annotated[list[str] | None, typer.Option(help="Only this policy; may be repeated.")] = None,
     rewrite: Annotated[
-        bool, typer.Option(help="Put each prompt behind a document of another domain, which misleads the prompt router.")
+        bool,
+        typer.Option(help="Put each prompt behind a document of another domain, which misleads the prompt router."),
     ] = False,
     full: Annotated[
         bool, typer.Option(help="Also temperature 0.6, 1024 tokens, draft length 8, trees and every learner: hours.")

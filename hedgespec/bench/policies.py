@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hedgespec.bench.answers import measure_answer
 from hedgespec.bench.estimates import Ratio, ratio
-from hedgespec.protocols import Generator
+from hedgespec.router.service import GenerationService
 from hedgespec.types import DecodeStats, SamplingParams
 
 Prompts = Mapping[str, Sequence[NDArray[np.int32]]]
@@ -26,12 +26,12 @@ ALL = "all domains"
 class Policy:
     """One way to choose drafters.
 
-    generator: a service over the shared models, with the policy's learner
+    service:   a service over the shared models, with the policy's learner
     drafter:   (domain, index of the prompt) -> a pinned drafter id, "none", "random", or None for the learner's choice
     """
 
     name: str
-    generator: Generator
+    service: GenerationService
     drafter: Callable[[str, int], str | None]
 
 
@@ -90,7 +90,8 @@ async def measure_policies(
         for domain, domain_prompts in prompts.items():
             row = by_domain[domain] = {policy.name: PolicyResult() for policy in policies}
             for index, prompt_ids, policy in _turns(domain_prompts, policies, num_seeds):
-                answer = await measure_answer(policy.generator, prompt_ids, sampling, policy.drafter(domain, index))
+                answer = await measure_answer(policy.service, prompt_ids, sampling, policy.drafter(domain, index))
+                await policy.service.drain()  # late scores belong to this answer and must not slow the next one
                 row[policy.name].add(answer.stats, answer.seconds)
                 mix[policy.name].add(answer.stats, answer.seconds)
                 advance()

@@ -8,7 +8,7 @@ from typing import Literal
 from hedgespec.bench.policies import Policy
 from hedgespec.config import AppArgs, DraftForm, LearnerName
 from hedgespec.learners.registry import LEARNER_NAMES
-from hedgespec.protocols import Generator
+from hedgespec.router.service import GenerationService
 from hedgespec.types import Objective
 
 GENERIC = "generic"
@@ -26,7 +26,7 @@ LEARNED: tuple[tuple[str, LearnerName, Objective], ...] = (
 
 
 def standard_policies(
-    args: AppArgs, variant: Callable[[AppArgs], Generator], routed: Mapping[str, Sequence[str]]
+    args: AppArgs, variant: Callable[[AppArgs], GenerationService], routed: Mapping[str, Sequence[str]]
 ) -> list[Policy]:
     """The ten of the table. variant: a service over the shared models with other settings.
 
@@ -45,7 +45,7 @@ def standard_policies(
     ]
 
 
-def more_policies(args: AppArgs, variant: Callable[[AppArgs], Generator]) -> list[Policy]:
+def more_policies(args: AppArgs, variant: Callable[[AppArgs], GenerationService]) -> list[Policy]:
     """For `--full`: every other learner, and draft trees of one drafter and of several."""
     known = {learner for _, learner, _ in LEARNED}
     policies = [
