@@ -12,6 +12,7 @@ import typer
 from numpy.typing import NDArray
 from rich.table import Table
 
+from deployments.commands.bench_engine import engine
 from deployments.commands.bench_policies import policies
 from deployments.commands.bench_serve import serve
 from deployments.commands.loading import read_args
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from hedgespec.bench.rpc import RpcReport
 
 app = typer.Typer(no_args_is_help=True, help="Benchmarks that compare side by side in one run.")
+app.command()(engine)
 app.command()(policies)
 app.command()(serve)
 

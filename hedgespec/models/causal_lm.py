@@ -74,6 +74,25 @@ class PackedCausalLM:
         """0: too few layers to give features."""
         return len(self._tapped) * self.hidden_size
 
+    @property
+    def num_parameters(self) -> int:
+        """Tied tensors count once."""
+        return sum(p.numel() for p in self._model.parameters())
+
+    @property
+    def weight_bytes(self) -> int:
+        """What a pass must read of the weights, the embedding table included where it is the output matrix too."""
+        tables = {id(p) for p in self._model.get_input_embeddings().parameters()}
+        tables -= {id(p) for p in (self._model.get_output_embeddings() or nn.Module()).parameters()}
+        return sum(p.numel() * p.element_size() for p in self._model.parameters() if id(p) not in tables)
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        config = self._model.config.get_text_config()
+        num_heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        return int(2 * self.num_layers * num_heads * head_dim * self.dtype.itemsize)
+
     @torch.inference_mode()
     def forward(self, blocks: Sequence[Block]) -> list[BlockOutput]:
         """Run all blocks in one pass and append their rows to their slots (`slot.length` grows).
