@@ -124,7 +124,7 @@ def test_exp3_follows_the_published_formula() -> None:
         state = learner.update(state, row, only(choice, 2))
 
 
-@pytest.mark.parametrize("name", (*BANDIT_NAMES, *OTHERS))
+@pytest.mark.parametrize("name", [*BANDIT_NAMES, *OTHERS])
 def test_a_baselines_state_survives_json_exactly_and_updates_are_pure(name: str) -> None:
     """Bitwise equal weights after saving, and the state that was updated keeps its own."""
     learner, rng = make_learner(name), np.random.default_rng(4)
@@ -141,12 +141,16 @@ def test_a_baselines_state_survives_json_exactly_and_updates_are_pure(name: str)
         state = later
     with pytest.raises(ValueError, match="read-only"):
         learner.weights(state)[0] = 1.0
-    for bad in ({}, learner.state_dict(state) | {"learner": "other"}, learner.state_dict(state) | {"prior": [1.0, 2.0]}):
+    for bad in (
+        {},
+        learner.state_dict(state) | {"learner": "other"},
+        learner.state_dict(state) | {"prior": [1.0, 2.0]},
+    ):
         with pytest.raises(InvalidObservation):
             learner.restore(bad)
 
 
-@pytest.mark.parametrize("name", (*BANDIT_NAMES, *OTHERS))
+@pytest.mark.parametrize("name", [*BANDIT_NAMES, *OTHERS])
 def test_baselines_refuse_impossible_losses(name: str) -> None:
     """Non-finite, out of range, of a wrong shape; and a mask that is not boolean."""
     learner = make_learner(name)
