@@ -141,7 +141,11 @@ def test_a_baselines_state_survives_json_exactly_and_updates_are_pure(name: str)
         state = later
     with pytest.raises(ValueError, match="read-only"):
         learner.weights(state)[0] = 1.0
-    for bad in ({}, learner.state_dict(state) | {"learner": "other"}, learner.state_dict(state) | {"prior": [1.0, 2.0]}):
+    for bad in (
+        {},
+        learner.state_dict(state) | {"learner": "other"},
+        learner.state_dict(state) | {"prior": [1.0, 2.0]},
+    ):
         with pytest.raises(InvalidObservation):
             learner.restore(bad)
 
