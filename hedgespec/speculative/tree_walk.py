@@ -83,8 +83,8 @@ def path_tokens(tree: DraftTree) -> list[list[int]]:
 
 
 def normalised(law: Floats) -> Floats:
-    law = np.asarray(law, np.float64)
-    return law / law.sum()
+    total: Floats = np.asarray(law, np.float64) / np.sum(law, dtype=np.float64)
+    return total
 
 
 def rest_law(law: Floats, draft_law: SparseLaw) -> Floats:
