@@ -127,8 +127,8 @@ class SpeculationConfig(Section):
     max_draft_tokens:     draft length of a round
     draft_deadline_s:     after it the round goes on without speculation
     score_depth:          see `types.ScoreDepth`
-    warm_rounds:          in so many first rounds the router waits for outstanding scores, for at most warm_wait_fraction of a
-                          round
+    warm_rounds:          in so many first rounds the router waits for outstanding scores, for at most warm_wait_fraction
+                          of a round
     score_timeout_rounds: so many rounds after the asking a loss vector closes with whoever answered
     score_dense_rounds, score_every: the first rounds of an answer all ask for scores, later ones every so many, for
                           everything that has been verified since
