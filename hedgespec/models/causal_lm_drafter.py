@@ -13,9 +13,10 @@ from hedgespec.config import Device
 from hedgespec.errors import ModelFolderError
 from hedgespec.models.causal_lm import Block, PackedCausalLM
 from hedgespec.models.causal_lm_folder import load_causal_lm
+from hedgespec.models.draft_network import DraftSession
 from hedgespec.models.kv_memory import KvSlot
 from hedgespec.models.lm_branches import LmBranches
-from hedgespec.models.neural_drafter import DraftSession, NeuralDrafter
+from hedgespec.models.neural_drafter import NeuralDrafter
 from hedgespec.models.session_text import SessionText
 from hedgespec.types import SessionSpec
 
