@@ -14,7 +14,7 @@ from hedgespec.models.drafter_model import DraftRequest, PromptScoreRequest, Sco
 from hedgespec.models.form_draft import DraftPlace, TreeDraft, WideDraft, softened, wide_draft
 from hedgespec.models.kv_memory import KvMemory
 from hedgespec.models.proposing import DraftInProgress
-from hedgespec.models.score_batches import Span, batches
+from hedgespec.models.score_batches import Span, batches, joined_scores
 from hedgespec.models.score_columns import ScoreColumns, counts_before
 from hedgespec.models.session_text import SessionText, new_part
 from hedgespec.models.shadow_cursor import CursorScores
@@ -85,11 +85,12 @@ class NeuralDrafter(DraftNetwork[S, B]):
 
     @torch.inference_mode()
     def score(self, requests: Sequence[ScoreRequest]) -> list[Scores]:
-        answers: dict[int, Scores] = {}
+        answers: list[list[Scores]] = [[] for _ in requests]
         for batch in batches(requests):
             for span, scores in zip(batch, self._score(batch), strict=True):
-                answers.update(span.split(scores))
-        return [answers[place] for place in range(len(requests))]
+                for place, own in span.split(scores):
+                    answers[place].append(own)
+        return [joined_scores(parts) for parts in answers]
 
     @torch.inference_mode()
     def score_prompt(self, requests: Sequence[PromptScoreRequest]) -> list[NDArray[np.float32]]:
