@@ -88,7 +88,7 @@ class SessionSpec:
     feature_sinks: addresses the target pushes hidden features to (empty for drafters, and when nobody wants features)
     num_target_top: ids of the target's distribution that travel per emitted token (0: only its probability)
     score_depth:   `depth1` scores each position as if it were drafted first; `exact` unrolls every start (DESIGN 5)
-    draft_form:    what `draft` returns; for forms other than a chain, scores follow one shadow cursor (`Scores`)
+    draft_form:    what `draft` returns, and what the scores are of (`Scores`)
     num_prompt_scores: the target's `open` returns its top ids for so many last prompt tokens (`Opened.prompt_top`)
     """
 
@@ -243,8 +243,10 @@ class Scores:
     start:           output index of the first row
     acceptance:      [num_tokens, depth] float32 by position and depth: the probability that the realised token is
                      proposed and accepted given that the earlier ones were; depth is max_draft_tokens, or 1 when it
-                     does not depend on the start. Trees and multi-drafts: one shadow cursor walks over the text, drafting
-                     afresh where its last draft ended; entries off its path are 0 and are never read by `rounds`
+                     does not depend on the start. Trees: one shadow cursor walks over the text, drafting afresh where
+                     its last draft ended; entries off its path are 0 and are never read by `rounds`. Multi-drafts: every
+                     start, as for a chain, with the first column of all first tokens together. Entries after a draft
+                     has ended are 0. All for drafts of max_draft_tokens (and max_draft_tokens * branching nodes)
     acceptance_prob: [num_tokens, depth] float32, sum_x min(p(x), q(x)); None unless the session's num_target_top > 0
     """
 

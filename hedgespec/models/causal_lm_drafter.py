@@ -13,13 +13,16 @@ from hedgespec.config import Device
 from hedgespec.errors import ModelFolderError
 from hedgespec.models.causal_lm import Block, PackedCausalLM
 from hedgespec.models.causal_lm_folder import load_causal_lm
+from hedgespec.models.draft_network import DraftSession
 from hedgespec.models.kv_memory import KvSlot
 from hedgespec.models.lm_branches import LmBranches
-from hedgespec.models.neural_drafter import DraftSession, NeuralDrafter
+from hedgespec.models.neural_drafter import NeuralDrafter
 from hedgespec.models.session_text import SessionText
 from hedgespec.types import SessionSpec
 
 CATCH_UP_TOKENS = 512
+MAX_KEPT_LOGITS = 64
+"""Rows of logits that wait for their scores; older ones are computed again."""
 
 
 class CausalLmSession(DraftSession):
@@ -34,8 +37,8 @@ class CausalLmSession(DraftSession):
 
     @property
     def first_needed(self) -> int:
-        """The first position whose logits a score is waiting for."""
-        return self.text.num_prompt + self.wanted_from - 1
+        """The first position whose logits are kept for a score that waits for them."""
+        return max(self.text.num_prompt + self.wanted_from - 1, len(self.text) - MAX_KEPT_LOGITS)
 
 
 class CausalLmDrafter(NeuralDrafter[CausalLmSession, LmBranches]):
@@ -49,7 +52,7 @@ class CausalLmDrafter(NeuralDrafter[CausalLmSession, LmBranches]):
         return CausalLmSession(text, slot)
 
     def _catch_up(self, sessions: Sequence[CausalLmSession]) -> None:
-        self._run_to_end(sessions)
+        self._run(sessions)
         for session in sessions:
             kept = min(session.first_needed, len(session.text) - 1)
             session.logits = {p: row for p, row in session.logits.items() if p >= kept}
@@ -83,31 +86,37 @@ class CausalLmDrafter(NeuralDrafter[CausalLmSession, LmBranches]):
         missing = [p - 1 for p in positions if p - 1 not in session.logits]
         if missing:
             session.slot.length = min(session.slot.length, missing[0])
-            self._run_to_end([session], missing[0])
+            self._run([session], missing[0], positions[-1])
         logits = [session.logits[p - 1] for p in positions]
+        session.logits = {p: row for p, row in session.logits.items() if p >= session.first_needed}
         return positions, torch.cat(logits) if logits else torch.zeros((0, self._vocab_size))
 
     def _num_draft_rows(self, spec: SessionSpec) -> int:
         return spec.max_draft_tokens * max(spec.draft_form.branching, 1)
 
-    def _run_to_end(self, sessions: Sequence[CausalLmSession], logits_from: int | None = None) -> None:
-        """Run the text behind each slot's rows, in chunks; logits from a position on, by default what is needed."""
-        pending = [s for s in sessions if s.slot.length < self._end(s)]
+    def _run(self, sessions: Sequence[CausalLmSession], logits_from: int | None = None, end: int | None = None) -> None:
+        """Run the text behind each slot's rows, in chunks, to its end or to position `end`; logits from a position on,
+        by default what is needed."""
+
+        def ends_at(session: CausalLmSession) -> int:
+            return self._end(session) if end is None else end
+
+        pending = [s for s in sessions if s.slot.length < ends_at(s)]
         while pending:
-            outputs = self._model.forward([self._block(session, logits_from) for session in pending])
+            outputs = self._model.forward([self._block(s, ends_at(s), logits_from) for s in pending])
             for session, output in zip(pending, outputs, strict=True):
                 first = session.slot.length - len(output.logits)
                 for offset, row in enumerate(output.logits.split(1)):
                     session.logits[first + offset] = row
-            pending = [s for s in pending if s.slot.length < self._end(s)]
+            pending = [s for s in pending if s.slot.length < ends_at(s)]
 
     def _end(self, session: CausalLmSession) -> int:
         """Positions that can be processed: a context shorter than the target's leaves the rest without drafts."""
         return min(len(session.text), self._model.max_positions)
 
-    def _block(self, session: CausalLmSession, logits_from: int | None) -> Block:
+    def _block(self, session: CausalLmSession, end: int, logits_from: int | None) -> Block:
         start = session.slot.length
-        end = min(self._end(session), start + CATCH_UP_TOKENS)
+        end = min(end, start + CATCH_UP_TOKENS)
         wanted = min(session.first_needed, len(session.text) - 1) if logits_from is None else logits_from
         return Block(
             session.slot, session.text.ids[start:end].copy(), logits_from=min(max(wanted - start, 0), end - start)

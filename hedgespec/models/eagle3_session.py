@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from hedgespec.models.draft_network import DraftSession
 from hedgespec.models.kv_memory import KvSlot
-from hedgespec.models.neural_drafter import DraftSession
 from hedgespec.models.session_text import SessionText
 from hedgespec.models.unscored import MAX_UNSCORED
 

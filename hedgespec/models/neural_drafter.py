@@ -2,61 +2,30 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Generic, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from hedgespec.errors import ReplicaBusy, UnknownSession
+from hedgespec.models.draft_network import B, DraftNetwork, S
 from hedgespec.models.drafter_model import DraftRequest, PromptScoreRequest, ScoreRequest, Usage
 from hedgespec.models.form_draft import DraftPlace, TreeDraft, WideDraft, wide_draft
-from hedgespec.models.kv_memory import KvMemory, KvSlot
+from hedgespec.models.kv_memory import KvMemory
 from hedgespec.models.proposing import DraftInProgress
-from hedgespec.models.score_batches import Span, batches
+from hedgespec.models.score_batches import Span, batches, joined_scores
 from hedgespec.models.score_columns import ScoreColumns, counts_before
 from hedgespec.models.session_text import SessionText, new_part
-from hedgespec.models.shadow_cursor import CursorScores, ShadowCursor
-from hedgespec.models.unscored import MAX_UNSCORED, UnscoredTokens
-from hedgespec.speculative.processing import TokenCounts, softened
+from hedgespec.models.shadow_cursor import CursorScores
+from hedgespec.models.unscored import MAX_UNSCORED
+from hedgespec.speculative.processing import softened
 from hedgespec.speculative.scoring import prompt_overlap
 from hedgespec.types import EMPTY_DRAFT, DraftTree, FeatureBlock, Observation, Scores, SessionSpec
 
 
-class DraftSession:
-    """One session of one drafter.
-
-    scored_until: output index before which no score will be asked for; what only older scores need can be forgotten
-    wanted_from:  output index of the first token whose scores have been asked for, as far as known
-    """
-
-    def __init__(self, text: SessionText, slot: KvSlot) -> None:
-        self.text = text
-        self.slot = slot
-        self.scored_until = text.num_emitted
-        self.wanted_from = text.num_emitted
-        self.unscored = UnscoredTokens()
-        self.cursor = ShadowCursor()
-        spec = text.spec
-        self.counts = TokenCounts(spec.prompt_ids, spec.emitted_ids) if spec.sampling.has_penalties else None
-
-    @property
-    def is_wide(self) -> bool:
-        return self.text.spec.draft_form.kind != "chain"
-
-
-S = TypeVar("S", bound=DraftSession)
-B = TypeVar("B")
-
-
-class NeuralDrafter(ABC, Generic[S, B]):
-    """A `DrafterModel` whose network is given by the methods below. Several sessions share each pass of the network.
-
-    S: what it keeps per session. B: what it keeps per tree that is being drafted ("branches").
-    """
+class NeuralDrafter(DraftNetwork[S, B]):
+    """A `DrafterModel` whose network is given by the methods of `DraftNetwork`."""
 
     uses_features = False
 
@@ -69,55 +38,6 @@ class NeuralDrafter(ABC, Generic[S, B]):
         self._max_sessions = max_sessions
         self._memory = KvMemory(max_cached_tokens)
         self._sessions: dict[str, S] = {}
-
-    # ------------------------------------------------------------------------------------------ what a network provides
-
-    @abstractmethod
-    def _new_session(self, text: SessionText, slot: KvSlot) -> S: ...
-
-    @abstractmethod
-    def _catch_up(self, sessions: Sequence[S]) -> None:
-        """Process everything that was verified since the last time, all sessions packed."""
-
-    @abstractmethod
-    def _first_logits(self, sessions: Sequence[S]) -> list[Tensor | None]:
-        """After `_catch_up`: logits [1, vocab] of the next token, None for a session that has nothing to go on."""
-
-    @abstractmethod
-    def _advance(self, sessions: Sequence[S], token_ids: Sequence[int]) -> Tensor:
-        """Follow one more token of a chain per session and return logits [num_sessions, vocab] after it."""
-
-    @abstractmethod
-    def _drop_drafts(self, sessions: Sequence[S]) -> None:
-        """Forget everything that `_advance` wrote."""
-
-    @abstractmethod
-    def _root(self, session: S, position: int) -> tuple[Tensor, B] | None:
-        """Begin a draft whose first token stands at `position`, the end of the text or earlier: logits [1, vocab] of
-        it, and the branches, one row so far. None when there is nothing to go on."""
-
-    @abstractmethod
-    def _extend(self, steps: Sequence[tuple[B, list[int], list[int]]]) -> Tensor:
-        """One pass: per step, rows that follow the given rows of its last step with the given tokens.
-
-        Returns the logits after all of them, [total rows, vocab]. Branches of one session are never extended while
-        others of it are.
-        """
-
-    @abstractmethod
-    def _end_branches(self, sessions: Sequence[S]) -> None:
-        """Forget everything that `_extend` wrote."""
-
-    @abstractmethod
-    def _logits_at(self, session: S, first: int, end: int) -> tuple[list[int], Tensor]:
-        """After `_catch_up`: of which positions in [first, end) it can tell the law, and their logits [num, vocab]."""
-
-    def _is_by_start(self, session: S) -> bool:
-        """Whether its scores depend on where a round started."""
-        return False
-
-    def _add_deeper(self, columns: Sequence[tuple[S, ScoreColumns]]) -> None:
-        """Add the columns of depth 2, 3, ... to scores by start."""
 
     # ----------------------------------------------------------------------------------------------------- DrafterModel
 
@@ -166,11 +86,12 @@ class NeuralDrafter(ABC, Generic[S, B]):
 
     @torch.inference_mode()
     def score(self, requests: Sequence[ScoreRequest]) -> list[Scores]:
-        answers: dict[int, Scores] = {}
+        answers: list[list[Scores]] = [[] for _ in requests]
         for batch in batches(requests):
             for span, scores in zip(batch, self._score(batch), strict=True):
-                answers.update(span.split(scores))
-        return [answers[place] for place in range(len(requests))]
+                for place, own in span.split(scores):
+                    answers[place].append(own)
+        return [joined_scores(parts) for parts in answers]
 
     @torch.inference_mode()
     def score_prompt(self, requests: Sequence[PromptScoreRequest]) -> list[NDArray[np.float32]]:
@@ -187,10 +108,6 @@ class NeuralDrafter(ABC, Generic[S, B]):
         return Usage(len(self._sessions), self._memory.num_cached_tokens, self._memory.num_reserved_tokens)
 
     # ----------------------------------------------------------------------------------------------------------- drafts
-
-    def _num_draft_rows(self, spec: SessionSpec) -> int:
-        """KV rows that a draft needs behind the text."""
-        return spec.max_draft_tokens
 
     def _draft_chains(self, sessions: Sequence[S], requests: Sequence[DraftRequest]) -> list[DraftTree]:
         drafts = []

@@ -1,13 +1,23 @@
-"""Which score requests run together: requests of one session that follow each other are scored as one. NumPy only."""
+"""Which score requests run together: those of one session that follow each other are scored as one. NumPy only.
+
+Long ones, of a session that was not scored for a while, are scored piece by piece: logits and attention scores of
+thousands of tokens would not fit into memory.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from hedgespec.models.drafter_model import ScoreRequest
-from hedgespec.models.unscored import joined
-from hedgespec.types import Observation, Scores, SparseRows
+from hedgespec.models.session_text import new_part
+from hedgespec.models.unscored import first_part, joined
+from hedgespec.types import Observation, Scores
+
+MAX_TOKENS = 512
+"""Tokens of one session that are scored at once."""
 
 
 @dataclass(slots=True)
@@ -39,25 +49,43 @@ def batches(requests: Sequence[ScoreRequest]) -> list[list[Span]]:
     newest: dict[str, tuple[int, Span]] = {}
     rounds: list[list[Span]] = []
     for place, request in enumerate(requests):
-        observation = request.observation
-        batch, span = newest.get(request.session_id, (-1, None))
-        if span is not None and _follows(span.parts[-1], observation):
-            span.parts.append(observation)
-            span.places.append(place)
-            continue
-        span = Span(request.session_id, [observation], [place])
-        newest[request.session_id] = batch + 1, span
-        if batch + 1 == len(rounds):
-            rounds.append([])
-        rounds[batch + 1].append(span)
+        for piece in _pieces(request.observation):
+            batch, span = newest.get(request.session_id, (-1, None))
+            if span is not None and _follows(span, piece):
+                span.parts.append(piece)
+                span.places.append(place)
+                continue
+            span = Span(request.session_id, [piece], [place])
+            newest[request.session_id] = batch + 1, span
+            if batch + 1 == len(rounds):
+                rounds.append([])
+            rounds[batch + 1].append(span)
     return rounds
 
 
-def _follows(before: Observation, observation: Observation) -> bool:
+def joined_scores(parts: Sequence[Scores]) -> Scores:
+    """The scores of the pieces of one request."""
+    if len(parts) == 1:
+        return parts[0]
+    gammas = [part.acceptance_prob for part in parts if part.acceptance_prob is not None]
+    acceptance = np.concatenate([part.acceptance for part in parts])
+    return Scores(parts[0].start, acceptance, np.concatenate(gammas) if gammas else None)
+
+
+def _pieces(observation: Observation) -> list[Observation]:
+    num_tokens = len(observation.token_ids)
+    if num_tokens <= MAX_TOKENS:
+        return [observation]
+    rest = new_part(observation, num_tokens - MAX_TOKENS)
+    return [first_part(observation, MAX_TOKENS), *_pieces(rest)]
+
+
+def _follows(span: Span, observation: Observation) -> bool:
     """Whether both can be scored as one; with the target's top ids in one of them alone they cannot."""
-    end = before.start + len(before.token_ids)
-    return end == observation.start and _has_top(before.target_top) == _has_top(observation.target_top)
-
-
-def _has_top(top: SparseRows | None) -> bool:
-    return top is not None
+    before = span.parts[-1]
+    num_tokens = before.start + len(before.token_ids) - span.parts[0].start
+    return (
+        before.start + len(before.token_ids) == observation.start
+        and num_tokens + len(observation.token_ids) <= MAX_TOKENS
+        and (before.target_top is None) == (observation.target_top is None)
+    )

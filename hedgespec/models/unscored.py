@@ -53,6 +53,18 @@ def joined(parts: Sequence[Observation]) -> Observation:
     )
 
 
+def first_part(observation: Observation, num_tokens: int) -> Observation:
+    """The first num_tokens of an observation, with their probabilities."""
+    top = observation.target_top
+    return Observation(
+        start=observation.start,
+        token_ids=observation.token_ids[:num_tokens],
+        target_probs=observation.target_probs[:num_tokens],
+        target_top=None if top is None else _cut(top, num_tokens),
+        wants_scores=observation.wants_scores,
+    )
+
+
 def _cut(rows: SparseRows, num_rows: int) -> SparseRows:
     end = int(rows.offsets[num_rows])
     return SparseRows(rows.offsets[: num_rows + 1], rows.ids[:end], rows.probs[:end])

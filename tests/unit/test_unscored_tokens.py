@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hedgespec.models import unscored
+from hedgespec.models import score_batches, unscored
 from hedgespec.models.drafter_model import ScoreRequest
-from hedgespec.models.score_batches import batches
+from hedgespec.models.score_batches import batches, joined_scores
 from hedgespec.models.unscored import UnscoredTokens, joined
 from hedgespec.types import Observation, Scores, SparseRows
 
@@ -74,3 +74,23 @@ def test_requests_of_one_session_that_follow_each_other_are_scored_as_one() -> N
     answers = dict(span.split(scores))
     assert answers[0].acceptance.tolist() == [[0, 1], [2, 3], [4, 5]]
     assert (answers[2].start, answers[2].acceptance.tolist()) == (3, [[6, 7]])
+
+
+def test_long_requests_are_scored_piece_by_piece_and_put_together_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(score_batches, "MAX_TOKENS", 4)
+    rounds = batches([ScoreRequest("a", part(0, 10, has_top=True)), ScoreRequest("a", part(10, 11, has_top=True))])
+    pieces = [[(span.observation.start, len(span.observation.token_ids)) for span in batch] for batch in rounds]
+    assert pieces == [[(0, 4)], [(4, 4)], [(8, 3)]]
+    answers: dict[int, list[Scores]] = {0: [], 1: []}
+    for batch in rounds:
+        own = batch[0].observation
+        assert own.target_top is not None
+        assert own.target_top.num_rows == len(own.token_ids)
+        values = own.token_ids[:, None].astype(np.float32)
+        for place, scores in batch[0].split(Scores(own.start, values, 2 * values)):
+            answers[place].append(scores)
+    whole = joined_scores(answers[0])
+    assert whole.acceptance[:, 0].tolist() == list(range(10))
+    assert whole.acceptance_prob is not None
+    assert whole.acceptance_prob[:, 0].tolist() == list(range(0, 20, 2))
+    assert joined_scores(answers[1]).acceptance.tolist() == [[10.0]]
