@@ -32,6 +32,7 @@ NUM_TARGET_TOP = 64
 """Ids of the target's distribution that travel for objectives that need sum min(p, q); the rest enters unbiased."""
 
 NEEDS_TARGET_TOP = frozenset({"acceptance", "length", "length_product"})
+MULTI_DRAFTS = frozenset({"iid", "distinct"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,9 @@ class Answer:
 def session_spec(request: GenerationRequest, args: AppArgs, max_draft_tokens: int, learns: bool) -> SessionSpec:
     """A request without a seed gets random noise of its own."""
     speculation, sampling = args.speculation, request.sampling
+    # the first token's score of a multi-draft is a lower bound where the target's law is not known
+    is_multi = speculation.draft_form in MULTI_DRAFTS and sampling.method == "rejection"
+    needs_top = args.learner.objective in NEEDS_TARGET_TOP or is_multi
     return SessionSpec(
         session_id=request.request_id,
         prompt_ids=request.prompt_ids,
@@ -56,7 +60,7 @@ def session_spec(request: GenerationRequest, args: AppArgs, max_draft_tokens: in
         noise_seed=sampling.seed % 2**64 if sampling.seed is not None else secrets.randbits(64),
         max_draft_tokens=max_draft_tokens,
         cache_salt=request.tenant,
-        num_target_top=NUM_TARGET_TOP if learns and args.learner.objective in NEEDS_TARGET_TOP else 0,
+        num_target_top=NUM_TARGET_TOP if learns and needs_top else 0,
         score_depth=speculation.score_depth,
         draft_form=DraftForm(speculation.draft_form, speculation.branching),
         num_prompt_scores=speculation.prompt_scores if learns else 0,
