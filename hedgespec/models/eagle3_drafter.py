@@ -33,6 +33,7 @@ from hedgespec.models.feature_buffer import FeatureBuffer
 from hedgespec.models.folder import check_model_folder, weights_digest
 from hedgespec.models.kv_memory import KvSlot
 from hedgespec.models.neural_drafter import NeuralDrafter
+from hedgespec.models.packed_linear import pack_linears
 from hedgespec.models.proposing import scatter_logits
 from hedgespec.models.score_columns import ScoreColumns
 from hedgespec.models.session_text import SessionText
@@ -61,7 +62,7 @@ class Eagle3Drafter(NeuralDrafter[Eagle3Session, HeadBranches]):
         self.features = FeatureBuffer(3 * head.config.target_hidden_size, max_cached_tokens)
         self._head = head
         self._device = torch.device(device)
-        self._dtype = head.fc.weight.dtype
+        self._dtype = head.norm.weight.dtype
         self._scale = head.config.head_dim**-0.5
 
     def push(self, block: FeatureBlock) -> None:
@@ -293,4 +294,6 @@ def load_eagle3_drafter(
         raise ModelFolderError(
             f"{role} incompatible: made for hidden size {own_size}, the target's is {target_hidden_size}"
         )
+    if device == "cpu":
+        pack_linears(head)
     return Eagle3Drafter(drafter_id, head, weights_digest(folder), max_sessions, max_cached_tokens, device)
