@@ -1,0 +1,124 @@
+"""What the studies share: a recording with its best fixed drafters, cached losses and weights, and honest averages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hedgespec.bench.simulation.hindsight import fixed_passes
+from hedgespec.bench.simulation.learning import NEVER, AnswerLosses, answer_losses, weights_by_position
+from hedgespec.bench.simulation.policies import Schedule, WeightsPolicy
+from hedgespec.bench.simulation.recording import Recording
+from hedgespec.bench.simulation.replay import Policy, Replayed, repeated, replay
+from hedgespec.learners.learner import Learner
+from hedgespec.speculative.feedback import make_feedback
+from hedgespec.types import Objective
+
+Floats = NDArray[np.float64]
+
+NUM_RESAMPLES = 1000
+
+SHIPPED = Schedule(dense_rounds=8, every=1, delay_rounds=1, wait_rounds=4)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A ratio of passes, summed over the answers of a (temperature, domain) cell, then averaged over cells.
+
+    mean, low, high: over all cells, with a 95 % bootstrap interval over answers within their cells
+    domains: domain -> mean over temperatures; temperatures: temperature -> mean over domains; lowest: the lowest cell
+    """
+
+    mean: float
+    low: float
+    high: float
+    domains: dict[str, float]
+    temperatures: dict[str, float]
+    lowest: float
+
+    def row(self, **first: Any) -> dict[str, Any]:
+        """As a table row."""
+        domains = {name: round(value, 4) for name, value in self.domains.items()}
+        temperatures = {f"T={name}": round(value, 4) for name, value in self.temperatures.items()}
+        interval = {"mean": round(self.mean, 4), "low": round(self.low, 4), "high": round(self.high, 4)}
+        return {**first, **interval, **temperatures, **domains}
+
+
+class Workbench:
+    """runs_each: replays per answer, with different luck."""
+
+    def __init__(self, recording: Recording, runs_each: int = 16, seed: int = 0) -> None:
+        self.recording = recording
+        self.runs_each = runs_each
+        self.seed = seed
+        self.fixed = fixed_passes(recording.acceptance)
+        self.best = self.fixed.min(axis=1)
+        self._losses: dict[Objective, list[AnswerLosses]] = {}
+
+    @property
+    def uniform(self) -> Floats:
+        """[num_answers, num_drafters]: the prior of somebody who knows nothing."""
+        return np.full_like(self.fixed, 1.0 / self.recording.num_drafters)
+
+    def losses(self, objective: Objective) -> list[AnswerLosses]:
+        if objective not in self._losses:
+            num_drafters, depth = self.recording.num_drafters, self.recording.max_draft_tokens
+            self._losses[objective] = answer_losses(
+                self.recording, lambda: make_feedback(objective, num_drafters, depth, NEVER)
+            )
+        return self._losses[objective]
+
+    def weights(self, learner: Learner[Any], objective: Objective = "rounds", priors: Floats | None = None) -> Floats:
+        return weights_by_position(self.losses(objective), learner, self.uniform if priors is None else priors)
+
+    def run(self, policy: Policy, costs: Floats | None = None) -> Replayed:
+        answers = repeated(self.recording.num_answers, self.runs_each)
+        return replay(self.recording, policy, answers, self.seed, costs)
+
+    def passes(self, policy: Policy) -> Floats:
+        """[num_answers], the mean over the runs."""
+        return self.run(policy).mean_passes(self.runs_each)
+
+    def learned_passes(
+        self,
+        learner: Learner[Any],
+        objective: Objective = "rounds",
+        priors: Floats | None = None,
+        schedule: Schedule = SHIPPED,
+    ) -> Floats:
+        return self.passes(WeightsPolicy(self.weights(learner, objective, priors), schedule))
+
+    def summary(self, used: Floats, best: Floats | None = None) -> Summary:
+        """best / used. Both [num_answers]; best: the best fixed drafter's passes in hindsight unless given."""
+        return summarise(self.recording, self.best if best is None else best, used)
+
+
+def summarise(recording: Recording, best: Floats, used: Floats) -> Summary:
+    rng = np.random.default_rng(0)
+    cells: dict[tuple[str, str], float] = {}
+    resampled = []
+    for temperature in np.unique(recording.temperatures):
+        for domain in recording.domain_names:
+            own = np.flatnonzero((recording.temperatures == temperature) & (recording.domains == domain))
+            if len(own) == 0:
+                continue
+            cells[f"{temperature:g}", domain] = float(best[own].sum() / used[own].sum())
+            picks = rng.choice(own, size=(NUM_RESAMPLES, len(own)))
+            resampled.append(best[picks].sum(axis=1) / used[picks].sum(axis=1))
+    low, high = np.quantile(np.mean(resampled, axis=0), [0.025, 0.975])
+    return Summary(
+        mean=float(np.mean(list(cells.values()))),
+        low=float(low),
+        high=float(high),
+        domains={d: _mean(cells, lambda cell, d=d: cell[1] == d) for d in recording.domain_names},
+        temperatures={t: _mean(cells, lambda cell, t=t: cell[0] == t) for t in dict.fromkeys(t for t, _ in cells)},
+        lowest=min(cells.values()),
+    )
+
+
+def _mean(cells: dict[tuple[str, str], float], belongs: Callable[[tuple[str, str]], bool]) -> float:
+    return float(np.mean([value for cell, value in cells.items() if belongs(cell)]))
