@@ -13,6 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Device = Literal["cpu", "cuda"]
 DrafterKind = Literal["eagle3", "causal_lm", "ngram", "tabular"]
 LearnerName = Literal["normalhedge", "hedge"]
+BANDITS: frozenset[str] = frozenset()
+Objective = Literal["rounds", "acceptance", "length", "length_product", "throughput"]
+DraftFormName = Literal["chain", "tree", "iid", "distinct"]
 Identifier = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 
 
@@ -85,11 +88,18 @@ class DrafterConfig(ReplicaConfig):
 
 class LearnerConfig(Section):
     """name: the learner. objective: what a loss means (DESIGN 5). prior_mixing: the eps of
-    pi = (1 - eps) * tenant preference + eps * uniform."""
+    pi = (1 - eps) * tenant preference + eps * uniform. follow: draw the drafter from the weights, as the bounds assume,
+    or take the one with the largest weight."""
 
     name: LearnerName = "normalhedge"
-    objective: Literal["rounds", "acceptance", "length"] = "rounds"
+    objective: Objective = "rounds"
     prior_mixing: float = Field(0.1, gt=0, le=1)
+    follow: Literal["sample", "leader"] = "sample"
+
+    @property
+    def is_bandit(self) -> bool:
+        """Whether it learns from the rounds of the drafter it chose, instead of every drafter's scores."""
+        return self.name in BANDITS
 
 
 class SpeculationConfig(Section):
@@ -107,6 +117,31 @@ class SpeculationConfig(Section):
     warm_wait_fraction: float = Field(0.1, ge=0, le=1)
     score_timeout_rounds: int = Field(8, ge=1)
     max_migrations: int = Field(2, ge=0)
+    score_dense_rounds: int = Field(8, ge=0)
+    score_every: int = Field(1, ge=1, le=64)
+    sleep_weight: float = Field(0.001, ge=0, lt=0.5)
+    wake_every_rounds: int = Field(0, ge=0)
+    prompt_scores: int = Field(0, ge=0, le=256)
+    draft_form: DraftFormName = "chain"
+    branching: int = Field(1, ge=1, le=16)
+    num_nodes: int = Field(0, ge=0, le=128)
+    merge_drafters: int = Field(1, ge=1, le=8)
+    draft_lengths: tuple[Annotated[int, Field(ge=1, le=16)], ...] = ()
+
+    @model_validator(mode="after")
+    def check_form(self) -> SpeculationConfig:
+        is_chain = self.draft_form == "chain"
+        if is_chain and self.branching > 1:
+            raise ValueError(f"branching {self.branching} needs a draft_form other than chain")
+        if not is_chain and self.branching == 1:
+            raise ValueError(f"draft_form {self.draft_form} needs a branching of at least 2")
+        if is_chain and self.merge_drafters == 1 and self.num_nodes > 0:
+            raise ValueError("num_nodes is for trees and merged drafts; max_draft_tokens is the length of a chain")
+        if self.max_draft_tokens * self.branching > 128 and self.num_nodes == 0:
+            raise ValueError("max_draft_tokens * branching is above 128 nodes; set num_nodes")
+        if max(self.draft_lengths, default=0) > self.max_draft_tokens:
+            raise ValueError(f"draft_lengths {self.draft_lengths} go beyond max_draft_tokens {self.max_draft_tokens}")
+        return self
 
 
 class StoreConfig(Section):
@@ -163,6 +198,29 @@ class AppArgs(Section):
             raise ValueError(f"drafter ids must be unique, repeated: {repeated}")
         if self.limits.default_max_tokens > self.limits.max_tokens:
             raise ValueError("limits.default_max_tokens is above limits.max_tokens")
+        return self
+
+    @model_validator(mode="after")
+    def check_objective(self) -> AppArgs:
+        objective, speculation = self.learner.objective, self.speculation
+        if objective == "throughput":
+            if speculation.merge_drafters > 1:
+                raise ValueError(
+                    "learner.objective throughput chooses one drafter; speculation.merge_drafters must be 1"
+                )
+            if speculation.draft_lengths and speculation.draft_form != "chain":
+                raise ValueError("speculation.draft_lengths is for chains: only rounds of the full length are scored")
+            if self.learner.is_bandit:
+                raise ValueError(
+                    f"learner.name {self.learner.name} learns from rounds; objective throughput needs scores"
+                )
+        elif speculation.draft_lengths:
+            raise ValueError("speculation.draft_lengths needs learner.objective throughput")
+        elif objective != "rounds" and speculation.draft_form != "chain":
+            raise ValueError(
+                f"learner.objective {objective} needs the score of every position, and drafts of form "
+                f"{speculation.draft_form} have it only where a round would start; use rounds or throughput"
+            )
         return self
 
     @property

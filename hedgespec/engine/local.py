@@ -87,7 +87,7 @@ class LocalDrafter:
         opened: Opened = await asyncio.wrap_future(self._engine.submit(OpenSession(spec, self.drafter_id)))
         return opened
 
-    async def draft(self, session_id: str, round_index: int, num_draft_tokens: int) -> DraftTree:
+    async def draft(self, session_id: str, round_index: int, num_draft_tokens: int, num_nodes: int = 0) -> DraftTree:
         work = Draft(self.drafter_id, session_id, round_index, num_draft_tokens)
         tree: DraftTree = await asyncio.wrap_future(self._engine.submit(work))
         return tree

@@ -118,7 +118,7 @@ class TabularDrafter:
         self._sessions[spec.session_id] = _Session(spec)
         return Opened()
 
-    async def draft(self, session_id: str, round_index: int, num_draft_tokens: int) -> DraftTree:
+    async def draft(self, session_id: str, round_index: int, num_draft_tokens: int, num_nodes: int = 0) -> DraftTree:
         session = _session(self._sessions, session_id)
         spec, start = session.spec, session.num_emitted
         await asyncio.sleep(self._delay_s)

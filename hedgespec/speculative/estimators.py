@@ -22,7 +22,8 @@ class RoundsCursor:
     """Where each drafter, used alone, would stand at the next position.
 
     survivors: [num_drafters, max_draft_tokens + 1]; entry [i, d] is the probability that drafter i would be inside a
-        round with d draft tokens accepted so far; entry [i, 0] is u of the next position: that a round starts there
+        round with d draft tokens accepted so far; entry [i, 0] is u of the next position: that a round starts there.
+        Each row sums to 1
     """
 
     survivors: Floats
@@ -44,20 +45,20 @@ def advance(cursor: RoundsCursor, acceptance: Floats, awake: Mask | None = None)
     Returns the new cursor and u [num_positions + 1, num_drafters] of the positions passed and of the next one.
     """
     num_drafters, num_positions, max_draft_tokens = acceptance.shape
-    survivors = cursor.survivors.copy()
-    round_starts = np.empty((num_positions + 1, num_drafters))
-    round_starts[0] = survivors[:, 0]
-    gaps = None if awake is None or awake.all() else ~awake
+    # drafters last: every operation below is then one run over contiguous memory
+    by_position = np.ascontiguousarray(acceptance.transpose(1, 2, 0))
+    survivors = np.empty((num_positions + 1, max_draft_tokens + 1, num_drafters))
+    survivors[0] = cursor.survivors.T
+    gaps = None if awake is None or awake.all() else ~awake.T
     for position in range(num_positions):
-        accepted = survivors[:, :max_draft_tokens] * acceptance[:, position]
+        after = survivors[position + 1]
+        accepted = np.multiply(survivors[position, :max_draft_tokens], by_position[position], out=after[1:])
         # what is not accepted ends its round here; so does a full draft, whose bonus token this position is
-        survivors[:, 0] = survivors.sum(axis=1) - accepted.sum(axis=1)
-        survivors[:, 1:] = accepted
+        np.subtract(1.0, accepted.sum(axis=0), out=after[0])
         if gaps is not None:
-            survivors[gaps[:, position]] = np.eye(1, max_draft_tokens + 1)
-        round_starts[position + 1] = survivors[:, 0]
+            after[:, gaps[position]] = np.eye(max_draft_tokens + 1, 1)
     # the subtraction above can leave the interval by a rounding error, and learners refuse that
-    return RoundsCursor(survivors), np.clip(round_starts, 0.0, 1.0)
+    return RoundsCursor(survivors[-1].T.copy()), np.clip(survivors[:, 0], 0.0, 1.0)
 
 
 def start_diagonals(by_position: Floats) -> Floats:
