@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from hedgespec.bench.simulation.recording import Recording
+from hedgespec.speculative.objectives import Expert
 
 Floats = NDArray[np.float64]
 
@@ -71,19 +74,17 @@ def mixed_answers(recording: Recording, seed: int) -> Recording:
     )
 
 
-def with_lengths(recording: Recording, lengths: tuple[int, ...]) -> Recording:
-    """Every drafter at every draft length as a drafter of its own, and last one that never drafts."""
-    acceptance, acceptance_prob, names = [], [], []
-    for length in lengths:
-        within = (np.arange(recording.max_draft_tokens) < length).astype(np.float32)
-        acceptance.append(recording.acceptance * within)
-        acceptance_prob.append(recording.acceptance_prob * within)
-        names.extend(f"{name}/{length}" for name in recording.drafter_ids)
-    nothing = np.zeros_like(recording.acceptance[:, :1])
+def with_experts(recording: Recording, experts: Sequence[Expert]) -> Recording:
+    """The experts of objective throughput in place of the drafters: a shorter draft is the beginning of the longest."""
+    lengths = np.array([expert.num_draft_tokens for expert in experts])
+    drafters = np.array([expert.drafter_index or 0 for expert in experts])
+    within = (np.arange(recording.max_draft_tokens) < lengths[:, None])[:, None, :].astype(np.float32)
+    names = [
+        "none" if expert.drafter_index is None else f"{recording.drafter_ids[expert.drafter_index]}/{length}"
+        for expert, length in zip(experts, lengths, strict=True)
+    ]
     return recording.with_drafters(
-        np.array([*names, "none"]),
-        np.concatenate([*acceptance, nothing], axis=1),
-        np.concatenate([*acceptance_prob, nothing], axis=1),
+        np.array(names), recording.acceptance[:, drafters] * within, recording.acceptance_prob[:, drafters] * within
     )
 
 
