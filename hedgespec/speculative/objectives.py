@@ -101,7 +101,7 @@ class AcceptanceLosses:
     def close(self, round_starts: Floats, acceptance: Floats, acceptance_prob: Floats, awake: Mask) -> Losses:
         if acceptance_prob.shape[2] == 0:
             return []
-        return _bounded_vectors(1.0 - acceptance_prob[:, :, 0].T, awake.T)
+        return bounded_vectors(1.0 - acceptance_prob[:, :, 0].T, awake.T)
 
 
 class LengthLosses:
@@ -131,8 +131,8 @@ class LengthLosses:
         if num_starts <= 0:
             return []
         lengths = self._lengths(start_diagonals(acceptance), start_diagonals(acceptance_prob))
-        present = np.lib.stride_tricks.sliding_window_view(awake, depth, axis=1).all(axis=2)
-        return _bounded_vectors(1.0 - lengths.T / (depth + 1), present.T)
+        present: Mask = np.logical_and.reduce([awake[:, j : j + num_starts] for j in range(depth)])
+        return bounded_vectors(1.0 - lengths.T / (depth + 1), present.T)
 
 
 OBJECTIVES: tuple[Objective, ...] = ("rounds", "acceptance", "length", "length_product", "throughput")
@@ -177,7 +177,7 @@ def loss_vectors(losses: Floats, awake: Mask) -> Losses:
     return [(losses[k], awake[k]) for k in range(len(losses)) if awake[k].any()]
 
 
-def _bounded_vectors(losses: Floats, awake: Mask) -> Losses:
+def bounded_vectors(losses: Floats, awake: Mask) -> Losses:
     """Vectors of losses whose estimates may leave [0, 1]; both [num_positions, num_drafters].
 
     An estimate above its range makes a negative loss. Learners look at differences only, so such a vector is lifted
