@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +13,9 @@ from hedgespec.bench.simulation.learning import NEVER, AnswerLosses, answer_loss
 from hedgespec.bench.simulation.policies import Schedule, WeightsPolicy
 from hedgespec.bench.simulation.recording import Recording
 from hedgespec.bench.simulation.replay import Policy, Replayed, repeated, replay
+from hedgespec.config import BANDITS, SpeculationConfig
 from hedgespec.learners.learner import Learner
+from hedgespec.learners.registry import LEARNER_NAMES, make_learner
 from hedgespec.speculative.feedback import make_feedback
 from hedgespec.types import Objective
 
@@ -22,7 +23,15 @@ Floats = NDArray[np.float64]
 
 NUM_RESAMPLES = 1000
 
-SHIPPED = Schedule(dense_rounds=8, every=1, delay_rounds=1, wait_rounds=4)
+_DEFAULTS = SpeculationConfig()
+
+SHIPPED = Schedule(
+    dense_rounds=_DEFAULTS.score_dense_rounds,
+    every=_DEFAULTS.score_every,
+    delay_rounds=1,
+    wait_rounds=_DEFAULTS.warm_rounds,
+)
+"""The configured schedule; scores of a round are used one round late unless they are waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +92,10 @@ class Workbench:
         """[num_answers], the mean over the runs."""
         return self.run(policy).mean_passes(self.runs_each)
 
+    def cells(self) -> list[NDArray[np.int64]]:
+        """The answers of every temperature and domain that there are."""
+        return list(cells_of(self.recording).values())
+
     def learned_passes(
         self,
         learner: Learner[Any],
@@ -97,28 +110,40 @@ class Workbench:
         return summarise(self.recording, self.best if best is None else best, used)
 
 
+def full_information_learners() -> dict[str, Learner[Any]]:
+    """Every registered learner that takes in all drafters' losses."""
+    return {name: make_learner(name) for name in LEARNER_NAMES if name not in BANDITS}
+
+
+def cells_of(recording: Recording) -> dict[tuple[str, str], NDArray[np.int64]]:
+    """(temperature, domain) -> its answers; only those that have any."""
+    cells = {}
+    for temperature in np.unique(recording.temperatures):
+        for domain in recording.domain_names:
+            own = np.flatnonzero((recording.temperatures == temperature) & (recording.domains == domain))
+            if len(own):
+                cells[f"{temperature:g}", domain] = own
+    return cells
+
+
 def summarise(recording: Recording, best: Floats, used: Floats) -> Summary:
     rng = np.random.default_rng(0)
     cells: dict[tuple[str, str], float] = {}
     resampled = []
-    for temperature in np.unique(recording.temperatures):
-        for domain in recording.domain_names:
-            own = np.flatnonzero((recording.temperatures == temperature) & (recording.domains == domain))
-            if len(own) == 0:
-                continue
-            cells[f"{temperature:g}", domain] = float(best[own].sum() / used[own].sum())
-            picks = rng.choice(own, size=(NUM_RESAMPLES, len(own)))
-            resampled.append(best[picks].sum(axis=1) / used[picks].sum(axis=1))
+    for cell, own in cells_of(recording).items():
+        cells[cell] = float(best[own].sum() / used[own].sum())
+        picks = rng.choice(own, size=(NUM_RESAMPLES, len(own)))
+        resampled.append(best[picks].sum(axis=1) / used[picks].sum(axis=1))
     low, high = np.quantile(np.mean(resampled, axis=0), [0.025, 0.975])
     return Summary(
         mean=float(np.mean(list(cells.values()))),
         low=float(low),
         high=float(high),
-        domains={d: _mean(cells, lambda cell, d=d: cell[1] == d) for d in recording.domain_names},
-        temperatures={t: _mean(cells, lambda cell, t=t: cell[0] == t) for t in dict.fromkeys(t for t, _ in cells)},
+        domains={name: _mean_where(cells, 1, name) for name in recording.domain_names},
+        temperatures={name: _mean_where(cells, 0, name) for name in dict.fromkeys(t for t, _ in cells)},
         lowest=min(cells.values()),
     )
 
 
-def _mean(cells: dict[tuple[str, str], float], belongs: Callable[[tuple[str, str]], bool]) -> float:
-    return float(np.mean([value for cell, value in cells.items() if belongs(cell)]))
+def _mean_where(cells: dict[tuple[str, str], float], part: int, name: str) -> float:
+    return float(np.mean([value for cell, value in cells.items() if cell[part] == name]))
