@@ -6,14 +6,25 @@ Unknown keys are errors. Nothing here imports torch, transformers or Ray: the ro
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Device = Literal["cpu", "cuda"]
 DrafterKind = Literal["eagle3", "causal_lm", "ngram", "tabular"]
-LearnerName = Literal["normalhedge", "hedge"]
-BANDITS: frozenset[str] = frozenset()
+LearnerName = Literal[
+    "normalhedge",
+    "hedge",
+    "hedge_fixed",
+    "adahedge",
+    "adanormalhedge",
+    "squint",
+    "fixed_share",
+    "discounted",
+    "adaptive",
+    "safe",
+]
+BanditName = Literal["ucbspec", "exp3spec", "ucb_tuned", "ucb_discounted"]
 Objective = Literal["rounds", "acceptance", "length", "length_product", "throughput"]
 DraftFormName = Literal["chain", "tree", "iid", "distinct"]
 Identifier = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
@@ -87,19 +98,27 @@ class DrafterConfig(ReplicaConfig):
 
 
 class LearnerConfig(Section):
-    """name: the learner. objective: what a loss means (DESIGN 5). prior_mixing: the eps of
-    pi = (1 - eps) * tenant preference + eps * uniform. follow: draw the drafter from the weights, as the bounds assume,
-    or take the one with the largest weight."""
+    """name: the learner; the bandits are baselines that see only their own rounds and keep no preferences. objective: what
+    a loss means (DESIGN 5). prior_mixing: the eps of pi = (1 - eps) * tenant preference + eps * uniform. follow: draw the
+    drafter from the weights, as the bounds assume, or take the one with the largest weight. baseline: the drafter that
+    `safe` is never slower than by more than a round; default: the first one."""
 
-    name: LearnerName = "normalhedge"
+    name: LearnerName | BanditName = "normalhedge"
     objective: Objective = "rounds"
     prior_mixing: float = Field(0.1, gt=0, le=1)
     follow: Literal["sample", "leader"] = "sample"
+    baseline: Identifier | None = None
+
+    @model_validator(mode="after")
+    def check_baseline(self) -> LearnerConfig:
+        if self.baseline is not None and self.name != "safe":
+            raise ValueError(f"baseline is for learner safe, not for {self.name}")
+        return self
 
     @property
     def is_bandit(self) -> bool:
         """Whether it learns from the rounds of the drafter it chose, instead of every drafter's scores."""
-        return self.name in BANDITS
+        return self.name in get_args(BanditName)
 
 
 class SpeculationConfig(Section):
@@ -198,11 +217,18 @@ class AppArgs(Section):
             raise ValueError(f"drafter ids must be unique, repeated: {repeated}")
         if self.limits.default_max_tokens > self.limits.max_tokens:
             raise ValueError("limits.default_max_tokens is above limits.max_tokens")
+        if self.learner.baseline is not None and self.learner.baseline not in ids:
+            raise ValueError(f"learner.baseline {self.learner.baseline!r} is not one of the drafters {ids}")
         return self
 
     @model_validator(mode="after")
     def check_objective(self) -> AppArgs:
         objective, speculation = self.learner.objective, self.speculation
+        if self.learner.is_bandit and (objective != "rounds" or speculation.max_draft_tokens == 0):
+            raise ValueError(
+                f"learner.name {self.learner.name} learns from its own drafts: it needs speculation.max_draft_tokens "
+                "above 0 and takes no learner.objective"
+            )
         if objective == "throughput":
             if speculation.merge_drafters > 1:
                 raise ValueError(
@@ -210,10 +236,6 @@ class AppArgs(Section):
                 )
             if speculation.draft_lengths and speculation.draft_form != "chain":
                 raise ValueError("speculation.draft_lengths is for chains: only rounds of the full length are scored")
-            if self.learner.is_bandit:
-                raise ValueError(
-                    f"learner.name {self.learner.name} learns from rounds; objective throughput needs scores"
-                )
         elif speculation.draft_lengths:
             raise ValueError("speculation.draft_lengths needs learner.objective throughput")
         elif objective != "rounds" and speculation.draft_form != "chain":

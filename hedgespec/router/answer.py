@@ -5,14 +5,14 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hedgespec.config import AppArgs
-from hedgespec.learners.learner import Learner
 from hedgespec.learners.prior import mixed_prior
+from hedgespec.learners.registry import make_learner
+from hedgespec.learners.settings import LearnerSettings
 from hedgespec.protocols import Drafter, Fleet
 from hedgespec.router.bandit import AnswerBandit
 from hedgespec.router.decode_loop import DecodeLoop
@@ -64,7 +64,6 @@ def session_spec(request: GenerationRequest, args: AppArgs, max_draft_tokens: in
 
 
 def make_learning(
-    learner: Learner[Any],
     preference: NDArray[np.float64],
     args: AppArgs,
     drafter_ids: Sequence[str],
@@ -75,7 +74,8 @@ def make_learning(
     config, num_drafters = args.speculation, len(drafter_ids)
     prior = mixed_prior(preference, args.learner.prior_mixing)
     if args.learner.is_bandit:
-        return AnswerBandit(learner, prior, max_draft_tokens)
+        settings = LearnerSettings(num_draft_tokens=config.max_draft_tokens)
+        return AnswerBandit(make_learner(args.learner.name, settings), prior, config.max_draft_tokens)
     experts, seconds = None, None
     if args.learner.objective == "throughput":
         experts = throughput_experts(num_drafters, config.draft_lengths, max_draft_tokens)
@@ -90,7 +90,7 @@ def make_learning(
         DraftForm(config.draft_form, config.branching),
     )
     return AnswerLearner(
-        learner,
+        make_learner(args.learner.name, LearnerSettings(baseline_index=_baseline(args, drafter_ids, experts))),
         prior,
         feedback,
         experts=experts,
@@ -146,6 +146,14 @@ def make_answer(
         step_times if args.learner.objective == "throughput" else None,
     )
     return Answer(loop, panel, drafter_ids, learner, preference_key if learns else None)
+
+
+def _baseline(args: AppArgs, drafter_ids: Sequence[str], experts: Sequence[Expert] | None) -> int:
+    """The expert that learner `safe` must not lose to: the configured drafter, with its longest drafts."""
+    index = drafter_ids.index(args.learner.baseline) if args.learner.baseline is not None else 0
+    if experts is None:
+        return index
+    return max(i for i, expert in enumerate(experts) if expert.drafter_index == index)
 
 
 def _seconds_of(

@@ -124,11 +124,11 @@ class AnswerLearner:
         self._feedback.mark_absent(drafter_index)
 
     def verified(self, num_tokens: int, round_index: int, is_last: bool) -> tuple[int | None, ...] | None:
+        is_due = is_last or self._plan.is_due(round_index)
+        if is_due:
+            self.sleepers.occasion(self.weights, round_index)
         self._plan.observe(num_tokens, self.sleepers.awake)
-        if not (is_last or self._plan.is_due(round_index)):
-            return None
-        self.sleepers.occasion(self.weights, round_index)
-        occasion = self._plan.take(self.sleepers.awake)
+        occasion = self._plan.take(self.sleepers.awake) if is_due else None
         if occasion is None:
             return None
         for count, asked in occasion.stretches:
@@ -181,12 +181,21 @@ class AnswerLearner:
             self._early.extend(closed)
         for losses, awake in closed:
             if self.sleepers.is_on:
-                leader = int(self._learner.weights(self._state).argmax())
-                if awake[leader]:
-                    self.sleepers.leader_lost(float(losses[leader]))
+                self._tell_sleepers(losses, awake)
             self._state = self._learner.update(self._state, losses, awake)
         if closed:
             self.expert_weights = self._learner.weights(self._state)
+
+    def _tell_sleepers(self, losses: Floats, awake: Mask) -> None:
+        """A drafter's loss is that of its best draft length."""
+        num_drafters = len(self._drafter_prior)
+        own, is_awake = np.ones(num_drafters), np.zeros(num_drafters, dtype=bool)
+        for index, expert in enumerate(self.experts):
+            if expert.drafter_index is not None and awake[index]:
+                own[expert.drafter_index] = min(own[expert.drafter_index], losses[index])
+                is_awake[expert.drafter_index] = True
+        weights = per_drafter(self.experts, self._learner.weights(self._state), num_drafters)
+        self.sleepers.learned(own, is_awake, int(weights.argmax()))
 
 
 def per_drafter(experts: Sequence[Expert], weights: Floats, num_drafters: int) -> Floats:

@@ -9,7 +9,6 @@ from contextlib import aclosing
 
 from hedgespec.config import AppArgs
 from hedgespec.errors import RequestError
-from hedgespec.learners.registry import make_learner
 from hedgespec.protocols import Drafter, Fleet
 from hedgespec.router.accounting import AnswerAccount
 from hedgespec.router.answer import Answer, make_answer, make_learning
@@ -44,7 +43,6 @@ class GenerationService:
         self._preferences = preferences
         self._events = events
         self._target_id = target_id
-        self._learner = make_learner(args.learner.name)
         self._step_times = StepTimes()
         self._finishing: set[asyncio.Task[None]] = set()
 
@@ -104,9 +102,7 @@ class GenerationService:
         if request.drafter is None and drafter_ids:
             key = self._preference_key(request, max_draft_tokens)
             preference = await self._preferences.prior(key, [identity(live.get(d), d) for d in drafter_ids])
-            learner = make_learning(
-                self._learner, preference, self._args, drafter_ids, max_draft_tokens, self._step_times
-            )
+            learner = make_learning(preference, self._args, drafter_ids, max_draft_tokens, self._step_times)
         end_ids = frozenset(request.sampling.stop_token_ids)
         if not request.sampling.ignore_eos:
             end_ids |= frozenset(self._tokenizer.eos_token_ids)

@@ -2,8 +2,9 @@
 
 A sleeper still hears of every verified token (that is cheap, and it can draft at once when it wakes) but scores nothing
 and is never drawn. It wakes on a schedule, and at once when the leader's losses rise: the text has changed, and who was
-bad may be good now. A learner gives a sleeper the mixture's loss meanwhile (specialists), and after waking its `rounds`
-cursor starts afresh.
+bad may be good now. Whoever has done better than the leader lately stays awake, whatever its weight: a learner with a
+long past needs a while to follow a change. A learner gives a sleeper the mixture's loss meanwhile (specialists), and
+after waking its `rounds` cursor starts afresh.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ PATIENCE = 4
 WINDOW = 16
 """Positions whose mean loss of the leader is compared with its mean before them."""
 
+RECENT = 0.9
+"""Share that one more position leaves of the earlier ones, in comparing a drafter with the leader: about ten of them."""
+
 ALARM_DEVIATIONS = 3.0
 """By how many standard deviations of a window's mean it must be higher to wake everybody (one false alarm in about a
 thousand windows if losses were independent)."""
@@ -41,6 +45,7 @@ class Sleepers:
         self._wake_every_rounds = wake_every_rounds
         self._idle = np.zeros(num_drafters, dtype=np.int64)  # occasions in a row with a negligible weight
         self._since = np.zeros(num_drafters, dtype=np.int64)
+        self._gains = np.zeros(num_drafters)  # recent positions: the leader's loss minus the drafter's own
         self._alarm = LossAlarm()
         self.awake: Mask = np.ones(num_drafters, dtype=bool)
 
@@ -56,14 +61,17 @@ class Sleepers:
         negligible = weights < self._weight
         negligible[int(weights.argmax())] = False
         self._idle = np.where(negligible & self.awake, self._idle + 1, 0)
-        falling = self._idle >= PATIENCE
+        falling = (self._idle >= PATIENCE) & (self._gains <= 0.0)
         self.awake &= ~falling
         self._since[falling] = round_index
         self._idle[falling] = 0
 
-    def leader_lost(self, loss: float) -> None:
-        """The loss of whoever had most weight at one position."""
-        if self.is_on and self._alarm.push(loss):
+    def learned(self, losses: Floats, awake: Mask, leader: int) -> None:
+        """One position's losses [num_drafters], read where awake. leader: whoever had most weight before it."""
+        if not self.is_on or not awake[leader]:
+            return
+        self._gains = RECENT * self._gains + np.where(awake, losses[leader] - losses, 0.0)
+        if self._alarm.push(float(losses[leader])):
             self._wake(~self.awake)
 
     def usable(self, available: Sequence[bool]) -> Mask:
@@ -76,6 +84,7 @@ class Sleepers:
     def _wake(self, who: Mask) -> None:
         self.awake |= who
         self._idle[who] = 0
+        self._gains[who] = 0.0
 
 
 class LossAlarm:

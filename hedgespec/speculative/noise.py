@@ -26,6 +26,7 @@ class Purpose(IntEnum):
     ACCEPT:  keep or reject a draft token; an output index is put to this test at most once
     RECOVER: the recovered or bonus token of a round
     SELECT:  which drafter the router draws; keyed by the round instead of an output index
+    SHADOW:  what a drafter draws to score a multi-draft; independent of all drafts, since realised tokens depend on those
     """
 
     COUPLED = 1
@@ -33,6 +34,7 @@ class Purpose(IntEnum):
     ACCEPT = 3
     RECOVER = 4
     SELECT = 5
+    SHADOW = 8
 
 
 def uniforms(

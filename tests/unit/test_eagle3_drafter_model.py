@@ -166,7 +166,8 @@ def test_sessions_drafted_in_one_pass_equal_sessions_alone(head: Eagle3Head) -> 
 
 @pytest.mark.parametrize("sampling", [GREEDY, SamplingParams(temperature=1.0), SamplingParams(seed=5)])
 def test_exact_scores_equal_drafting_at_every_start(head: Eagle3Head, sampling: SamplingParams) -> None:
-    """Entry [p, j - 1] is what the head, drafting from p - j + 1 along the verified tokens, gives to token p."""
+    """Entry [p, j - 1] is what the head, drafting from p - j + 1 along the verified tokens, gives to token p; 0 once the
+    draft has ended, which at temperature 1 means that it is kept with a probability below MIN_SURVIVAL."""
     text, drafter = Text(seed=3, sampling=sampling), make_drafter(head)
     dense = DenseHead(head, text.ids, text.features)
     text.open(drafter, score_depth="exact")
