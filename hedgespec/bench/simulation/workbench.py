@@ -13,7 +13,7 @@ from hedgespec.bench.simulation.learning import NEVER, AnswerLosses, answer_loss
 from hedgespec.bench.simulation.policies import Schedule, WeightsPolicy
 from hedgespec.bench.simulation.recording import Recording
 from hedgespec.bench.simulation.replay import Policy, Replayed, repeated, replay
-from hedgespec.config import BANDITS, SpeculationConfig
+from hedgespec.config import SpeculationConfig
 from hedgespec.learners.learner import Learner
 from hedgespec.learners.registry import LEARNER_NAMES, make_learner
 from hedgespec.speculative.feedback import make_feedback
@@ -112,7 +112,7 @@ class Workbench:
 
 def full_information_learners() -> dict[str, Learner[Any]]:
     """Every registered learner that takes in all drafters' losses."""
-    return {name: make_learner(name) for name in LEARNER_NAMES if name not in BANDITS}
+    return {name: make_learner(name) for name in LEARNER_NAMES}
 
 
 def cells_of(recording: Recording) -> dict[tuple[str, str], NDArray[np.int64]]:

@@ -23,6 +23,7 @@ STUDIES: dict[str, Callable[[Workbench], Study]] = {
     "policies": policies.study,
     "pool_size": pool_size.study,
     "shifts": shifts.study,
+    "discount": shifts.discount_study,
     "priors": priors.study,
     "delay": delay.study,
     "schedule": schedule.study,

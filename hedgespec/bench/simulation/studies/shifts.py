@@ -2,60 +2,81 @@
 
 from __future__ import annotations
 
+import math
+from itertools import product
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from hedgespec.bench.simulation.hindsight import best_switch_passes
 from hedgespec.bench.simulation.pools import mixed_answers
-from hedgespec.bench.simulation.studies.study import Study, mean_interval, percent
+from hedgespec.bench.simulation.studies.study import Row, Study, mean_interval
 from hedgespec.bench.simulation.workbench import Workbench, full_information_learners
+from hedgespec.learners.forgetting import ForgettingNormalHedge
+from hedgespec.learners.learner import Learner
+from hedgespec.learners.registry import make_learner
 from hedgespec.types import Objective
+
+Floats = NDArray[np.float64]
 
 OBJECTIVES: tuple[Objective, ...] = ("rounds", "length")
 
 
+DISCOUNTS = (0.999, 0.995, 0.99, 0.98, 0.95, 0.9)
+MAX_DEBTS = (math.inf, 8.0, 4.0, 2.0, 1.0)
+
+
 def study(bench: Workbench) -> Study:
-    mixed = Workbench(mixed_answers(bench.recording, bench.seed), bench.runs_each, bench.seed)
-    switched = best_switch_passes(mixed.recording.acceptance, mixed.recording.num_tokens // 2)
-    rows = [
-        {
-            "learner": "best fixed drafter",
-            "objective": "",
-            **percent(mean_interval(mixed.best - switched)),
-            "over fixed": 0.0,
-            "stationary": 1.0,
-        }
-    ]
+    shifted = Shifted(bench)
+    rows = [shifted.row("best fixed drafter", "", shifted.mixed.best, bench.best)]
     for objective in OBJECTIVES:
-        chosen = fixed_choice(mixed, objective)
-        rows.append(
-            {
-                "learner": "fixed, best by its sum",
-                "objective": objective,
-                **percent(mean_interval(chosen - switched)),
-                "over fixed": round(float((chosen - mixed.best).mean()), 4),
-                "stationary": round(bench.summary(fixed_choice(bench, objective)).mean, 4),
-            }
-        )
+        on_mixed, alone = fixed_choice(shifted.mixed, objective), fixed_choice(bench, objective)
+        rows.append(shifted.row("fixed, best by its sum", objective, on_mixed, alone))
     for name, learner in full_information_learners().items():
-        for objective in OBJECTIVES:
-            passes = mixed.learned_passes(learner, objective)
-            stationary = bench.summary(bench.learned_passes(learner, objective)).mean
-            rows.append(
-                {
-                    "learner": name,
-                    "objective": objective,
-                    **percent(mean_interval(passes - switched)),
-                    "over fixed": round(float((passes - mixed.best).mean()), 4),
-                    "stationary": round(stationary, 4),
-                }
-            )
-    return Study(
-        "shifts",
-        f"First half of one answer, second half of one of another domain. mean: passes above the best pair of drafters in "
-        f"hindsight, whose mean is {switched.mean():.2f}; over fixed: above the best single one. "
-        "stationary: the ratio on unmixed answers.",
-        rows,
-    )
+        rows += [shifted.learned_row(name, learner, objective) for objective in OBJECTIVES]
+    return Study("shifts", shifted.notes, rows)
+
+
+def discount_study(bench: Workbench) -> Study:
+    """Forgetting by discount and by a cap on negative regret, objective rounds."""
+    shifted = Shifted(bench)
+    rows = [shifted.learned_row("normalhedge", make_learner("normalhedge"), "rounds", discount=1.0, max_debt=math.inf)]
+    for discount, debt in product(DISCOUNTS, MAX_DEBTS):
+        learner = ForgettingNormalHedge("discounted", discount, debt)
+        rows.append(shifted.learned_row("forgetting", learner, "rounds", discount=discount, max_debt=debt))
+    return Study("discount", shifted.notes, rows)
+
+
+class Shifted:
+    """A bench and its answers mixed in pairs."""
+
+    def __init__(self, bench: Workbench) -> None:
+        self.bench = bench
+        self.mixed = Workbench(mixed_answers(bench.recording, bench.seed), bench.runs_each, bench.seed)
+        self.switched = best_switch_passes(self.mixed.recording.acceptance, self.mixed.recording.num_tokens // 2)
+        self.notes = (
+            "First half of one answer, second half of one of another domain. excess: passes above the best pair of drafters "
+            f"in hindsight, whose mean is {self.switched.mean():.2f}; over fixed: above the best single one. stationary: the "
+            "ratio on unmixed answers. Uniform start, shipped schedule."
+        )
+
+    def learned_row(self, name: str, learner: Learner[Any], objective: Objective, **settings: float) -> Row:
+        mixed = self.mixed.learned_passes(learner, objective)
+        return self.row(name, objective, mixed, self.bench.learned_passes(learner, objective), **settings)
+
+    def row(self, name: str, objective: str, mixed: Floats, stationary: Floats, **settings: float) -> Row:
+        mean, low, high = mean_interval(mixed - self.switched)
+        return {
+            "learner": name,
+            "objective": objective,
+            **settings,
+            "excess": round(mean, 3),
+            "low": round(low, 3),
+            "high": round(high, 3),
+            "over fixed": round(float((mixed - self.mixed.best).mean()), 3),
+            "stationary": round(self.bench.summary(stationary).mean, 4),
+        }
 
 
 def fixed_choice(bench: Workbench, objective: Objective) -> np.ndarray:

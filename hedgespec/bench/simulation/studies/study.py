@@ -34,8 +34,3 @@ def mean_interval(values: NDArray[np.float64], num_resamples: int = 1000) -> tup
     picks = np.random.default_rng(0).integers(0, len(values), (num_resamples, len(values)))
     low, high = np.quantile(values[picks].mean(axis=1), [0.025, 0.975])
     return float(values.mean()), float(low), float(high)
-
-
-def percent(low_high: tuple[float, float, float]) -> dict[str, float]:
-    mean, low, high = low_high
-    return {"mean": round(mean, 4), "low": round(low, 4), "high": round(high, 4)}
