@@ -10,6 +10,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from hedgespec.bench.simulation.policies import drawn
 from hedgespec.bench.simulation.replay import Ints, Moment
 
 Floats = NDArray[np.float64]
@@ -38,7 +39,8 @@ class UcbPolicy:
         if moment.round_index < self._num_arms:
             return np.full(len(moment.answers), moment.round_index)
         means = self._sums / self._pulls
-        return (means + self._bonus(self._pulls, moment.round_index + 1)).argmax(axis=1)
+        best: Ints = (means + self._bonus(self._pulls, moment.round_index + 1)).argmax(axis=1)
+        return best
 
     def played(self, moment: Moment, chosen: Ints, num_emitted: Ints) -> None:
         self._pulls *= self._discount
@@ -82,8 +84,7 @@ class Exp3SpecPolicy:
         rate = math.sqrt(math.log(max(self._num_arms, 2)) / ((moment.round_index + 1) * self._num_arms))
         weights = np.exp(-rate * (self._losses - self._losses.min(axis=1, keepdims=True)))
         self._probs = weights / weights.sum(axis=1, keepdims=True)
-        levels = np.cumsum(self._probs, axis=1)
-        return (levels <= (moment.points * levels[:, -1])[:, None]).sum(axis=1)
+        return drawn(np.cumsum(self._probs, axis=1), moment.points)
 
     def played(self, moment: Moment, chosen: Ints, num_emitted: Ints) -> None:
         runs = np.arange(len(chosen))

@@ -37,9 +37,9 @@ def fixed_passes(acceptance: NDArray[np.float32]) -> Floats:
 def emitted_probs(acceptance: NDArray[np.float32]) -> Floats:
     """[..., num_tokens, depth + 1]: the probability that a round starting at t emits k + 1 tokens."""
     survive = np.cumprod(by_start(acceptance).astype(np.float64), axis=-1)
-    return np.concatenate([np.ones_like(survive[..., :1]), survive], axis=-1) - np.concatenate(
-        [survive, np.zeros_like(survive[..., :1])], axis=-1
-    )
+    certain, never = np.ones_like(survive[..., :1]), np.zeros_like(survive[..., :1])
+    reach = np.concatenate([certain, survive, never], axis=-1)
+    return reach[..., :-1] - reach[..., 1:]
 
 
 def passes_of_weights(acceptance: NDArray[np.float32], weights: Floats) -> Floats:
@@ -85,4 +85,5 @@ def _backwards(acceptance: NDArray[np.float32], combine: Callable[[Floats, int],
     for t in range(num_tokens - 1, -1, -1):
         ahead = to_come[:, None, t + 1 : t + 1 + lengths]
         to_come[:, t] = combine(1.0 + (probs[:, :, t] * ahead).sum(axis=2), t)
-    return to_come[:, 0]
+    passes: Floats = to_come[:, 0]
+    return passes

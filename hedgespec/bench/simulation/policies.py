@@ -91,9 +91,15 @@ class WeightsPolicy:
         last = self._schedule.last_scored_round(moment.round_index)
         scored = self._ends[last] if last >= 0 else np.zeros_like(moment.positions)
         if self._follow == "leader":
-            return self._leaders[moment.answers, scored]
-        levels = self._levels[moment.answers, scored]
-        return (levels <= (moment.points * levels[:, -1])[:, None]).sum(axis=1)
+            leaders: Ints = self._leaders[moment.answers, scored]
+            return leaders
+        return drawn(self._levels[moment.answers, scored], moment.points)
 
     def played(self, moment: Moment, chosen: Ints, num_emitted: Ints) -> None:
         self._ends.append(moment.positions + num_emitted)
+
+
+def drawn(levels: Floats, points: Floats) -> Ints:
+    """Inverse-CDF draws. levels: [num_runs, num_experts], cumulative weights; points: [num_runs] in [0, 1)."""
+    indices: Ints = (levels <= (points * levels[:, -1])[:, None]).sum(axis=1)
+    return indices

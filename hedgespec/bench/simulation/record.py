@@ -171,7 +171,7 @@ async def _score(
                 overlap = await drafter.score_prompt(spec.session_id, prompt_top)
                 rows.prompt_overlap[index, -len(overlap) :] = overlap
     finally:
-        await asyncio.gather(*(model.close(spec.session_id) for model in (target, *drafters)))
+        await asyncio.gather(target.close(spec.session_id), *(drafter.close(spec.session_id) for drafter in drafters))
     return rows
 
 

@@ -45,15 +45,15 @@ class Recording:
 
     @property
     def num_drafters(self) -> int:
-        return self.acceptance.shape[1]
+        return int(self.acceptance.shape[1])
 
     @property
     def num_tokens(self) -> int:
-        return self.acceptance.shape[2]
+        return int(self.acceptance.shape[2])
 
     @property
     def max_draft_tokens(self) -> int:
-        return self.acceptance.shape[3]
+        return int(self.acceptance.shape[3])
 
     @property
     def domain_names(self) -> list[str]:

@@ -60,10 +60,12 @@ class Replayed:
 
     def mean_passes(self, num_runs_each: int) -> Floats:
         """[num_answers] from runs made by `repeated`."""
-        return self.passes.reshape(-1, num_runs_each).mean(axis=1)
+        means: Floats = self.passes.reshape(-1, num_runs_each).mean(axis=1)
+        return means
 
     def mean_seconds(self, num_runs_each: int) -> Floats:
-        return self.seconds.reshape(-1, num_runs_each).mean(axis=1)
+        means: Floats = self.seconds.reshape(-1, num_runs_each).mean(axis=1)
+        return means
 
 
 def repeated(num_answers: int, num_runs_each: int) -> Ints:

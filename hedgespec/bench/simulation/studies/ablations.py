@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hedgespec.bench.simulation.served import replay_served
 from hedgespec.bench.simulation.studies.study import Study
-from hedgespec.bench.simulation.workbench import SHIPPED, Workbench
+from hedgespec.bench.simulation.workbench import Workbench
 from hedgespec.learners.registry import make_learner
 from hedgespec.router.learning import AnswerLearner
 from hedgespec.speculative.ablations import (
@@ -41,14 +40,12 @@ VARIANTS: dict[str, NewLosses] = {
 def study(bench: Workbench) -> Study:
     rows = []
     for name, new_losses in VARIANTS.items():
-        passes = replay_served(
-            bench.recording, new_learning(bench, new_losses), bench.seed, SHIPPED.delay_rounds, SHIPPED.wait_rounds
-        ).passes
+        passes = bench.served(new_learning(bench, new_losses)).passes
         rows.append(bench.summary(passes).row(losses=name))
     return Study(
         "ablations",
-        "NormalHedge, uniform start, scores of every round, one round late after the first waited rounds; one replay per "
-        "answer with the router's own learner.",
+        "NormalHedge, uniform start, scores of every round, one round late after the first waited rounds; "
+        "replayed with the router's own learner.",
         rows,
     )
 

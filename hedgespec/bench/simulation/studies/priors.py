@@ -5,18 +5,24 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from hedgespec.bench.simulation.policies import Follow
 from hedgespec.bench.simulation.studies.study import Study
 from hedgespec.bench.simulation.workbench import Workbench
-from hedgespec.config import LearnerConfig
+from hedgespec.config import LearnerConfig, LearnerName
 from hedgespec.learners.prior import mixed_prior
 from hedgespec.learners.registry import make_learner
 from hedgespec.store.preference import ALPHA, AnswerOutcome, answer_totals
 
 Floats = NDArray[np.float64]
 
+LEARNERS: tuple[tuple[LearnerName, Follow], ...] = (
+    ("normalhedge", "sample"),
+    ("normalhedge", "leader"),
+    ("adaptive", "sample"),
+)
+
 
 def study(bench: Workbench) -> Study:
-    learner = make_learner("normalhedge")
     num_others = len(bench.recording.domain_names) - 1
     cases = {
         "uniform": [bench.uniform],
@@ -26,12 +32,14 @@ def study(bench: Workbench) -> Study:
         "all domains": [preferences(bench, list(range(num_others + 1)))],
     }
     rows = []
-    for name, priors in cases.items():
-        passes = np.mean([bench.learned_passes(learner, priors=prior) for prior in priors], axis=0)
-        rows.append(bench.summary(passes).row(preference=name))
+    for learner, follow in LEARNERS:
+        for name, priors in cases.items():
+            passes = [bench.learned_passes(make_learner(learner), priors=prior, follow=follow) for prior in priors]
+            summary = bench.summary(np.mean(passes, axis=0))
+            rows.append(summary.row(preference=name, learner=learner, follow=follow))
     return Study(
         "priors",
-        "NormalHedge, objective rounds, shipped schedule. A preference is made of the other recorded answers of the named "
+        "Objective rounds, shipped schedule. A preference is made of the other recorded answers of the named "
         "domains at the same temperature, by the store's rule, and mixed with the uniform one as served. Two domains: the "
         "answer's own and one other, wrong: another one alone; both averaged over all others.",
         rows,

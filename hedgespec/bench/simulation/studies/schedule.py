@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from hedgespec.bench.simulation.policies import Schedule, WeightsPolicy
-from hedgespec.bench.simulation.served import replay_served
 from hedgespec.bench.simulation.studies.study import Row, Study
 from hedgespec.bench.simulation.workbench import SHIPPED, Workbench
 from hedgespec.learners.registry import make_learner
@@ -26,7 +25,7 @@ def study(bench: Workbench) -> Study:
     return Study(
         "schedule",
         "NormalHedge, objective rounds, uniform start, scores one round late after the first waited rounds. calls: requests "
-        "for scores, scored: (drafter, token) pairs, both as shares of scoring every round. Rows with a sleep weight run the "
+        "for scores, scored: (drafter, token) pairs, both as shares of scoring every round. The last rows run the "
         "router's own learner, sleepers and plan.",
         rows,
     )
@@ -64,7 +63,7 @@ def _sleep_row(bench: Workbench, every: int, weight: float, wake: int) -> Row:
             sleepers=Sleepers(num_drafters, weight, wake, dense),
         )
 
-    served = replay_served(recording, learning, bench.seed, SHIPPED.delay_rounds, SHIPPED.wait_rounds)
+    served = bench.served(learning)
     return {
         "dense_rounds": dense,
         "every": every,

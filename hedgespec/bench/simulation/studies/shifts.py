@@ -23,8 +23,9 @@ Floats = NDArray[np.float64]
 OBJECTIVES: tuple[Objective, ...] = ("rounds", "length")
 
 
-DISCOUNTS = (0.999, 0.995, 0.99, 0.98, 0.95, 0.9)
-MAX_DEBTS = (math.inf, 8.0, 4.0, 2.0, 1.0)
+DISCOUNTS = (0.995, 0.99, 0.98, 0.95, 0.9)
+MAX_DEBTS = (None, 4.0, 2.0, 1.0)
+"""Caps on negative regret."""
 
 
 def study(bench: Workbench) -> Study:
@@ -41,9 +42,9 @@ def study(bench: Workbench) -> Study:
 def discount_study(bench: Workbench) -> Study:
     """Forgetting by discount and by a cap on negative regret, objective rounds."""
     shifted = Shifted(bench)
-    rows = [shifted.learned_row("normalhedge", make_learner("normalhedge"), "rounds", discount=1.0, max_debt=math.inf)]
+    rows = [shifted.learned_row("normalhedge", make_learner("normalhedge"), "rounds", discount=1.0, max_debt=None)]
     for discount, debt in product(DISCOUNTS, MAX_DEBTS):
-        learner = ForgettingNormalHedge("discounted", discount, debt)
+        learner = ForgettingNormalHedge("discounted", discount, math.inf if debt is None else debt)
         rows.append(shifted.learned_row("forgetting", learner, "rounds", discount=discount, max_debt=debt))
     return Study("discount", shifted.notes, rows)
 
@@ -57,15 +58,15 @@ class Shifted:
         self.switched = best_switch_passes(self.mixed.recording.acceptance, self.mixed.recording.num_tokens // 2)
         self.notes = (
             "First half of one answer, second half of one of another domain. excess: passes above the best pair of drafters "
-            f"in hindsight, whose mean is {self.switched.mean():.2f}; over fixed: above the best single one. stationary: the "
-            "ratio on unmixed answers. Uniform start, shipped schedule."
+            f"in hindsight, whose mean is {self.switched.mean():.2f}; over fixed: above the best single one. stationary: "
+            "the ratio on unmixed answers. Uniform start, shipped schedule."
         )
 
-    def learned_row(self, name: str, learner: Learner[Any], objective: Objective, **settings: float) -> Row:
+    def learned_row(self, name: str, learner: Learner[Any], objective: Objective, **settings: float | None) -> Row:
         mixed = self.mixed.learned_passes(learner, objective)
         return self.row(name, objective, mixed, self.bench.learned_passes(learner, objective), **settings)
 
-    def row(self, name: str, objective: str, mixed: Floats, stationary: Floats, **settings: float) -> Row:
+    def row(self, name: str, objective: str, mixed: Floats, stationary: Floats, **settings: float | None) -> Row:
         mean, low, high = mean_interval(mixed - self.switched)
         return {
             "learner": name,

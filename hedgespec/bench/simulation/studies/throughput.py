@@ -39,7 +39,7 @@ def study(bench: Workbench) -> Study:
             rows.append(own.summary(used, best).row(draft_cost=cost, policy=name))
     return Study(
         "throughput",
-        "Seconds of the best fixed (drafter, draft length) or of no speculation in hindsight / seconds of the policy, where a "
+        "Seconds of the best fixed (drafter, draft length), or of none, in hindsight / seconds of the policy, where a "
         "pass takes 1 and every draft token draft_cost. NormalHedge, uniform start, shipped schedule.",
         rows,
     )
