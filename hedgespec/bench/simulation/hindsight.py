@@ -39,7 +39,8 @@ def emitted_probs(acceptance: NDArray[np.float32]) -> Floats:
     survive = np.cumprod(by_start(acceptance).astype(np.float64), axis=-1)
     certain, never = np.ones_like(survive[..., :1]), np.zeros_like(survive[..., :1])
     reach = np.concatenate([certain, survive, never], axis=-1)
-    return reach[..., :-1] - reach[..., 1:]
+    probs: Floats = reach[..., :-1] - reach[..., 1:]
+    return probs
 
 
 def passes_of_weights(acceptance: NDArray[np.float32], weights: Floats) -> Floats:
