@@ -1,4 +1,4 @@
-"""Variants of losses that we compare with and do not serve: what the paper's appendix announces, by name (paper.md 1.1).
+"""Losses that we compare with and do not serve: the variants that the paper's appendix announces, and one of ours.
 
 Each is an `ObjectiveLosses`. One call of `close` stands for one chunk: drive them with the rows of one round at a time.
 """

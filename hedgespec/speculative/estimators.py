@@ -11,8 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hedgespec.types import SparseRows
-
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
@@ -91,33 +89,3 @@ def length_product(acceptance_prob: Floats) -> Floats:
     """
     lengths: Floats = 1.0 + np.cumprod(acceptance_prob, axis=-1).sum(axis=-1)
     return lengths
-
-
-def acceptance_prob_sparse(
-    target_top: SparseRows,
-    draft_probs_at_top: Floats,
-    token_ids: NDArray[np.int32],
-    target_probs: Floats,
-    draft_probs: Floats,
-) -> Floats:
-    """sum_x min(p(x), q(x)) from a few ids of p, without bias: what is missing is estimated at the realised token.
-
-    gamma = sum_{x in S} min(p, q) + 1{x_t not in S} min(1, q(x_t) / p(x_t)), S the ids that were sent. One value can
-    exceed 1 (at most 1 + the mass of S); clipping it would bring back a bias.
-
-    target_top:         one row of S and p per position
-    draft_probs_at_top: [num_entries], q at target_top.ids
-    token_ids, target_probs, draft_probs: [num_positions], the realised tokens, and p and q there
-    Returns [num_positions].
-    """
-    num_rows = target_top.num_rows
-    row_of_entry = np.repeat(np.arange(num_rows), np.diff(target_top.offsets))
-    overlap = np.minimum(target_top.probs, draft_probs_at_top)
-    covered: Floats = np.bincount(row_of_entry, weights=overlap, minlength=num_rows).astype(np.float64)
-    is_realised = target_top.ids == np.asarray(token_ids)[row_of_entry]
-    in_top = np.bincount(row_of_entry, weights=is_realised, minlength=num_rows) > 0
-    target_probs = np.asarray(target_probs, dtype=np.float64)
-    # min(1, q/p) as min(p, q)/p: no overflow for a tiny p; p = 0 is float32 underflow of a token that was sampled
-    tiny = np.finfo(np.float64).tiny
-    ratio = np.minimum(target_probs, draft_probs) / np.maximum(target_probs, tiny)
-    return covered + np.where(in_top, 0.0, ratio)

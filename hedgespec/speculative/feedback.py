@@ -8,7 +8,7 @@
 A position closes when every present drafter has scored it, or `score_timeout_rounds` rounds after its scores were asked
 for, with whoever answered. A drafter that misses a deadline counts as absent, so that it is waited for once and not at
 every position, until it scores a position that is still open. With a scoring schedule tokens are verified first and asked
-about later: `verified(..., is_asked=False)`, then `asked(round_index)`; what was not asked for has no deadline.
+about later: `verified(..., is_asked=False)`, then `asked(round_index)`; what was not asked for stays open.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ class Feedback:
     def verified(self, num_tokens: int, round_index: int, is_asked: bool = True, scorers: Mask | None = None) -> None:
         """The target has emitted num_tokens more tokens in this round, and drafters are asked to score them.
 
-        is_asked: False when that is done later (`asked`); until then the positions stay open for every present drafter
-        scorers: [num_drafters], False for one that sleeps and is not waited for here; None: everybody is asked
+        is_asked: False when that is done later (`asked`); until then these positions stay open, and so do later ones
+        scorers: [num_drafters], False for one that sleeps and is not waited for here; None: everybody scores
         """
         first = len(self._asked_in_round)
         self._asked_in_round.extend([round_index if is_asked else None] * num_tokens)
@@ -122,11 +122,11 @@ class Feedback:
 
     def closed_losses(self, now_round: int) -> Losses:
         """Loss vectors that have become final since the last call, in order of position."""
-        num_open = len(self._asked_in_round)
-        num_closing = self._first_awaited(0)
-        while num_closing < num_open and self._is_due(num_closing, now_round):
+        num_asked = self._num_asked()
+        num_closing = self._first_awaited(0, num_asked)
+        while num_closing < num_asked and self._is_due(num_closing, now_round):
             self._present &= self._answered[:, num_closing] | ~self._scorers[:, num_closing]
-            num_closing = self._first_awaited(num_closing + 1)
+            num_closing = self._first_awaited(num_closing + 1, num_asked)
         return self._close(num_closing)
 
     def finish(self) -> Losses:
@@ -159,16 +159,19 @@ class Feedback:
             raise InvalidObservation("This objective needs acceptance_prob: open sessions with num_target_top > 0.")
         return acceptance, _in_range(scores.acceptance_prob, num_tokens, self._depth, _MAX_ACCEPTANCE_PROB)
 
+    def _num_asked(self) -> int:
+        """Open positions before the first one that was not asked for."""
+        return self._asked_in_round.index(None) if None in self._asked_in_round else len(self._asked_in_round)
+
     def _is_due(self, index: int, now_round: int) -> bool:
         asked = self._asked_in_round[index]
         return asked is not None and now_round - asked >= self._timeout_rounds
 
-    def _first_awaited(self, first: int) -> int:
-        """The first open position from `first` on that a present drafter has not scored."""
-        num_open = len(self._asked_in_round)
-        missing = self._scorers[:, first:num_open] & ~self._answered[:, first:num_open]
+    def _first_awaited(self, first: int, end: int) -> int:
+        """The first open position from `first` on that a present drafter has not scored; `end` if there is none."""
+        missing = self._scorers[:, first:end] & ~self._answered[:, first:end]
         awaited = (missing & self._present[:, None]).any(axis=0)
-        return first + int(awaited.argmax()) if awaited.any() else num_open
+        return first + int(awaited.argmax()) if awaited.any() else end
 
     def _close(self, num_positions: int) -> Losses:
         if num_positions == 0:
