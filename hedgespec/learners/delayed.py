@@ -111,10 +111,10 @@ class Optimistic(Generic[State]):
         return self._state(base, (frozen(np.where(awake, losses, 0.0)), np.array(awake)))
 
     def regret_bound(self, num_updates: int, prior_mass: float, num_experts: int) -> float:
-        """sqrt(delay + 1) times the base's bound plus the delay: what updating on arrival is held to. Wrong hints can
-        cost a little more than none on sequences made for it; tested, not proved."""
-        base = self._base.regret_bound(num_updates, prior_mass, num_experts)
-        return math.sqrt(self._delay + 1) * base + self._delay
+        """(delay + 1) times the base's bound plus the delay: wrong hints move the weights by so many steps at once, and
+        losses that turn about as fast as they arrive do make them wrong. Updating on arrival is held to the root of that.
+        Tested, not proved."""
+        return (self._delay + 1) * self._base.regret_bound(num_updates, prior_mass, num_experts) + self._delay
 
     def state_dict(self, state: OptimisticState[State]) -> dict[str, Any]:
         last = None if state.last is None else [state.last[0].tolist(), state.last[1].tolist()]

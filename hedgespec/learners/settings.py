@@ -15,7 +15,7 @@ class LearnerSettings:
     """
 
     baseline_index: int = 0
-    allowance: float = 1.0
+    allowance: float = 3.0
     num_draft_tokens: int = 5
     horizon: int = 256
     num_switches: int = 2

@@ -62,3 +62,6 @@ class AnswerBandit:
 
     def expected_passes(self) -> dict[int, float]:
         return {}
+
+    def num_conceded(self) -> int:
+        return 0

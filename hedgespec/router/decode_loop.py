@@ -217,7 +217,10 @@ class DecodeLoop:
                 started = time.perf_counter()
                 self._learner.absorb(self._round_index)
                 learn_s = time.perf_counter() - started
-            return await self._within(verify, deadline_s, "verify a draft"), tree, learn_s
+            verdict = await self._within(verify, deadline_s, "verify a draft")
+            if verdict.num_accepted and int(verdict.accepted_nodes.max()) >= tree.num_nodes:
+                raise ReplicaLost(f"The target accepted a node that is not in the draft of {tree.num_nodes} nodes.")
+            return verdict, tree, learn_s
         except InvalidDraft:
             self._refused(tree, choices)
             again = target.verify(session_id, self._round_index, EMPTY_DRAFT)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hedgespec.learners.learner import Learner
 from hedgespec.router.prompt_evidence import prompt_loss, tilted_prior
-from hedgespec.router.scoring_plan import ScoringPlan
+from hedgespec.router.scoring_plan import ScoreFrom, ScoringPlan
 from hedgespec.router.sleepers import Sleepers
 from hedgespec.speculative.feedback import Feedback
 from hedgespec.speculative.objectives import Expert, Losses
@@ -45,7 +45,7 @@ class Learning(Protocol):
         """A drafter that died or was never there: losses no longer wait for it."""
         ...
 
-    def verified(self, num_tokens: int, round_index: int, is_last: bool) -> tuple[int | None, ...] | None:
+    def verified(self, num_tokens: int, round_index: int, is_last: bool) -> ScoreFrom | None:
         """The target has emitted so many more tokens. Returns, per drafter, the first output index it is to score now, or
         None where it is not asked; None when nobody is."""
         ...
@@ -72,6 +72,10 @@ class Learning(Protocol):
 
     def expected_passes(self) -> dict[int, float]:
         """Drafter index -> target passes it alone would have needed; only drafters scored throughout."""
+        ...
+
+    def num_conceded(self) -> int:
+        """Drafters that were not scored throughout because they were hopeless."""
         ...
 
 
@@ -101,6 +105,7 @@ class AnswerLearner:
         self.experts = tuple(experts or (Expert(i, ANY_LENGTH) for i in range(num_drafters)))
         self.sleepers = sleepers or Sleepers(num_drafters, 0.0, 0)
         self._drafter_prior = prior
+        self._is_one_each = [expert.drafter_index for expert in self.experts] == list(range(num_drafters))
         self._learner = learner
         self._feedback = feedback
         self._plan = plan or ScoringPlan(num_drafters, dense_rounds=0, every=1)
@@ -115,6 +120,8 @@ class AnswerLearner:
 
     @property
     def weights(self) -> Floats:
+        if self._is_one_each:
+            return self.expert_weights
         return per_drafter(self.experts, self.expert_weights, len(self._drafter_prior))
 
     def awake(self, available: Sequence[bool]) -> Mask:
@@ -123,17 +130,16 @@ class AnswerLearner:
     def mark_absent(self, drafter_index: int) -> None:
         self._feedback.mark_absent(drafter_index)
 
-    def verified(self, num_tokens: int, round_index: int, is_last: bool) -> tuple[int | None, ...] | None:
-        is_due = is_last or self._plan.is_due(round_index)
-        if is_due:
-            self.sleepers.occasion(self.weights, round_index)
-        self._plan.observe(num_tokens, self.sleepers.awake)
-        occasion = self._plan.take(self.sleepers.awake) if is_due else None
-        if occasion is None:
+    def verified(self, num_tokens: int, round_index: int, is_last: bool) -> ScoreFrom | None:
+        awake = self.sleepers.awake
+        self._plan.observe(num_tokens, awake)
+        self._feedback.verified(num_tokens, round_index, is_asked=False, scorers=awake)
+        if not (is_last or self._plan.is_due(round_index)):
             return None
-        for count, asked in occasion.stretches:
-            self._feedback.verified(count, round_index, scorers=asked)
-        return occasion.score_from
+        self._feedback.asked(round_index)
+        score_from = self._plan.take()
+        self.sleepers.occasion(self.weights, round_index)
+        return score_from
 
     def add_scores(self, drafter_index: int, scores: Scores) -> None:
         self._feedback.push(drafter_index, scores)
@@ -158,6 +164,9 @@ class AnswerLearner:
     def expected_passes(self) -> dict[int, float]:
         passes = self._feedback.expected_passes()
         return {int(i): float(passes[i]) for i in np.flatnonzero(self._feedback.scored_throughout())}
+
+    def num_conceded(self) -> int:
+        return int(self.sleepers.have_slept.sum())
 
     def _tilt(self) -> None:
         """Start again from the prior that the prompt suggests, with what has been learned since: late scores of the
@@ -188,20 +197,21 @@ class AnswerLearner:
 
     def _tell_sleepers(self, losses: Floats, awake: Mask) -> None:
         """A drafter's loss is that of its best draft length."""
-        num_drafters = len(self._drafter_prior)
+        num_drafters, weights = len(self._drafter_prior), self._learner.weights(self._state)
+        if self._is_one_each:
+            self.sleepers.learned(losses, awake, int(weights.argmax()))
+            return
         own, is_awake = np.ones(num_drafters), np.zeros(num_drafters, dtype=bool)
         for index, expert in enumerate(self.experts):
             if expert.drafter_index is not None and awake[index]:
                 own[expert.drafter_index] = min(own[expert.drafter_index], losses[index])
                 is_awake[expert.drafter_index] = True
-        weights = per_drafter(self.experts, self._learner.weights(self._state), num_drafters)
-        self.sleepers.learned(own, is_awake, int(weights.argmax()))
+        leader = int(per_drafter(self.experts, weights, num_drafters).argmax())
+        self.sleepers.learned(own, is_awake, leader)
 
 
 def per_drafter(experts: Sequence[Expert], weights: Floats, num_drafters: int) -> Floats:
     """[num_experts] -> [num_drafters]: summed over each drafter's draft lengths; no speculation belongs to nobody."""
-    if len(experts) == num_drafters and all(e.drafter_index is not None for e in experts):
-        return weights
     summed = np.zeros(num_drafters)
     for expert, weight in zip(experts, weights, strict=True):
         if expert.drafter_index is not None:

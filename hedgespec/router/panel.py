@@ -19,6 +19,7 @@ from hedgespec.errors import HedgeSpecError
 from hedgespec.protocols import Drafter
 from hedgespec.router.events import Events
 from hedgespec.router.learning import Learning
+from hedgespec.router.scoring_plan import ScoreFrom
 from hedgespec.router.selection import Choice
 from hedgespec.types import EMPTY_DRAFT, DraftTree, Observation, Opened, Scores, SessionSpec, SparseRows
 
@@ -112,13 +113,8 @@ class DrafterPanel:
         """The target refused this drafter's proposal as malformed: do not ask it again in this answer."""
         self._lose(index, "InvalidDraft")
 
-    def observe(
-        self, round_index: int, observation: Observation, score_from: Sequence[int | None] | None = None
-    ) -> None:
-        """Send verified tokens to every drafter; scores come back on their own time.
-
-        score_from: per drafter the first output index that it is to score, None for no scores; None: nobody scores
-        """
+    def observe(self, round_index: int, observation: Observation, score_from: ScoreFrom | None = None) -> None:
+        """Send verified tokens to every drafter; scores come back on their own time. score_from: None: nobody scores."""
         forms: dict[int | None, Observation] = {}  # drafters that are asked the same share one object
         for index, drafter in enumerate(self.drafters):
             if drafter is None or self.presence[index] is Presence.LOST:

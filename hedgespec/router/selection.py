@@ -63,11 +63,11 @@ class LearnedSelection:
         self._learner = learner
         self._noise_seed = noise_seed
         self._follow = follow
+        # -1 is no speculation, which is always available: `choose` appends that to who is
+        self._drafter_of = np.array([-1 if e.drafter_index is None else e.drafter_index for e in learner.experts])
 
     def choose(self, round_index: int, available: Sequence[bool], limits: DraftLimits) -> Choices:
-        experts = self._learner.experts
-        usable = self._learner.awake(available)
-        mask = np.array([1.0 if e.drafter_index is None or usable[e.drafter_index] else 0.0 for e in experts])
+        mask = np.append(self._learner.awake(available), True)[self._drafter_of]
         if not mask.any():
             return ()
         weights = self._learner.expert_weights * mask
@@ -76,7 +76,7 @@ class LearnedSelection:
         if limits.num_drafters > 1:
             return _merged(weights, limits)
         leads = self._follow == "leader"
-        expert = experts[int(weights.argmax()) if leads else draw(weights, self._noise_seed, round_index)]
+        expert = self._learner.experts[int(weights.argmax()) if leads else draw(weights, self._noise_seed, round_index)]
         if expert.drafter_index is None:
             return ()
         num_draft_tokens = min(expert.num_draft_tokens, limits.num_draft_tokens)

@@ -172,7 +172,8 @@ class GenerationService:
         answer.learner.finish()
         stats.expected_passes = {answer.drafter_ids[i]: p for i, p in answer.learner.expected_passes().items()}
         passes = {identity(live.get(d), d): p for d, p in stats.expected_passes.items()}
-        self._preferences.record(answer.preference_key, AnswerOutcome(passes, stats.num_emitted))
+        outcome = AnswerOutcome(passes, stats.num_emitted, answer.learner.num_conceded())
+        self._preferences.record(answer.preference_key, outcome)
 
 
 def identity(drafter: Drafter | None, drafter_id: str) -> str:

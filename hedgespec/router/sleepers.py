@@ -48,13 +48,14 @@ class Sleepers:
         self._gains = np.zeros(num_drafters)  # recent positions: the leader's loss minus the drafter's own
         self._alarm = LossAlarm()
         self.awake: Mask = np.ones(num_drafters, dtype=bool)
+        self.have_slept: Mask = np.zeros(num_drafters, dtype=bool)
 
     @property
     def is_on(self) -> bool:
         return self._wake_every_rounds > 0
 
     def occasion(self, weights: Floats, round_index: int) -> None:
-        """Decide, before scores are asked for, who sleeps. weights: [num_drafters]."""
+        """Decide, when scores have been asked for, who sleeps from now on. weights: [num_drafters]."""
         if not self.is_on or round_index < self._first_round:
             return
         self._wake(~self.awake & (round_index - self._since >= self._wake_every_rounds))
@@ -63,6 +64,7 @@ class Sleepers:
         self._idle = np.where(negligible & self.awake, self._idle + 1, 0)
         falling = (self._idle >= PATIENCE) & (self._gains <= 0.0)
         self.awake &= ~falling
+        self.have_slept |= falling
         self._since[falling] = round_index
         self._idle[falling] = 0
 

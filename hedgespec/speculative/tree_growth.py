@@ -59,8 +59,8 @@ class TreeGrowth:
         row_of = {node: row for row, node in enumerate(before)}
         ranked = sorted(range(first_new, len(self.tokens)), key=lambda node: (-self._scores[node], node))
         beams = ranked[: self._branching] if self._level < self._num_levels else []
-        if self._path and self._path[-1] not in beams:
-            self._is_on_path = False
+        if len(self._path) == self._level and self._path[-1] not in beams:
+            self._is_on_path = False  # it gets no children
         self.frontier = [node for node in beams if self._is_worth_expanding(node)]
         self.parent_rows = [row_of[self.parents[node]] for node in self.frontier]
 

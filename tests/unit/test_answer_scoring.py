@@ -92,7 +92,9 @@ async def test_a_hopeless_drafter_falls_asleep_and_is_neither_asked_nor_drawn() 
 
 async def test_sleepers_are_asked_again_on_schedule() -> None:
     good, bad = ScriptedDrafter("good", 2), ScriptedDrafter("bad", 0)
-    run = Run(fleet_of(good, bad), ["good", "bad"], num_tokens=240, score_dense_rounds=2, wake_every_rounds=10)
+    run = Run(
+        fleet_of(good, bad), ["good", "bad"], num_tokens=240, score_dense_rounds=2, score_every=1, wake_every_rounds=10
+    )
     await run.finish()
     asked = np.array([observation.wants_scores for observation in bad.observed])
     num_naps = int((asked[:-1] & ~asked[1:]).sum())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ import pytest
 from hedgespec.errors import InvalidDraft, ReplicaLost
 from hedgespec.router.accounting import AnswerAccount
 from hedgespec.router.panel import Presence
-from hedgespec.types import DraftTree
+from hedgespec.types import DraftTree, Verdict
 from tests.scripted_answer import EXPECTED, Run, fleet_of
 from tests.scripted_models import ScriptedDrafter, ScriptedTarget
 
@@ -98,6 +98,21 @@ async def test_a_refused_merged_draft_blames_nobody_until_it_is_known_whose_it_w
     run = Run(fleet_of(OffByOne("a", 5), ScriptedDrafter("b", 5), target=alone), ["a", "b"], **MERGED)
     assert await run.finish() == EXPECTED
     assert sum(run.events.failures.values()) == 1
+
+
+async def test_a_target_that_accepts_nodes_which_nobody_drafted_is_given_up() -> None:
+    """Its verdict cannot be credited to anybody, and it cannot be trusted: another target goes on."""
+
+    class Confused(ScriptedTarget):
+        async def verify(self, session_id: str, round_index: int, tree: DraftTree) -> Verdict:
+            verdict = await super().verify(session_id, round_index, tree)
+            return replace(verdict, accepted_nodes=verdict.accepted_nodes + 100)
+
+    fleet = fleet_of(ScriptedDrafter("a", 5), OffByOne("b", 5))
+    fleet.targets[:] = [Confused(), ScriptedTarget()]
+    run = Run(fleet, ["a", "b"], **MERGED)
+    assert await run.finish() == EXPECTED
+    assert run.events.num_migrations == 1
 
 
 async def test_everybody_failing_is_a_round_without_speculation() -> None:

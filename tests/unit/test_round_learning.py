@@ -22,6 +22,14 @@ from tests.scripted_answer import EXPECTED, Run, fleet_of
 from tests.scripted_models import ScriptedDrafter
 
 
+class FixedTimes(StepTimes):
+    """Rounds with drafter `slow` take four times as long as all others."""
+
+    def seconds(self, experts: Sequence[Expert], drafter_ids: Sequence[str]) -> NDArray[np.float64]:
+        names = ["none" if e.drafter_index is None else drafter_ids[e.drafter_index] for e in experts]
+        return np.array([4.0 if name == "slow" else 1.0 for name in names])
+
+
 async def test_a_bandit_learns_from_the_chosen_drafter_alone_and_asks_for_no_scores() -> None:
     """Its loss is 1 - emitted / (K + 1), and everybody else is asleep to the learner."""
     good, bad = ScriptedDrafter("good", 5), ScriptedDrafter("bad", 0)
@@ -68,7 +76,7 @@ async def test_every_learner_serves(name: LearnerName, objective: Literal["round
     drafters = ScriptedDrafter("a", 0), ScriptedDrafter("b", 5)
     baseline = "b" if name == "safe" else None
     config = LearnerConfig(name=name, objective=objective, baseline=baseline)
-    run = Run(fleet_of(*drafters), ["a", "b"], num_tokens=100, learner_config=config)
+    run = Run(fleet_of(*drafters), ["a", "b"], num_tokens=100, learner_config=config, step_times=FixedTimes())
     assert await run.finish() == list(range(4, 104))
     assert run.reports[-1].weights[1] > run.reports[-1].weights[0]
 
@@ -96,13 +104,6 @@ def test_throughput_experts_are_all_pairs_and_none_and_a_request_shortens_them()
     assert throughput_experts(2, (2, 5), 5) == (Expert(0, 2), Expert(0, 5), Expert(1, 2), Expert(1, 5), Expert(None, 0))
     assert throughput_experts(1, (2, 5), 1) == (Expert(0, 1), Expert(None, 0))
     assert throughput_experts(1, (), 4) == (Expert(0, 4), Expert(None, 0))
-
-
-class FixedTimes(StepTimes):
-    """Drafting with `slow` takes three times as long as a pass, with `fast` nothing."""
-
-    def seconds(self, experts: Sequence[Expert], drafter_ids: Sequence[str]) -> NDArray[np.float64]:
-        return np.array([4.0 if e.drafter_index == drafter_ids.index("slow") else 1.0 for e in experts])
 
 
 async def test_throughput_learns_that_a_good_draft_can_take_too_long() -> None:

@@ -24,62 +24,40 @@ def test_every_round_is_due_when_every_is_one() -> None:
 
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(
-    tokens=st.lists(st.integers(1, 6), min_size=1, max_size=40),
+    rounds=st.lists(st.tuples(st.integers(1, 6), st.booleans()), min_size=1, max_size=40),
     dense=st.integers(0, 10),
     every=st.integers(1, 9),
 )
-def test_a_drafter_that_never_sleeps_scores_every_position_exactly_once(
-    tokens: list[int], dense: int, every: int
+def test_every_position_is_asked_for_once_but_of_who_slept_through_it(
+    rounds: list[tuple[int, bool]], dense: int, every: int
 ) -> None:
-    """Whatever the schedule and the lengths of rounds, the last occasion of an answer included."""
-    plan, scored, observed = ScoringPlan(1, dense, every), [], 0
-    awake = np.ones(1, dtype=bool)
-    for round_index, count in enumerate(tokens):
+    """Drafter 0 never sleeps, drafter 1 may change at every occasion; the last round of the answer is an occasion."""
+    plan = ScoringPlan(2, dense, every)
+    asked: list[list[int]] = [[], []]
+    expected: list[list[int]] = [[], []]
+    observed, awake = 0, EVERYBODY.copy()
+    for round_index, (count, sleeps_next) in enumerate(rounds):
         plan.observe(count, awake)
+        for index in np.flatnonzero(awake):
+            expected[index].extend(range(observed, observed + count))
         observed += count
-        if round_index == len(tokens) - 1 or plan.is_due(round_index):
-            occasion = plan.take(awake)
-            assert occasion is not None
-            assert sum(n for n, _ in occasion.stretches) == observed - len(scored)
-            first = occasion.score_from[0]
-            assert first is not None
-            scored.extend(range(first, observed))
-    assert scored == list(range(observed))
-
-
-def test_a_sleeper_is_not_asked_and_after_waking_only_for_what_came_since() -> None:
-    plan = ScoringPlan(2, dense_rounds=0, every=3)
-    plan.observe(2, np.array([True, False]))
-    plan.observe(3, EVERYBODY)
-    occasion = plan.take(EVERYBODY)
-    assert occasion is not None
-    assert occasion.score_from == (0, 2)
-    assert [(n, asked.tolist()) for n, asked in occasion.stretches] == [(2, [True, False]), (3, [True, True])]
-
-
-def test_who_falls_asleep_with_a_backlog_is_not_waited_for() -> None:
-    plan = ScoringPlan(2, dense_rounds=0, every=3)
-    plan.observe(4, EVERYBODY)
-    occasion = plan.take(np.array([True, False]))
-    assert occasion is not None
-    assert occasion.score_from == (0, None)
-    assert occasion.stretches[0][1].tolist() == [True, False]
+        if round_index == len(rounds) - 1 or plan.is_due(round_index):
+            for index, first in enumerate(plan.take() or (None, None)):
+                if first is not None:
+                    asked[index].extend(range(first, observed))
+            awake[1] = not sleeps_next
+    assert asked == expected
 
 
 def test_nothing_observed_is_nothing_asked() -> None:
     plan = ScoringPlan(2, dense_rounds=0, every=3)
     plan.observe(0, EVERYBODY)
-    assert plan.take(EVERYBODY) is None
-
-
-def test_masks_are_copied() -> None:
-    """Who was awake then is remembered, although the caller's mask changes."""
-    plan, awake = ScoringPlan(2, dense_rounds=0, every=3), EVERYBODY.copy()
-    plan.observe(1, awake)
-    awake[0] = False
-    occasion = plan.take(EVERYBODY)
-    assert occasion is not None
-    assert occasion.score_from == (0, 0)
+    assert plan.take() is None
+    plan.observe(3, ~EVERYBODY)
+    assert plan.take() is None
+    plan.observe(2, EVERYBODY)
+    assert plan.take() == (3, 3)
+    assert plan.take() is None
 
 
 @pytest.mark.parametrize("every", [1, 5])

@@ -11,6 +11,10 @@ from hedgespec.assembly.local_service import LocalService, local_service
 from hedgespec.config import AppArgs, SpeculationConfig
 from hedgespec.types import DecodeStats, GenerationRequest, SamplingParams
 
+SAMPLINGS: tuple[dict[str, object], ...] = (
+    {"temperature": 0.0, "max_tokens": 40},
+    {"temperature": 1.0, "seed": 11, "max_tokens": 40},
+)
 SETTINGS: dict[str, dict[str, object]] = {
     "schedule": {"score_dense_rounds": 2, "score_every": 5},
     "naps": {"score_dense_rounds": 2, "sleep_weight": 0.2, "wake_every_rounds": 6},
@@ -42,7 +46,8 @@ def args_of(speculation: dict[str, object], **learner: object) -> AppArgs:
         {"id": "far", "kind": "tabular", "model": "tabular:2,closeness=0.3"},
         {"id": "ngram", "kind": "ngram"},
     ]
-    settings = {"draft_deadline_s": 60.0, **speculation}
+    # a loaded machine must neither miss a draft nor close a position without a thread that is late: lossless, but no test
+    settings = {"draft_deadline_s": 60.0, "score_timeout_rounds": 10_000, **speculation}
     return AppArgs.model_validate(
         {"target": {"model": "tabular:7"}, "drafters": drafters, "speculation": settings, "learner": learner}
     )
@@ -67,18 +72,18 @@ async def answer(
 
 @pytest.mark.parametrize("name", SETTINGS)
 async def test_text_at_temperature_0_and_with_a_seed_is_the_targets_own(name: str) -> None:
-    """With the learner, with every drafter pinned, with switching; and drafts are accepted, so it was not by giving up."""
+    """With the learner, a pinned drafter and switching; and drafts are accepted, so it was not by giving up."""
     async with local_service(args_of(SETTINGS[name])) as local:
-        for sampling in ({"temperature": 0.0}, {"temperature": 1.0, "seed": 11}):
+        for sampling in SAMPLINGS:
             plain, _ = await answer(local, "none", sampling)
-            assert len(plain) == 80
-            for drafter in (None, "near", "far", "ngram", "random"):
+            assert len(plain) == 40
+            for drafter in (None, "near", "random"):
                 text, stats = await answer(local, drafter, sampling)
                 assert text == plain
-                if drafter in (None, "near"):
+                assert sum(stats.accepted_by_drafter.values()) == stats.num_accepted
+                if drafter != "random":
                     assert stats.num_accepted > 0
                     assert stats.num_drafts >= stats.num_rounds - 2, "no draft was refused"
-                    assert sum(stats.accepted_by_drafter.values()) == stats.num_accepted
 
 
 @pytest.mark.parametrize("objective", ["rounds", "acceptance", "length", "length_product", "throughput"])
@@ -99,11 +104,23 @@ async def test_every_objective_serves_with_backlogs_and_naps(objective: str, fol
         assert set(stats.expected_passes) == {"near", "far", "ngram"}
 
 
+async def test_who_wins_while_the_others_sleep_is_preferred_next_time() -> None:
+    """Losers that were not scored to the end have lost: otherwise naps would keep preferences from being learned."""
+    speculation: dict[str, object] = {"score_dense_rounds": 1, "score_every": 1, "wake_every_rounds": 1000}
+    async with local_service(args_of({**speculation, "sleep_weight": 0.3})) as local:
+        for _ in range(3):
+            _, stats = await answer(local, None, {"temperature": 0.0, "max_tokens": 150})
+        assert set(stats.expected_passes) == {"near"}
+        _, first = await answer(local, None, {"temperature": 0.0, "max_tokens": 2})
+        assert first.weights["near"] > 0.5
+
+
 async def test_a_request_may_ask_for_shorter_drafts_in_every_form() -> None:
+    short: dict[str, object] = {"temperature": 0.0, "max_tokens": 30}
     for name in ("tree", "merged chains", "distinct"):
         async with local_service(args_of(SETTINGS[name])) as local:
-            plain, _ = await answer(local, "none", {"temperature": 0.0})
-            text, stats = await answer(local, None, {"temperature": 0.0}, max_draft_tokens=2)
+            plain, _ = await answer(local, "none", short)
+            text, stats = await answer(local, None, short, max_draft_tokens=2)
             assert text == plain
             assert len(stats.accepted_per_position) <= 2
             assert stats.num_accepted > 0

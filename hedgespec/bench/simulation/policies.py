@@ -67,7 +67,7 @@ class Schedule:
         # what was known in the rounds that were waited for is not forgotten
         if round_index > self.wait_rounds > 0:
             newest = max(newest, self.last_scored_round(self.wait_rounds))
-        return newest
+        return max(newest, -1)
 
 
 EVERY_ROUND = Schedule()
