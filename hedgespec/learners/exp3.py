@@ -12,6 +12,8 @@ import numpy as np
 from hedgespec.learners.bandit import checked_draft_tokens, played_expert
 from hedgespec.learners.learner import Floats, Mask, checked_prior, frozen, log_normalised, saved_arrays
 
+_LEAST_PROBABILITY = 1e-12
+
 
 @dataclass(frozen=True, slots=True)
 class Exp3State:
@@ -44,8 +46,8 @@ class Exp3:
             return state
         index, loss = played_expert(losses, awake, state.prior.size)
         estimates = state.estimates.copy()
-        # a drafter of weight zero is played only when nobody else is there; then its loss counts as if it had been sure
-        probability = float(state.weights[index]) or 1.0
+        # a drafter of next to no weight is played only when nobody else is there; its estimate must stay finite
+        probability = max(float(state.weights[index]), _LEAST_PROBABILITY)
         estimates[index] += loss * (self._num_draft_tokens + 1) / (self._num_draft_tokens * probability)
         return _state(state.prior, estimates, state.num_updates + 1)
 
