@@ -116,7 +116,7 @@ async def _record_answer(
         max_draft_tokens=max_draft_tokens,
         num_target_top=NUM_TARGET_TOP,
         score_depth="exact",
-        num_prompt_scores=NUM_PROMPT_SCORES,
+        num_prompt_scores=min(NUM_PROMPT_SCORES, len(job.prompt_ids) - 1),
     )
     answer, prompt_top = await _decode(target, drafters[job.drafter], spec)
     return await _score(target, drafters, replace(spec, session_id=f"score-{job.noise_seed}"), answer, prompt_top)
@@ -127,7 +127,7 @@ async def _decode(target: Target, drafter: Drafter, spec: SessionSpec) -> tuple[
     verdicts: list[Verdict] = []
     num_emitted = 0
     try:
-        await drafter.open(spec)
+        await drafter.open(replace(spec, num_prompt_scores=0))
         opened = await target.open(replace(spec, feature_sinks=_sinks([drafter])))
         while num_emitted < spec.sampling.max_tokens:
             num_draft_tokens = min(spec.max_draft_tokens, spec.sampling.max_tokens - num_emitted - 1)
@@ -162,14 +162,15 @@ async def _score(
     try:
         await asyncio.gather(*(drafter.open(spec) for drafter in drafters))
         # the target as after a fail-over: it prefills prompt and answer and pushes the features of both
-        await target.open(replace(spec, emitted_ids=answer.token_ids, feature_sinks=_sinks(drafters)))
-        scores = await asyncio.gather(*(drafter.observe(spec.session_id, 0, answer) for drafter in drafters))
-        for index, (drafter, own) in enumerate(zip(drafters, scores, strict=True)):
-            rows.add(drafter, index, own)
+        prefilled = replace(spec, emitted_ids=answer.token_ids, feature_sinks=_sinks(drafters), num_prompt_scores=0)
+        await target.open(prefilled)
         if prompt_top is not None and prompt_top.num_rows:
             for index, drafter in enumerate(drafters):
                 overlap = await drafter.score_prompt(spec.session_id, prompt_top)
                 rows.prompt_overlap[index, -len(overlap) :] = overlap
+        scores = await asyncio.gather(*(drafter.observe(spec.session_id, 0, answer) for drafter in drafters))
+        for index, (drafter, own) in enumerate(zip(drafters, scores, strict=True)):
+            rows.add(drafter, index, own)
     finally:
         await asyncio.gather(target.close(spec.session_id), *(drafter.close(spec.session_id) for drafter in drafters))
     return rows

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 from numpy.typing import NDArray
 
-from hedgespec.bench.simulation.policies import Follow
+from hedgespec.bench.simulation.policies import Follow, WeightsPolicy
 from hedgespec.bench.simulation.studies.study import Study
-from hedgespec.bench.simulation.workbench import Workbench
+from hedgespec.bench.simulation.workbench import SHIPPED, Workbench
 from hedgespec.config import LearnerConfig, LearnerName
 from hedgespec.learners.prior import mixed_prior
 from hedgespec.learners.registry import make_learner
@@ -15,11 +17,8 @@ from hedgespec.store.preference import ALPHA, AnswerOutcome, answer_totals
 
 Floats = NDArray[np.float64]
 
-LEARNERS: tuple[tuple[LearnerName, Follow], ...] = (
-    ("normalhedge", "sample"),
-    ("normalhedge", "leader"),
-    ("adaptive", "sample"),
-)
+LEARNERS: tuple[LearnerName, ...] = ("normalhedge", "adaptive")
+FOLLOWS: tuple[Follow, ...] = ("sample", "leader")
 
 
 def study(bench: Workbench) -> Study:
@@ -32,11 +31,12 @@ def study(bench: Workbench) -> Study:
         "all domains": [preferences(bench, list(range(num_others + 1)))],
     }
     rows = []
-    for learner, follow in LEARNERS:
-        for name, priors in cases.items():
-            passes = [bench.learned_passes(make_learner(learner), priors=prior, follow=follow) for prior in priors]
+    for learner, (name, priors) in product(LEARNERS, cases.items()):
+        weights = [bench.weights(make_learner(learner), priors=prior) for prior in priors]
+        for follow in FOLLOWS:
+            passes = [bench.passes(WeightsPolicy(own, SHIPPED, follow)) for own in weights]
             summary = bench.summary(np.mean(passes, axis=0))
-            rows.append(summary.row(preference=name, learner=learner, follow=follow))
+            rows.append(summary.row(learner=learner, follow=follow, preference=name))
     return Study(
         "priors",
         "Objective rounds, shipped schedule. A preference is made of the other recorded answers of the named "
