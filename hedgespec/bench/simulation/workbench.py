@@ -15,9 +15,9 @@ from hedgespec.bench.simulation.policies import FixedPolicy, Follow, Schedule, W
 from hedgespec.bench.simulation.recording import Recording
 from hedgespec.bench.simulation.replay import Policy, Replayed, repeated, replay
 from hedgespec.bench.simulation.served import ServedAnswers, replay_served
-from hedgespec.config import SpeculationConfig
+from hedgespec.config import LearnerName, SpeculationConfig
 from hedgespec.learners.learner import Learner
-from hedgespec.learners.registry import LEARNER_NAMES, make_learner
+from hedgespec.learners.registry import make_learner
 from hedgespec.router.learning import AnswerLearner
 from hedgespec.speculative.feedback import make_feedback
 from hedgespec.types import Objective
@@ -72,6 +72,7 @@ class Workbench:
         self.fixed = fixed_passes(recording.acceptance)
         self.best = self.fixed.min(axis=1)
         self._losses: dict[Objective, list[AnswerLosses]] = {}
+        self._weights: dict[tuple[LearnerName, Objective], Floats] = {}
 
     @property
     def uniform(self) -> Floats:
@@ -86,8 +87,17 @@ class Workbench:
             )
         return self._losses[objective]
 
-    def weights(self, learner: Learner[Any], objective: Objective = "rounds", priors: Floats | None = None) -> Floats:
-        return weights_by_position(self.losses(objective), learner, self.uniform if priors is None else priors)
+    def weights(
+        self, learner: Learner[Any] | LearnerName, objective: Objective = "rounds", priors: Floats | None = None
+    ) -> Floats:
+        """`weights_by_position`. learner: one of the registered ones by name, which is remembered for the uniform prior."""
+        if not isinstance(learner, str):
+            return weights_by_position(self.losses(objective), learner, self.uniform if priors is None else priors)
+        if priors is not None:
+            return self.weights(make_learner(learner), objective, priors)
+        if (learner, objective) not in self._weights:
+            self._weights[learner, objective] = self.weights(make_learner(learner), objective)
+        return self._weights[learner, objective]
 
     def run(self, policy: Policy, costs: Floats | None = None) -> Replayed:
         answers = repeated(self.recording.num_answers, self.runs_each)
@@ -103,7 +113,7 @@ class Workbench:
 
     def learned_passes(
         self,
-        learner: Learner[Any],
+        learner: Learner[Any] | LearnerName,
         objective: Objective = "rounds",
         priors: Floats | None = None,
         schedule: Schedule = SHIPPED,
@@ -129,11 +139,6 @@ class Workbench:
     def summary(self, used: Floats, best: Floats | None = None) -> Summary:
         """best / used. Both [num_answers]; best: the best fixed drafter's passes in hindsight unless given."""
         return summarise(self.recording, self.best if best is None else best, used)
-
-
-def full_information_learners() -> dict[str, Learner[Any]]:
-    """Every registered learner that takes in all drafters' losses."""
-    return {name: make_learner(name) for name in LEARNER_NAMES}
 
 
 def cells_of(recording: Recording) -> dict[tuple[str, str], NDArray[np.int64]]:

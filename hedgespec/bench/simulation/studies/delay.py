@@ -5,14 +5,13 @@ from __future__ import annotations
 from hedgespec.bench.simulation.policies import Schedule, WeightsPolicy
 from hedgespec.bench.simulation.studies.study import Study
 from hedgespec.bench.simulation.workbench import Workbench
-from hedgespec.learners.registry import make_learner
 
 DELAYS = (0, 1, 4)
 WAITS = (0, 4, 8)
 
 
 def study(bench: Workbench) -> Study:
-    weights = bench.weights(make_learner("normalhedge"))
+    weights = bench.weights("normalhedge")
     rows = []
     for delay in DELAYS:
         for wait in WAITS if delay else WAITS[:1]:

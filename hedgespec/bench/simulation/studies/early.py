@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from hedgespec.bench.simulation.policies import WeightsPolicy
 from hedgespec.bench.simulation.studies.policies import regret_curve
-from hedgespec.bench.simulation.studies.study import Study
-from hedgespec.bench.simulation.workbench import SHIPPED, Workbench, full_information_learners
+from hedgespec.bench.simulation.studies.study import Row, Study
+from hedgespec.bench.simulation.workbench import SHIPPED, Workbench
+from hedgespec.learners.registry import LEARNER_NAMES
 
 FIRST = (8, 16, 32, 64, 128)
 EARLY = 32
@@ -14,9 +15,10 @@ SOME_EXCESS = 0.5
 
 
 def study(bench: Workbench) -> Study:
-    rows, curves = [], {}
-    for name, learner in full_information_learners().items():
-        curve = regret_curve(bench, bench.run(WeightsPolicy(bench.weights(learner), SHIPPED)))
+    rows: list[Row] = []
+    curves: dict[str, list[float]] = {}
+    for name in LEARNER_NAMES:
+        curve = regret_curve(bench, bench.run(WeightsPolicy(bench.weights(name), SHIPPED)))
         excess = {f"after {n}": curve[min(n, len(curve)) - 1] for n in FIRST}
         share = round(excess[f"after {EARLY}"] / curve[-1], 3) if curve[-1] >= SOME_EXCESS else None
         rows.append({"learner": name, **excess, "at the end": curve[-1], f"share of the first {EARLY}": share})

@@ -12,8 +12,8 @@ from hedgespec.bench.simulation.hindsight import best_per_round_passes, round_st
 from hedgespec.bench.simulation.policies import FixedPolicy, RandomPolicy, WeightsPolicy
 from hedgespec.bench.simulation.replay import Policy, Replayed
 from hedgespec.bench.simulation.studies.study import Study
-from hedgespec.bench.simulation.workbench import SHIPPED, Workbench, full_information_learners
-from hedgespec.learners.registry import make_learner
+from hedgespec.bench.simulation.workbench import SHIPPED, Workbench
+from hedgespec.learners.registry import LEARNER_NAMES
 from hedgespec.types import Objective
 
 Floats = NDArray[np.float64]
@@ -85,10 +85,10 @@ def _cases(bench: Workbench) -> Iterator[tuple[str, str, Policy]]:
     yield "ucbspec", "", UcbSpecPolicy(num_arms, depth)
     yield "exp3spec", "", Exp3SpecPolicy(num_arms, depth)
     for objective in OBJECTIVES:
-        weights = bench.weights(make_learner("normalhedge"), objective)
+        weights = bench.weights("normalhedge", objective)
         yield "normalhedge", objective, WeightsPolicy(weights, SHIPPED)
-    weights = bench.weights(make_learner("normalhedge"))
+    weights = bench.weights("normalhedge")
     yield "normalhedge, leader", "rounds", WeightsPolicy(weights, SHIPPED, "leader")
-    for name, learner in full_information_learners().items():
+    for name in LEARNER_NAMES:
         if name != "normalhedge":
-            yield name, "rounds", WeightsPolicy(bench.weights(learner), SHIPPED)
+            yield name, "rounds", WeightsPolicy(bench.weights(name), SHIPPED)

@@ -10,7 +10,6 @@ from hedgespec.bench.simulation.recording import Recording
 from hedgespec.bench.simulation.studies.policies import tuned_ucb
 from hedgespec.bench.simulation.studies.study import Study
 from hedgespec.bench.simulation.workbench import Workbench
-from hedgespec.learners.registry import make_learner
 
 SIZES = (2, 4, 8, 16, 32, 64)
 RUNS_EACH = 8
@@ -22,7 +21,7 @@ def study(bench: Workbench) -> Study:
         own = Workbench(pool(bench.recording, size, bench.seed), RUNS_EACH, bench.seed)
         depth = own.recording.max_draft_tokens
         means = {
-            "normalhedge": own.summary(own.learned_passes(make_learner("normalhedge"))).mean,
+            "normalhedge": own.summary(own.learned_passes("normalhedge")).mean,
             "tuned ucb": float(str(tuned_ucb(own)["mean"])),
             "ucbspec": own.summary(own.passes(UcbSpecPolicy(size, depth))).mean,
             "exp3spec": own.summary(own.passes(Exp3SpecPolicy(size, depth))).mean,

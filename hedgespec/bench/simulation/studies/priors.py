@@ -12,7 +12,6 @@ from hedgespec.bench.simulation.studies.study import Study
 from hedgespec.bench.simulation.workbench import SHIPPED, Workbench
 from hedgespec.config import LearnerConfig, LearnerName
 from hedgespec.learners.prior import mixed_prior
-from hedgespec.learners.registry import make_learner
 from hedgespec.store.preference import ALPHA, AnswerOutcome, answer_totals
 
 Floats = NDArray[np.float64]
@@ -32,7 +31,7 @@ def study(bench: Workbench) -> Study:
     }
     rows = []
     for learner, (name, priors) in product(LEARNERS, cases.items()):
-        weights = [bench.weights(make_learner(learner), priors=prior) for prior in priors]
+        weights = [bench.weights(learner, priors=prior) for prior in priors]
         for follow in FOLLOWS:
             passes = [bench.passes(WeightsPolicy(own, SHIPPED, follow)) for own in weights]
             summary = bench.summary(np.mean(passes, axis=0))

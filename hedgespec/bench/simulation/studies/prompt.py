@@ -9,7 +9,6 @@ from hedgespec.bench.simulation.studies.priors import preferences
 from hedgespec.bench.simulation.studies.study import Study
 from hedgespec.bench.simulation.workbench import Workbench
 from hedgespec.config import LearnerConfig
-from hedgespec.learners.registry import make_learner
 from hedgespec.router.prompt_evidence import prompt_loss, tilted_prior
 
 Floats = NDArray[np.float64]
@@ -18,13 +17,12 @@ LENGTHS = (8, 16, 32, 64)
 
 
 def study(bench: Workbench) -> Study:
-    learner = make_learner("normalhedge")
-    rows = [bench.summary(bench.learned_passes(learner)).row(prior="uniform", prompt_tokens=0)]
+    rows = [bench.summary(bench.learned_passes("normalhedge")).row(prior="uniform", prompt_tokens=0)]
     if has_prompt_scores(bench):
         bases = {"uniform": bench.uniform, "single domain": preferences(bench, [0]), "wrong": preferences(bench, [1])}
         for name, base in bases.items():
             for length in LENGTHS if name == "uniform" else LENGTHS[-1:]:
-                passes = bench.learned_passes(learner, priors=tilted(bench, base, length))
+                passes = bench.learned_passes("normalhedge", priors=tilted(bench, base, length))
                 rows.append(bench.summary(passes).row(prior=name, prompt_tokens=length))
     return Study(
         "prompt",

@@ -33,7 +33,7 @@ def study(bench: Workbench) -> Study:
 
 def _dense_row(bench: Workbench, dense: int, every: int) -> Row:
     schedule = Schedule(dense, every, SHIPPED.delay_rounds, SHIPPED.wait_rounds)
-    replayed = bench.run(WeightsPolicy(bench.weights(make_learner("normalhedge")), schedule))
+    replayed = bench.run(WeightsPolicy(bench.weights("normalhedge"), schedule))
     # the last round of an answer is never asked about in the replay: nothing could be chosen with it
     due = np.cumsum([schedule.is_due(r) for r in range(bench.recording.num_tokens)])
     calls = due[replayed.passes - 1].sum() / replayed.passes.sum()

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from hedgespec.bench.simulation.hindsight import best_switch_passes
 from hedgespec.bench.simulation.pools import mixed_answers
 from hedgespec.bench.simulation.studies.study import Row, Study, mean_interval
-from hedgespec.bench.simulation.workbench import Workbench, full_information_learners
+from hedgespec.bench.simulation.workbench import Workbench
+from hedgespec.config import LearnerName
 from hedgespec.learners.forgetting import ForgettingNormalHedge
 from hedgespec.learners.learner import Learner
-from hedgespec.learners.registry import make_learner
+from hedgespec.learners.registry import LEARNER_NAMES
 from hedgespec.types import Objective
 
 Floats = NDArray[np.float64]
@@ -34,15 +35,15 @@ def study(bench: Workbench) -> Study:
     for objective in OBJECTIVES:
         on_mixed, alone = fixed_choice(shifted.mixed, objective), fixed_choice(bench, objective)
         rows.append(shifted.row("fixed, best by its sum", objective, on_mixed, alone))
-    for name, learner in full_information_learners().items():
-        rows += [shifted.learned_row(name, learner, objective) for objective in OBJECTIVES]
+    for name in LEARNER_NAMES:
+        rows += [shifted.learned_row(name, name, objective) for objective in OBJECTIVES]
     return Study("shifts", shifted.notes, rows)
 
 
 def discount_study(bench: Workbench) -> Study:
     """Forgetting by discount and by a cap on negative regret, objective rounds."""
     shifted = Shifted(bench)
-    rows = [shifted.learned_row("normalhedge", make_learner("normalhedge"), "rounds", discount=1.0, max_debt=None)]
+    rows = [shifted.learned_row("normalhedge", "normalhedge", "rounds", discount=1.0, max_debt=None)]
     for discount, debt in product(DISCOUNTS, MAX_DEBTS):
         learner = ForgettingNormalHedge("discounted", discount, math.inf if debt is None else debt)
         rows.append(shifted.learned_row("forgetting", learner, "rounds", discount=discount, max_debt=debt))
@@ -62,7 +63,9 @@ class Shifted:
             "the ratio on unmixed answers. Uniform start, shipped schedule."
         )
 
-    def learned_row(self, name: str, learner: Learner[Any], objective: Objective, **settings: float | None) -> Row:
+    def learned_row(
+        self, name: str, learner: Learner[Any] | LearnerName, objective: Objective, **settings: float | None
+    ) -> Row:
         mixed = self.mixed.learned_passes(learner, objective)
         return self.row(name, objective, mixed, self.bench.learned_passes(learner, objective), **settings)
 

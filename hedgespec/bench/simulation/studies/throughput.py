@@ -26,7 +26,7 @@ def study(bench: Workbench) -> Study:
     for cost in DRAFT_COSTS:
         seconds, best, own = experts_at(bench, cost)
         learned = _learned_seconds(bench, own, seconds)
-        longest = WeightsPolicy(bench.weights(make_learner("normalhedge")), SHIPPED)
+        longest = WeightsPolicy(bench.weights("normalhedge"), SHIPPED)
         full_length = 1.0 + cost * bench.recording.max_draft_tokens
         alone = own.run(FixedPolicy(own_best_in_domain(own, seconds)), seconds).mean_seconds(own.runs_each)
         cases = {
