@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from hedgespec.bench.simulation.studies.study import Study
+from hedgespec.config import SpeculationConfig
 
-NEEDED = ("policies", "pool_size", "shifts", "priors", "prompt", "throughput")
+NEEDED = ("policies", "pool_size", "shifts", "priors", "prompt", "throughput", "score_depth")
 """Studies that the targets are read from."""
 
 
@@ -32,6 +33,7 @@ def targets(studies: Mapping[str, Study]) -> list[Target]:
     """studies: by name, at least those of NEEDED."""
     return [
         *_policies(studies["policies"]),
+        *_configured(studies["score_depth"]),
         *_priors(studies["priors"], studies["prompt"]),
         *_pool_size(studies["pool_size"]),
         *_shifts(studies["shifts"]),
@@ -48,12 +50,24 @@ def _policies(study: Study) -> Iterator[Target]:
         yield Target(f"times {rival}", factor, own / study.value("mean", policy=rival))
 
 
+def _configured(study: Study) -> Iterator[Target]:
+    """All other numbers are those of exact scores."""
+    depth = SpeculationConfig().score_depth
+    where = {"learner": "normalhedge", "objective": "rounds", "score_depth": depth}
+    yield Target(f"mean ratio with the configured score_depth, {depth}", 0.97, study.value("mean", **where))
+    yield Target("the same in the lowest domain", 0.94, study.value("lowest domain", **where))
+
+
 def _priors(priors: Study, prompt: Study) -> Iterator[Target]:
     def mean(preference: str) -> float:
         return float(priors.value("mean", preference=preference, learner="normalhedge", follow="sample"))
 
     yield Target("single-domain preference: mean ratio", 0.99, mean("single domain"))
-    prompted = [row["mean"] for row in prompt.rows if row["prior"] == "uniform" and row["prompt_tokens"] > 0]
+    prompted = [
+        row["mean"]
+        for row in prompt.rows
+        if (row["learner"], row["prior"]) == ("normalhedge", "uniform") and row["prompt_tokens"] > 0
+    ]
     yield Target("scores of the prompt, uniform preference: mean ratio", 0.99, max(prompted, default=None))
     yield Target("two-domain preference: mean ratio", 0.98, mean("two domains"))
     yield Target("points lost to a wrong preference", 1.0, 100 * (mean("uniform") - mean("wrong domain")), False)

@@ -13,6 +13,7 @@ from hedgespec.bench.simulation.studies import (
     priors,
     prompt,
     schedule,
+    score_depth,
     shifts,
     throughput,
 )
@@ -27,6 +28,7 @@ STUDIES: dict[str, Callable[[Workbench], Study]] = {
     "priors": priors.study,
     "delay": delay.study,
     "schedule": schedule.study,
+    "score_depth": score_depth.study,
     "prompt": prompt.study,
     "ablations": ablations.study,
     "throughput": throughput.study,

@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
 from hedgespec.bench.simulation.studies.priors import preferences
 from hedgespec.bench.simulation.studies.study import Study
 from hedgespec.bench.simulation.workbench import Workbench
-from hedgespec.config import LearnerConfig
+from hedgespec.config import LearnerConfig, LearnerName
 from hedgespec.router.prompt_evidence import prompt_loss, tilted_prior
 
 Floats = NDArray[np.float64]
 
+LEARNERS: tuple[LearnerName, ...] = ("normalhedge", "adaptive")
 LENGTHS = (8, 16, 32, 64)
 
 
 def study(bench: Workbench) -> Study:
-    rows = [bench.summary(bench.learned_passes("normalhedge")).row(prior="uniform", prompt_tokens=0)]
-    if has_prompt_scores(bench):
-        bases = {"uniform": bench.uniform, "single domain": preferences(bench, [0]), "wrong": preferences(bench, [1])}
-        for name, base in bases.items():
-            for length in LENGTHS if name == "uniform" else LENGTHS[-1:]:
-                passes = bench.learned_passes("normalhedge", priors=tilted(bench, base, length))
-                rows.append(bench.summary(passes).row(prior=name, prompt_tokens=length))
+    rows = []
+    for learner in LEARNERS:
+        uniform = bench.summary(bench.learned_passes(learner))
+        rows.append(uniform.row(learner=learner, prior="uniform", prompt_tokens=0))
+        for name, length, priors in tilted_priors(bench) if has_prompt_scores(bench) else ():
+            summary = bench.summary(bench.learned_passes(learner, priors=priors))
+            rows.append(summary.row(learner=learner, prior=name, prompt_tokens=length))
     return Study(
         "prompt",
-        "NormalHedge, objective rounds, shipped schedule; the prior is tilted by the drafters' scores on the last prompt "
-        "tokens as served, as if they were there before the first round. Without prompt scores in the recording there is "
-        "only the first row.",
+        "Objective rounds, shipped schedule; the prior is tilted by the drafters' scores on the last prompt "
+        "tokens as served, as if they were there before the first round. Without prompt scores in the recording there are "
+        "only the rows without.",
         rows,
     )
 
@@ -37,8 +40,16 @@ def has_prompt_scores(bench: Workbench) -> bool:
     return bool(np.isfinite(bench.recording.prompt_overlap).any())
 
 
+def tilted_priors(bench: Workbench) -> Iterator[tuple[str, int, Floats]]:
+    """(name of the preference, prompt tokens, priors)."""
+    for length in LENGTHS:
+        yield "uniform", length, tilted(bench, bench.uniform, length)
+    yield "single domain", LENGTHS[-1], tilted(bench, preferences(bench, [0]), LENGTHS[-1])
+    yield "wrong domain", LENGTHS[-1], tilted(bench, preferences(bench, [1]), LENGTHS[-1])
+
+
 def tilted(bench: Workbench, priors: Floats, num_tokens: int) -> Floats:
-    """[num_answers, num_drafters]; a drafter without a score for some token of a prompt counts as silent on it."""
+    """[num_answers, num_drafters], from the last tokens of each prompt that all drafters have scored."""
     mixing = LearnerConfig().prior_mixing
     result = priors.copy()
     for answer, overlap in enumerate(bench.recording.prompt_overlap):
