@@ -122,10 +122,23 @@ class LearnerConfig(Section):
 
 
 class SpeculationConfig(Section):
-    """max_draft_tokens: draft length of a round. draft_deadline_s: after it the round goes on without speculation.
-    score_depth: see `types.ScoreDepth`. warm_rounds: in so many first rounds the router waits for outstanding scores, for at
-    most `warm_wait_fraction` of a round. score_timeout_rounds: after so many rounds a loss vector closes with whoever
-    answered."""
+    """How drafts are made and how drafters are scored.
+
+    max_draft_tokens:     draft length of a round
+    draft_deadline_s:     after it the round goes on without speculation
+    score_depth:          see `types.ScoreDepth`
+    warm_rounds:          in so many first rounds the router waits for outstanding scores, for at most warm_wait_fraction
+                          of a round
+    score_timeout_rounds: so many rounds after the asking a loss vector closes with whoever answered
+    score_dense_rounds, score_every: the first rounds of an answer all ask for scores, later ones every so many, for
+                          everything that has been verified since
+    sleep_weight, wake_every_rounds: a drafter below this weight for several scorings is not scored until it is woken,
+                          every so many rounds (0: nobody sleeps) or when the leader gets worse
+    prompt_scores:        so many last prompt tokens are scored before the first round (0: none)
+    draft_form, branching, num_nodes: see `types.DraftForm`; num_nodes of a round, 0 is max_draft_tokens * branching
+    merge_drafters:       so many drafters with the largest weights draft together and share num_nodes by weight
+    draft_lengths:        what objective `throughput` may choose from; none is max_draft_tokens alone
+    """
 
     max_draft_tokens: int = Field(5, ge=0, le=16)
     draft_deadline_s: float = Field(0.5, gt=0)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
 
 from hedgespec.bench.policies import Policy
-from hedgespec.config import AppArgs, DraftForm, LearnerName
+from hedgespec.config import AppArgs, BanditName, DraftFormName, LearnerName
 from hedgespec.learners.registry import LEARNER_NAMES
 from hedgespec.router.service import GenerationService
 from hedgespec.types import Objective
@@ -14,10 +13,10 @@ from hedgespec.types import Objective
 GENERIC = "generic"
 PROMPT_ROUTER = "prompt router"
 
-LEARNED: tuple[tuple[str, LearnerName, Objective], ...] = (
+LEARNED: tuple[tuple[str, LearnerName | BanditName, Objective], ...] = (
     ("ucbspec", "ucbspec", "rounds"),
     ("exp3spec", "exp3spec", "rounds"),
-    ("tuned ucb", "ucb-tuned", "rounds"),
+    ("tuned ucb", "ucb_tuned", "rounds"),
     ("normalhedge length", "normalhedge", "length"),
     ("normalhedge rounds", "normalhedge", "rounds"),
     ("adaptive rounds", "adaptive", "rounds"),
@@ -53,18 +52,18 @@ def more_policies(args: AppArgs, variant: Callable[[AppArgs], GenerationService]
         for name in LEARNER_NAMES
         if name not in known
     ]
-    trees: tuple[tuple[str, DraftForm, int], ...] = (("tree", "tree", 1), ("merged trees", "tree", 2))
+    trees: tuple[tuple[str, DraftFormName, int], ...] = (("tree", "tree", 1), ("merged trees", "tree", 2))
     for name, form, num_merged in trees:
         policies.append(Policy(name, variant(with_form(args, form, num_merged)), _learned))
     return policies
 
 
-def with_learner(args: AppArgs, learner: LearnerName, objective: Objective) -> AppArgs:
+def with_learner(args: AppArgs, learner: LearnerName | BanditName, objective: Objective) -> AppArgs:
     changed = args.learner.model_copy(update={"name": learner, "objective": objective})
     return args.model_copy(update={"learner": changed})
 
 
-def with_form(args: AppArgs, form: Literal["chain", "tree", "iid", "distinct"], num_merged: int) -> AppArgs:
+def with_form(args: AppArgs, form: DraftFormName, num_merged: int) -> AppArgs:
     changed = {"draft_form": form, "branching": 4, "num_nodes": 12, "merge_drafters": num_merged}
     return args.model_copy(update={"speculation": args.speculation.model_copy(update=changed)})
 

@@ -9,10 +9,10 @@ from typing import Protocol
 from torch import Tensor
 
 from hedgespec.speculative.multi_chain import MultiChain, chain_lengths
-from hedgespec.speculative.processing import TokenCounts, process_logits, shape_logits
+from hedgespec.speculative.processing import TokenCounts, process_logits, softened
 from hedgespec.speculative.proposal import Children, ranked_children, truncate
 from hedgespec.speculative.tree_growth import TreeGrowth
-from hedgespec.types import DraftTree, SamplingParams, SessionSpec
+from hedgespec.types import DraftTree, SessionSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +117,3 @@ def ranked(place: DraftPlace, logits: Tensor, ancestors: Sequence[Sequence[int]]
     probs = softened(logits, spec.sampling, place.counts, ancestors)
     index = place.output_index + level
     return ranked_children(probs, spec.sampling.method, spec.noise_seed, index, spec.draft_form.branching)
-
-
-def softened(
-    logits: Tensor, params: SamplingParams, counts: TokenCounts | None, ancestors: Sequence[Sequence[int]] | None
-) -> Tensor:
-    """`process_logits`, but at temperature 0 the softmax at temperature 1: in float64, so that what the argmax
-    distinguishes is not rounded to a tie."""
-    if params.method == "greedy":
-        return shape_logits(logits, params, counts, ancestors).double().softmax(dim=-1)
-    return process_logits(logits, params, counts, ancestors)

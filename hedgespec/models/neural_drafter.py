@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hedgespec.errors import ReplicaBusy, UnknownSession
 from hedgespec.models.drafter_model import DraftRequest, PromptScoreRequest, ScoreRequest, Usage
-from hedgespec.models.form_draft import DraftPlace, TreeDraft, WideDraft, softened, wide_draft
+from hedgespec.models.form_draft import DraftPlace, TreeDraft, WideDraft, wide_draft
 from hedgespec.models.kv_memory import KvMemory, KvSlot
 from hedgespec.models.proposing import DraftInProgress
 from hedgespec.models.score_batches import Span, batches
@@ -21,7 +21,7 @@ from hedgespec.models.score_columns import ScoreColumns, counts_before
 from hedgespec.models.session_text import SessionText, new_part
 from hedgespec.models.shadow_cursor import CursorScores, ShadowCursor
 from hedgespec.models.unscored import MAX_UNSCORED, UnscoredTokens
-from hedgespec.speculative.processing import TokenCounts
+from hedgespec.speculative.processing import TokenCounts, softened
 from hedgespec.speculative.scoring import prompt_overlap
 from hedgespec.types import EMPTY_DRAFT, DraftTree, FeatureBlock, Observation, Scores, SessionSpec
 

@@ -17,14 +17,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hedgespec.errors import UnknownSession
-from hedgespec.models.form_draft import DraftPlace, TreeDraft, WideDraft, softened, wide_draft
+from hedgespec.models.form_draft import DraftPlace, TreeDraft, WideDraft, wide_draft
 from hedgespec.models.score_columns import ScoreColumns, counts_before
 from hedgespec.models.session_text import SessionText, new_part
 from hedgespec.models.shadow_cursor import CursorScores, ShadowCursor
 from hedgespec.models.unscored import UnscoredTokens
 from hedgespec.speculative.acceptance import VerifyContext, accept, validate_tree
-from hedgespec.speculative.processing import TokenCounts
+from hedgespec.speculative.processing import TokenCounts, softened
 from hedgespec.speculative.scoring import prompt_overlap
+from hedgespec.speculative.target_top import prompt_top
+from hedgespec.speculative.tree_walk import path_tokens
 from hedgespec.types import DraftTree, Observation, Opened, Scores, SessionSpec, SparseRows, Verdict
 
 S = TypeVar("S")
@@ -79,14 +81,19 @@ class TabularTarget:
 
     async def open(self, spec: SessionSpec) -> Opened:
         self._sessions[spec.session_id] = _Session(spec)
-        return Opened()
+        num_prompt = len(spec.prompt_ids)
+        scored = range(max(num_prompt - spec.num_prompt_scores, 1), num_prompt)
+        if not scored:
+            return Opened()
+        laws = _logits([self._model.probs(spec.prompt_ids[:position].tolist()) for position in scored])
+        return Opened(prompt_top=prompt_top(laws, spec.sampling))
 
     async def verify(self, session_id: str, round_index: int, tree: DraftTree) -> Verdict:
         session = _session(self._sessions, session_id)
         spec = session.spec
-        validate_tree(tree, spec.sampling.method, self._model.vocab_size, spec.max_draft_tokens)
+        validate_tree(tree, spec.sampling.method, self._model.vocab_size, spec.max_draft_tokens, spec.draft_form)
         await asyncio.sleep(self._delay_s)
-        texts = [session.ids + tree.token_ids[:row].tolist() for row in range(tree.num_nodes + 1)]
+        texts = [session.ids + path for path in path_tokens(tree)]
         context = VerifyContext(
             params=spec.sampling,
             noise_seed=spec.noise_seed,
