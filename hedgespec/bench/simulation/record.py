@@ -49,7 +49,8 @@ async def record(
 ) -> Recording:
     """Every prompt at every temperature. A domain's own drafter drafts where there is one named like it.
 
-    advance: called after every answer (progress bar). The same seed gives the same texts.
+    advance: called after every answer (progress bar). The same seed gives the same texts, up to rounding where batches fall
+    differently.
     Raises HedgeSpecError when a drafter leaves a score out.
     """
     drafters = fleet.drafters()
