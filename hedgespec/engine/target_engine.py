@@ -144,6 +144,16 @@ class TargetRunner:
             raise RequestError(f"The context of {self._model.max_positions} tokens is full.", param="max_tokens")
         if tree.depth > room:
             raise InvalidDraft(f"{tree.depth} draft tokens in a row, but the context has room for {room}")
+        if tree.num_nodes:
+            self._make_room(session, tree)
+
+    def _make_room(self, session: TargetSession, tree: DraftTree) -> None:
+        """Positions are counted along a path, rows by node: a draft may need more than `open` has reserved. That it does
+        not get them must cost the draft, not the answer."""
+        try:
+            session.slot.require(len(session.text) + tree.num_nodes)
+        except ReplicaBusy as error:
+            raise InvalidDraft(f"{tree.num_nodes} draft tokens, but there is no KV memory for them: {error}") from error
 
     # -------------------------------------------------------------------------------------------- the pass and after it
 
@@ -164,7 +174,11 @@ class TargetRunner:
 
     def _finish_prefill(self, part: _PrefillPart, output: BlockOutput) -> None:
         part.session.push(part.prefill.num_done, output.features)
-        part.session.add_prompt_laws(part.prefill.num_done, part.block, output.logits)
+        try:
+            part.session.add_prompt_laws(part.prefill.num_done, part.block, output.logits)
+        except Exception as error:  # whatever torch raises; the other sessions of this pass go on
+            self._fail(part, error)
+            return
         if self._scheduler.advance(part.prefill, part.block.num_rows):
             part.prefill.ticket.resolve(part.session.opened())
 
