@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from deployments.commands import bench, keys, zoo
+from deployments.commands import bench, keys, simulate, zoo
+from deployments.commands.bench_learner import learner
 from deployments.commands.generate import generate
 from deployments.commands.training import train_drafter
 from deployments.serve_command import EXIT_CONFIG, serve
@@ -25,9 +26,11 @@ config_app = typer.Typer(no_args_is_help=True, help="Work with configuration fil
 app.command()(serve)
 app.command()(generate)
 app.command()(train_drafter)
+bench.app.command()(learner)
 app.add_typer(bench.app, name="bench")
 app.add_typer(config_app, name="config")
 app.add_typer(keys.app, name="keys")
+app.add_typer(simulate.app, name="simulate")
 app.add_typer(zoo.app, name="zoo")
 
 

@@ -6,13 +6,27 @@ Unknown keys are errors. Nothing here imports torch, transformers or Ray: the ro
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Device = Literal["cpu", "cuda"]
 DrafterKind = Literal["eagle3", "causal_lm", "ngram", "tabular"]
-LearnerName = Literal["normalhedge", "hedge"]
+LearnerName = Literal[
+    "normalhedge",
+    "hedge",
+    "hedge_fixed",
+    "adahedge",
+    "adanormalhedge",
+    "squint",
+    "fixed_share",
+    "discounted",
+    "adaptive",
+    "safe",
+]
+BanditName = Literal["ucbspec", "exp3spec", "ucb_tuned", "ucb_discounted"]
+Objective = Literal["rounds", "acceptance", "length", "length_product", "throughput"]
+DraftFormName = Literal["chain", "tree", "iid", "distinct"]
 Identifier = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 
 
@@ -84,29 +98,82 @@ class DrafterConfig(ReplicaConfig):
 
 
 class LearnerConfig(Section):
-    """name: the learner. objective: what a loss means (DESIGN 5). prior_mixing: the eps of
-    pi = (1 - eps) * tenant preference + eps * uniform."""
+    """name: the learner; the bandits are baselines that see only their own rounds and keep no preferences. objective: what
+    a loss means (DESIGN 5). prior_mixing: the eps of pi = (1 - eps) * tenant preference + eps * uniform. follow: draw the
+    drafter from the weights, as the bounds assume, or take the one with the largest weight. baseline: the drafter that
+    `safe` is never slower than by more than a round; default: the first one."""
 
-    name: LearnerName = "normalhedge"
-    objective: Literal["rounds", "acceptance", "length"] = "rounds"
+    name: LearnerName | BanditName = "adaptive"
+    objective: Objective = "rounds"
     prior_mixing: float = Field(0.1, gt=0, le=1)
+    follow: Literal["sample", "leader"] = "sample"
+    baseline: Identifier | None = None
+
+    @model_validator(mode="after")
+    def check_baseline(self) -> LearnerConfig:
+        if self.baseline is not None and self.name != "safe":
+            raise ValueError(f"baseline is for learner safe, not for {self.name}")
+        return self
+
+    @property
+    def is_bandit(self) -> bool:
+        """Whether it learns from the rounds of the drafter it chose, instead of every drafter's scores."""
+        return self.name in get_args(BanditName)
 
 
 class SpeculationConfig(Section):
-    """max_draft_tokens: draft length of a round. draft_deadline_s: after it the round goes on without speculation.
-    score_depth: see `types.ScoreDepth`. warm_rounds: in so many first rounds the router waits for outstanding scores, for at
-    most `warm_wait_fraction` of a round. score_timeout_rounds: after so many rounds a loss vector closes with whoever
-    answered."""
+    """How drafts are made and how drafters are scored.
+
+    max_draft_tokens:     draft length of a round
+    draft_deadline_s:     after it the round goes on without speculation
+    score_depth:          see `types.ScoreDepth`
+    warm_rounds:          in so many first rounds the router waits for outstanding scores, for at most warm_wait_fraction
+                          of a round
+    score_timeout_rounds: so many rounds after the asking a loss vector closes with whoever answered
+    score_dense_rounds, score_every: the first rounds of an answer all ask for scores, later ones every so many, for
+                          everything that has been verified since
+    sleep_weight, wake_every_rounds: a drafter below this weight for several scorings is not scored until it is woken,
+                          every so many rounds (0: nobody sleeps) or when the leader gets worse
+    prompt_scores:        so many last prompt tokens are scored before the first round (0: none)
+    draft_form, branching, num_nodes: see `types.DraftForm`; num_nodes of a round, 0 is max_draft_tokens * branching
+    merge_drafters:       so many drafters with the largest weights draft together and share num_nodes by weight
+    draft_lengths:        what objective `throughput` may choose from; none is max_draft_tokens alone
+    """
 
     max_draft_tokens: int = Field(5, ge=0, le=16)
     draft_deadline_s: float = Field(0.5, gt=0)
     verify_deadline_s: float = Field(10.0, gt=0)
     open_deadline_s: float = Field(30.0, gt=0)
-    score_depth: Literal["depth1", "exact"] = "depth1"
+    score_depth: Literal["depth1", "exact"] = "exact"
     warm_rounds: int = Field(4, ge=0)
     warm_wait_fraction: float = Field(0.1, ge=0, le=1)
     score_timeout_rounds: int = Field(8, ge=1)
     max_migrations: int = Field(2, ge=0)
+    score_dense_rounds: int = Field(8, ge=0)
+    score_every: int = Field(4, ge=1, le=64)
+    sleep_weight: float = Field(0.001, ge=0, lt=0.5)
+    wake_every_rounds: int = Field(0, ge=0)
+    prompt_scores: int = Field(0, ge=0, le=256)
+    draft_form: DraftFormName = "chain"
+    branching: int = Field(1, ge=1, le=16)
+    num_nodes: int = Field(0, ge=0, le=128)
+    merge_drafters: int = Field(1, ge=1, le=8)
+    draft_lengths: tuple[Annotated[int, Field(ge=1, le=16)], ...] = ()
+
+    @model_validator(mode="after")
+    def check_form(self) -> SpeculationConfig:
+        is_chain = self.draft_form == "chain"
+        if is_chain and self.branching > 1:
+            raise ValueError(f"branching {self.branching} needs a draft_form other than chain")
+        if not is_chain and self.branching == 1:
+            raise ValueError(f"draft_form {self.draft_form} needs a branching of at least 2")
+        if is_chain and self.merge_drafters == 1 and self.num_nodes > 0:
+            raise ValueError("num_nodes is for trees and merged drafts; max_draft_tokens is the length of a chain")
+        if self.max_draft_tokens * self.branching > 128 and self.num_nodes == 0:
+            raise ValueError("max_draft_tokens * branching is above 128 nodes; set num_nodes")
+        if max(self.draft_lengths, default=0) > self.max_draft_tokens:
+            raise ValueError(f"draft_lengths {self.draft_lengths} go beyond max_draft_tokens {self.max_draft_tokens}")
+        return self
 
 
 class StoreConfig(Section):
@@ -163,6 +230,32 @@ class AppArgs(Section):
             raise ValueError(f"drafter ids must be unique, repeated: {repeated}")
         if self.limits.default_max_tokens > self.limits.max_tokens:
             raise ValueError("limits.default_max_tokens is above limits.max_tokens")
+        if self.learner.baseline is not None and self.learner.baseline not in ids:
+            raise ValueError(f"learner.baseline {self.learner.baseline!r} is not one of the drafters {ids}")
+        return self
+
+    @model_validator(mode="after")
+    def check_objective(self) -> AppArgs:
+        objective, speculation = self.learner.objective, self.speculation
+        if self.learner.is_bandit and (objective != "rounds" or speculation.max_draft_tokens == 0):
+            raise ValueError(
+                f"learner.name {self.learner.name} learns from its own drafts: it needs speculation.max_draft_tokens "
+                "above 0 and takes no learner.objective"
+            )
+        if objective == "throughput":
+            if speculation.merge_drafters > 1:
+                raise ValueError(
+                    "learner.objective throughput chooses one drafter; speculation.merge_drafters must be 1"
+                )
+            if speculation.draft_lengths and speculation.draft_form != "chain":
+                raise ValueError("speculation.draft_lengths is for chains: only rounds of the full length are scored")
+        elif speculation.draft_lengths:
+            raise ValueError("speculation.draft_lengths needs learner.objective throughput")
+        elif objective != "rounds" and speculation.draft_form != "chain":
+            raise ValueError(
+                f"learner.objective {objective} needs the score of every position, and drafts of form "
+                f"{speculation.draft_form} have it only where a round would start; use rounds or throughput"
+            )
         return self
 
     @property

@@ -88,7 +88,7 @@ class SessionSpec:
     feature_sinks: addresses the target pushes hidden features to (empty for drafters, and when nobody wants features)
     num_target_top: ids of the target's distribution that travel per emitted token (0: only its probability)
     score_depth:   `depth1` scores each position as if it were drafted first; `exact` unrolls every start (DESIGN 5)
-    draft_form:    what `draft` returns; for forms other than a chain, scores follow one shadow cursor (`Scores`)
+    draft_form:    what `draft` returns, and what the scores are of (`Scores`)
     num_prompt_scores: the target's `open` returns its top ids for so many last prompt tokens (`Opened.prompt_top`)
     """
 
@@ -170,6 +170,16 @@ class DraftTree:
     def is_chain(self) -> bool:
         return bool(np.array_equal(self.parent, np.arange(-1, self.num_nodes - 1)))
 
+    @property
+    def depth(self) -> int:
+        """Nodes on the longest path: what one pass can accept at most."""
+        if self.is_chain:
+            return self.num_nodes
+        depths: list[int] = []
+        for parent in self.parent.tolist():
+            depths.append(1 if parent < 0 else depths[parent] + 1)
+        return max(depths)
+
     @staticmethod
     def chain(token_ids: NDArray[np.int32], draft_probs: SparseRows | None = None, drafter_id: str = "") -> DraftTree:
         token_ids = np.asarray(token_ids, dtype=np.int32)
@@ -214,7 +224,8 @@ class Observation:
     target_top: as in `Verdict`, with at least num_tokens rows
     wants_scores: False when nobody will use the scores now (pinned drafter, scoring schedule, sleeping drafter)
     score_from: output index of the first token to score, at most `start`: earlier tokens that were observed without scores
-        are scored with this one, in one pass. None: only this observation's
+        are scored with this one, in one pass. None: only this observation's. An observation without tokens of its own and
+        with score_from asks for what is left at the end of an answer
     """
 
     start: int
@@ -232,8 +243,10 @@ class Scores:
     start:           output index of the first row
     acceptance:      [num_tokens, depth] float32 by position and depth: the probability that the realised token is
                      proposed and accepted given that the earlier ones were; depth is max_draft_tokens, or 1 when it
-                     does not depend on the start. Trees and multi-drafts: one shadow cursor walks over the text, drafting
-                     afresh where its last draft ended; entries off its path are 0 and are never read by `rounds`
+                     does not depend on the start. Trees: one shadow cursor walks over the text, drafting afresh where
+                     its last draft ended; entries off its path are 0 and are never read by `rounds`. Multi-drafts: every
+                     start, as for a chain, with the first column of all first tokens together. Entries after a draft
+                     has ended are 0. All for drafts of max_draft_tokens (and max_draft_tokens * branching nodes)
     acceptance_prob: [num_tokens, depth] float32, sum_x min(p(x), q(x)); None unless the session's num_target_top > 0
     """
 
@@ -259,14 +272,27 @@ FinishReason = Literal["stop", "length"]
 
 
 @dataclass(frozen=True, slots=True)
+class DraftShare:
+    """One drafter's part of a round: nodes it proposed and nodes of them that were accepted."""
+
+    drafter_id: str
+    num_drafted: int
+    num_accepted: int
+
+
+@dataclass(frozen=True, slots=True)
 class RoundReport:
     """What one round did; the decode loop yields it, everything else (SSE, metrics, logs) is derived from it.
 
-    drafter_id, num_drafted: None and 0 for a round without speculation
+    drafter_id:  None for a round without speculation; of a merged round the drafter with most accepted tokens, on ties
+        the one with more weight
+    num_drafted, num_accepted: nodes of all drafters together
     token_ids:   tokens of this round that belong to the answer; fewer than num_accepted + 1 where the answer ends
     draft_s, verify_s: what the router waited for; learn_s: learner and selection, hidden behind the target or not
     transport_s: the part of draft_s and verify_s that the replicas did not spend computing; 0 in one process
     weights:     the learner's, [num_drafters], after this round's update; empty when nothing is learned
+    depth:       nodes on the longest path of the draft
+    merged:      who proposed what, when several drafters did
     """
 
     round_index: int
@@ -280,6 +306,15 @@ class RoundReport:
     learn_s: float
     transport_s: float
     weights: NDArray[np.float64]
+    depth: int = 0
+    merged: tuple[DraftShare, ...] = ()
+
+    @property
+    def shares(self) -> tuple[DraftShare, ...]:
+        """Every drafter's part of the round; empty without speculation."""
+        if self.merged or self.drafter_id is None:
+            return self.merged
+        return (DraftShare(self.drafter_id, self.num_drafted, self.num_accepted),)
 
 
 @dataclass(slots=True)
@@ -287,6 +322,7 @@ class DecodeStats:
     """Counters of one answer; ratios are derived.
 
     num_accepted counts accepted draft tokens, also those cut off where the answer ended
+    rounds_by_drafter: rounds it proposed in; in a merged round several drafters do
     expected_passes: drafter id -> sum of u_t, the passes that drafter alone would have needed, if scored throughout; over
     the positions scored so far, complete once the answer has settled
     overhead_s: wall time of the decode loop outside draft, verify and learn

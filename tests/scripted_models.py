@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hedgespec.errors import HedgeSpecError, TargetUnavailable, UnknownSession
 from hedgespec.protocols import Drafter, Target
-from hedgespec.types import DraftTree, Observation, Opened, Scores, SessionSpec, Verdict
+from hedgespec.types import DraftTree, Observation, Opened, Scores, SessionSpec, SparseRows, Verdict
 
 VOCAB = 1000
 
@@ -23,9 +24,10 @@ def follow(token: int) -> int:
 
 @dataclass
 class ScriptedTarget:
-    """fail: round index -> the exception that verify raises there, once."""
+    """fail: round index -> the exception that verify raises there, once. prompt_top: what open tells who asks for it."""
 
     fail: dict[int, HedgeSpecError] = field(default_factory=dict)
+    prompt_top: SparseRows | None = None
     open_sessions: dict[str, int] = field(default_factory=dict)
     specs: list[SessionSpec] = field(default_factory=list)
     trees: list[DraftTree] = field(default_factory=list)
@@ -34,7 +36,7 @@ class ScriptedTarget:
         ids = [*spec.prompt_ids.tolist(), *spec.emitted_ids.tolist()]
         self.open_sessions[spec.session_id] = ids[-1]
         self.specs.append(spec)
-        return Opened()
+        return Opened(prompt_top=self.prompt_top if spec.num_prompt_scores else None)
 
     async def verify(self, session_id: str, round_index: int, tree: DraftTree) -> Verdict:
         await asyncio.sleep(0)
@@ -43,17 +45,16 @@ class ScriptedTarget:
         if round_index in self.fail:
             raise self.fail.pop(round_index)
         self.trees.append(tree)
-        last, tokens = self.open_sessions[session_id], []
-        for token in tree.token_ids.tolist():
-            if token != follow(last):
-                break
-            tokens.append(token)
-            last = token
+        last, path, tokens = self.open_sessions[session_id], [], []
+        parents, token_ids = tree.parent.tolist(), tree.token_ids.tolist()
+        for node, (parent, token) in enumerate(zip(parents, token_ids, strict=True)):
+            if parent == (path[-1] if path else -1) and token == follow(last):
+                path.append(node)
+                tokens.append(token)
+                last = token
         tokens.append(follow(last))
         self.open_sessions[session_id] = tokens[-1]
-        return Verdict(
-            np.arange(len(tokens) - 1, dtype=np.int32), np.asarray(tokens, np.int32), np.ones(len(tokens), np.float32)
-        )
+        return Verdict(np.asarray(path, np.int32), np.asarray(tokens, np.int32), np.ones(len(tokens), np.float32))
 
     async def close(self, session_id: str) -> None:
         self.open_sessions.pop(session_id, None)
@@ -61,9 +62,11 @@ class ScriptedTarget:
 
 @dataclass
 class ScriptedDrafter:
-    """num_right: how many of its proposed tokens the target will accept.
+    """num_right: how many of its proposed tokens the target will accept; `right_at` may change it on the way.
 
     running: while cleared, nothing is answered. scoring: while cleared, scores wait. fail_draft: raised by every draft.
+    prompt_overlap: its answer to every row of a prompt; an exception is raised instead
+    asked_for, observed, scored: every (num_draft_tokens, num_nodes), every observation, every output index scored
     """
 
     drafter_id: str
@@ -72,9 +75,15 @@ class ScriptedDrafter:
     fail_open: HedgeSpecError | None = None
     digest: str = ""
     feature_sink: str = ""
+    prompt_overlap: float | Exception = 0.5
+    right_at: Callable[[int], int] | None = None
     running: asyncio.Event = field(default_factory=asyncio.Event)
     scoring: asyncio.Event = field(default_factory=asyncio.Event)
     sessions: dict[str, list[int]] = field(default_factory=dict)
+    specs: list[SessionSpec] = field(default_factory=list)
+    asked_for: list[tuple[int, int]] = field(default_factory=list)
+    observed: list[Observation] = field(default_factory=list)
+    scored: list[int] = field(default_factory=list)
     num_drafts: int = 0
 
     def __post_init__(self) -> None:
@@ -85,31 +94,50 @@ class ScriptedDrafter:
         if self.fail_open is not None:
             raise self.fail_open
         self.sessions[spec.session_id] = [*spec.prompt_ids.tolist(), *spec.emitted_ids.tolist()]
+        self.specs.append(spec)
         return Opened()
 
-    async def draft(self, session_id: str, round_index: int, num_draft_tokens: int) -> DraftTree:
+    async def draft(self, session_id: str, round_index: int, num_draft_tokens: int, num_nodes: int = 0) -> DraftTree:
+        """A chain, whatever the form: num_nodes only makes it shorter."""
         await self.running.wait()
         if self.fail_draft is not None:
             raise self.fail_draft
         self.num_drafts += 1
-        last, tokens = self.sessions[session_id][-1], []
-        for depth in range(num_draft_tokens):
-            last = follow(last) if depth < self.num_right else (last + 7) % VOCAB
+        self.asked_for.append((num_draft_tokens, num_nodes))
+        ids, tokens = self.sessions[session_id], []
+        last, num_right = ids[-1], self._num_right(len(ids) - 3)
+        for depth in range(min(num_draft_tokens, num_nodes or num_draft_tokens)):
+            last = follow(last) if depth < num_right else (last + 7) % VOCAB
             tokens.append(last)
         return DraftTree.chain(np.asarray(tokens, np.int32), drafter_id=self.drafter_id)
 
     async def observe(self, session_id: str, round_index: int, observation: Observation) -> Scores | None:
         await self.running.wait()
+        self.observed.append(observation)
         self.sessions[session_id].extend(observation.token_ids.tolist())
         if not observation.wants_scores:
             return None
         await self.scoring.wait()
-        hits = np.zeros((len(observation.token_ids), 5), np.float32)
-        hits[:, : self.num_right] = 1.0
-        return Scores(observation.start, hits)
+        start = observation.start if observation.score_from is None else observation.score_from
+        end = observation.start + len(observation.token_ids)
+        self.scored.extend(range(start, end))
+        hits = np.zeros((end - start, 5), np.float32)
+        for row, output_index in enumerate(range(start, end)):
+            hits[row, : self._num_right(output_index)] = 1.0
+        return Scores(start, hits)
+
+    async def score_prompt(self, session_id: str, prompt_top: SparseRows) -> NDArray[np.float32]:
+        await self.running.wait()
+        await self.scoring.wait()
+        if isinstance(self.prompt_overlap, Exception):
+            raise self.prompt_overlap
+        return np.full(prompt_top.num_rows, self.prompt_overlap, np.float32)
 
     async def close(self, session_id: str) -> None:
         self.sessions.pop(session_id, None)
+
+    def _num_right(self, output_index: int) -> int:
+        return self.num_right if self.right_at is None else self.right_at(output_index)
 
 
 @dataclass

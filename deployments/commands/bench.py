@@ -12,6 +12,9 @@ import typer
 from numpy.typing import NDArray
 from rich.table import Table
 
+from deployments.commands.bench_engine import engine
+from deployments.commands.bench_policies import policies
+from deployments.commands.bench_serve import serve
 from deployments.commands.loading import read_args
 from deployments.commands.reports import console, progress_bar, write_json
 from hedgespec import zoo
@@ -23,6 +26,9 @@ if TYPE_CHECKING:
     from hedgespec.bench.rpc import RpcReport
 
 app = typer.Typer(no_args_is_help=True, help="Benchmarks that compare side by side in one run.")
+app.command()(engine)
+app.command()(policies)
+app.command()(serve)
 
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the report to this file.")]
 ConfigFile = Annotated[Path | None, typer.Option(help="Configuration (default: the embedded zoo).")]
@@ -49,9 +55,17 @@ def decode(
     domain: Domains = None,
     config: ConfigFile = None,
     transformers: Annotated[bool, typer.Option(help="Also run transformers' generate and assisted generation.")] = True,
+    url: Annotated[str | None, typer.Option(help="Measure this running HedgeSpec server instead.")] = None,
+    api_key: Annotated[str | None, typer.Option(envvar="HEDGESPEC_API_KEY")] = None,
     json: JsonFile = None,
 ) -> None:
-    """Plain decoding, each single drafter and learned selection in one process, beside transformers."""
+    """Plain decoding, each single drafter and learned selection, in one process beside transformers.
+
+    With --url the same arms go through a server: HTTP, router, gRPC, model replicas, with the time of a round by part.
+    """
+    if url is not None:
+        served_decode(url, api_key, prompts, max_tokens, temperature, domain, json)
+        return
     from hedgespec.assembly.local_service import local_service
     from hedgespec.bench.baselines import transformers_baselines
 
@@ -73,33 +87,6 @@ def decode(
     report = asyncio.run(run())
     show_decode(report)
     write_json(json, decode_json(report), command="bench decode", prompts=prompts, temperature=temperature)
-
-
-@app.command()
-def serve(
-    url: Annotated[str, typer.Option(help="A running HedgeSpec server.")] = "http://127.0.0.1:8000",
-    api_key: Annotated[str | None, typer.Option(envvar="HEDGESPEC_API_KEY")] = None,
-    prompts: NumPrompts = 2,
-    max_tokens: MaxTokens = 256,
-    temperature: Temperature = 0.0,
-    domain: Domains = None,
-    json: JsonFile = None,
-) -> None:
-    """The same arms through the served path: HTTP, router, gRPC, model replicas; with the time of a round by part."""
-    from hedgespec.bench.http_generator import HttpGenerator
-
-    async def run() -> DecodeReport:
-        async with HttpGenerator(url, api_key) as generator:
-            drafter_ids = await generator.drafter_ids()
-            work = held_out(Tokenizer.from_folder(zoo.target_folder()), domain, prompts)
-            with progress_bar("decoding", (2 + len(drafter_ids)) * sum(map(len, work.values()))) as advance:
-                sampling = SamplingParams(temperature=temperature, max_tokens=max_tokens, ignore_eos=True)
-                return await measure_decode(generator, drafter_ids, work, sampling, {}, advance)
-
-    report = asyncio.run(run())
-    show_decode(report)
-    show_rounds(report)
-    write_json(json, decode_json(report), command="bench serve", prompts=prompts, temperature=temperature)
 
 
 @app.command()
@@ -152,6 +139,31 @@ def rpc(
         )
     show_rpc(report)
     write_json(json, report, command="bench rpc", rounds=rounds, repeats=repeats)
+
+
+def served_decode(
+    url: str,
+    api_key: str | None,
+    prompts: int,
+    max_tokens: int,
+    temperature: float,
+    domains: Sequence[str] | None,
+    json: Path | None,
+) -> None:
+    from hedgespec.bench.http_generator import HttpGenerator
+
+    async def run() -> DecodeReport:
+        async with HttpGenerator(url, api_key) as generator:
+            drafter_ids = await generator.drafter_ids()
+            work = held_out(Tokenizer.from_folder(zoo.target_folder()), domains, prompts)
+            with progress_bar("decoding", (2 + len(drafter_ids)) * sum(map(len, work.values()))) as advance:
+                sampling = SamplingParams(temperature=temperature, max_tokens=max_tokens, ignore_eos=True)
+                return await measure_decode(generator, drafter_ids, work, sampling, {}, advance)
+
+    report = asyncio.run(run())
+    show_decode(report)
+    show_rounds(report)
+    write_json(json, decode_json(report), command="bench decode", url=url, prompts=prompts, temperature=temperature)
 
 
 def show_decode(report: DecodeReport) -> None:

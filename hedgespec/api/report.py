@@ -22,16 +22,18 @@ class SpeculationReport(BaseModel):
 
     rounds: int = Field(description="target passes")
     drafts: int = Field(description="passes that had a proposal to verify")
-    drafted: int = Field(description="draft tokens proposed")
+    drafted: int = Field(description="draft tokens proposed, all nodes of a tree")
     accepted: int = Field(description="draft tokens accepted, those beyond the end of the answer included")
     mean_acceptance_length: float = Field(
         description="answer tokens / target passes; the token that the target adds to every pass is included"
     )
     acceptance_rate: float = Field(description="accepted / drafted")
     accepted_per_position: list[int] = Field(description="[p]: drafts of which at least p + 1 tokens were accepted")
-    rounds_per_drafter: dict[str, int]
+    rounds_per_drafter: dict[str, int] = Field(
+        description="passes it proposed in; in a merged round several drafters did, so the sum can exceed drafts"
+    )
     drafted_per_drafter: dict[str, int]
-    accepted_per_drafter: dict[str, int]
+    accepted_per_drafter: dict[str, int] = Field(description="accepted tokens that it proposed itself, merged or not")
     expected_passes: dict[str, float] = Field(
         description="target passes that the drafter alone would have needed, for the tokens scored so far"
     )

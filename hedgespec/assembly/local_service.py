@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from hedgespec.assembly.local_fleet import open_local_fleet
+from hedgespec.assembly.local_fleet import LocalFleet, open_local_fleet
 from hedgespec.assembly.model_sources import load_tokenizer, resolved_target, target_identity
 from hedgespec.config import AppArgs
 from hedgespec.router.events import NoEvents
@@ -22,6 +22,13 @@ class LocalService:
     service: GenerationService
     tokenizer: Tokenizer
     target_folder: Path
+    fleet: LocalFleet
+    target_id: str
+
+    def variant(self, args: AppArgs) -> GenerationService:
+        """Another service over the same models, e.g. with another learner; args must name the same drafters."""
+        preferences = Preferences(MemoryStore(), args.store)
+        return GenerationService(args, self.fleet, self.tokenizer, preferences, NoEvents(), self.target_id)
 
 
 @asynccontextmanager
@@ -33,7 +40,7 @@ async def local_service(args: AppArgs) -> AsyncIterator[LocalService]:
         identity = target_identity(args.target)
         service = GenerationService(args, fleet, tokenizer, preferences, NoEvents(), identity)
         try:
-            yield LocalService(service, tokenizer, Path(resolved_target(args.target).model))
+            yield LocalService(service, tokenizer, Path(resolved_target(args.target).model), fleet, identity)
         finally:
             await service.drain()
             await preferences.close()

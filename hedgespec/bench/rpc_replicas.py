@@ -12,6 +12,7 @@ import grpc
 import grpc.aio
 import numpy as np
 import uvloop
+from numpy.typing import NDArray
 
 from hedgespec.rpc.server import start_server
 from hedgespec.rpc.servicer import ReplicaServicer
@@ -60,11 +61,18 @@ class FreeDrafter:
     async def open(self, spec: SessionSpec) -> Opened:
         return Opened()
 
-    async def draft(self, session_id: str, round_index: int, num_draft_tokens: int) -> DraftTree:
+    async def draft(self, session_id: str, round_index: int, num_draft_tokens: int, num_nodes: int = 0) -> DraftTree:
         return self.tree
 
     async def observe(self, session_id: str, round_index: int, observation: Observation) -> Scores | None:
-        return Scores(observation.start, np.full((len(observation.token_ids), 1), 0.8, np.float32))
+        if not observation.wants_scores:
+            return None
+        start = observation.start if observation.score_from is None else observation.score_from
+        end = observation.start + len(observation.token_ids)
+        return Scores(start, np.full((end - start, 1), 0.8, np.float32))
+
+    async def score_prompt(self, session_id: str, prompt_top: SparseRows) -> NDArray[np.float32]:
+        return np.full(prompt_top.num_rows, 0.8, np.float32)
 
     async def close(self, session_id: str) -> None:
         return

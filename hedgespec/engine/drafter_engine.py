@@ -8,9 +8,9 @@ from typing import TypeVar
 
 from hedgespec.engine.failures import as_own_error
 from hedgespec.engine.scheduler import DrafterScheduler
-from hedgespec.engine.work import CloseSession, Draft, Observe, OpenSession, Ticket
+from hedgespec.engine.work import CloseSession, Draft, Observe, OpenSession, ScorePrompt, Ticket, Verify
 from hedgespec.errors import UnknownDrafter
-from hedgespec.models.drafter_model import DrafterModel, DraftRequest, ScoreRequest
+from hedgespec.models.drafter_model import DrafterModel, DraftRequest, PromptScoreRequest, ScoreRequest
 from hedgespec.types import Opened
 
 FEATURE_GRACE_S = 0.02
@@ -29,7 +29,7 @@ class DrafterRunner:
 
     def add(self, ticket: Ticket) -> None:
         work = ticket.work
-        if isinstance(work, OpenSession | Draft | Observe | CloseSession) and work.drafter_id not in self._models:
+        if not isinstance(work, Verify) and work.drafter_id not in self._models:
             ticket.fail(UnknownDrafter(f"No drafter {work.drafter_id!r} here. Here are: {sorted(self._models)}."))
             return
         self._scheduler.add(ticket)
@@ -62,6 +62,8 @@ class DrafterRunner:
                 ticket.resolve(None)
             elif isinstance(work, Observe):
                 self._observe(ticket, work, has_caller)
+            elif isinstance(work, ScorePrompt) and has_caller:
+                self._scheduler.add_score(ticket)
         except Exception as error:  # one session's failure is its own
             ticket.fail(as_own_error(error, "drafter"))
 
@@ -75,18 +77,24 @@ class DrafterRunner:
 
     def _is_ready(self, ticket: Ticket) -> bool:
         work = ticket.work
-        assert isinstance(work, Draft | Observe)
+        assert not isinstance(work, Verify)
         return self._models[work.drafter_id].has_newest_features(work.session_id)
 
     def _draft(self, model: DrafterModel, tickets: Sequence[Ticket]) -> None:
         works = [ticket.work for ticket in tickets if isinstance(ticket.work, Draft)]
-        requests = [DraftRequest(work.session_id, work.round_index, work.num_draft_tokens) for work in works]
+        requests = [DraftRequest(w.session_id, w.round_index, w.num_draft_tokens, w.num_nodes) for w in works]
         _answer(model.draft, requests, tickets)
 
     def _score(self, model: DrafterModel, tickets: Sequence[Ticket]) -> None:
-        works = [ticket.work for ticket in tickets if isinstance(ticket.work, Observe)]
-        requests = [ScoreRequest(work.session_id, work.observation) for work in works]
-        _answer(model.score, requests, tickets)
+        """Prompts first: they say something as long as the answer is young."""
+        prompts = [(t, t.work) for t in tickets if isinstance(t.work, ScorePrompt)]
+        if prompts:
+            asked = [PromptScoreRequest(work.session_id, work.prompt_top) for _, work in prompts]
+            _answer(model.score_prompt, asked, [ticket for ticket, _ in prompts])
+        observed = [(t, t.work) for t in tickets if isinstance(t.work, Observe)]
+        if observed:
+            requests = [ScoreRequest(work.session_id, work.observation) for _, work in observed]
+            _answer(model.score, requests, [ticket for ticket, _ in observed])
 
 
 def _answer(
@@ -109,6 +117,6 @@ def _answer(
 def _by_drafter(tickets: Sequence[Ticket]) -> dict[str, list[Ticket]]:
     groups: dict[str, list[Ticket]] = {}
     for ticket in tickets:
-        assert isinstance(ticket.work, Draft | Observe)
+        assert not isinstance(ticket.work, Verify)
         groups.setdefault(ticket.work.drafter_id, []).append(ticket)
     return groups

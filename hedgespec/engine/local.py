@@ -6,11 +6,14 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hedgespec.engine.engine import Engine, StepCounters
 from hedgespec.engine.features import LOCAL
-from hedgespec.engine.work import CloseSession, Draft, Observe, OpenSession, Verify
+from hedgespec.engine.work import CloseSession, Draft, Observe, OpenSession, ScorePrompt, Verify
 from hedgespec.models.drafter_model import DrafterModel, Usage
-from hedgespec.types import DraftTree, FeatureBlock, Observation, Opened, Scores, SessionSpec, Verdict
+from hedgespec.types import DraftTree, FeatureBlock, Observation, Opened, Scores, SessionSpec, SparseRows, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +90,8 @@ class LocalDrafter:
         opened: Opened = await asyncio.wrap_future(self._engine.submit(OpenSession(spec, self.drafter_id)))
         return opened
 
-    async def draft(self, session_id: str, round_index: int, num_draft_tokens: int) -> DraftTree:
-        work = Draft(self.drafter_id, session_id, round_index, num_draft_tokens)
+    async def draft(self, session_id: str, round_index: int, num_draft_tokens: int, num_nodes: int = 0) -> DraftTree:
+        work = Draft(self.drafter_id, session_id, round_index, num_draft_tokens, num_nodes)
         tree: DraftTree = await asyncio.wrap_future(self._engine.submit(work))
         return tree
 
@@ -96,6 +99,11 @@ class LocalDrafter:
         work = Observe(self.drafter_id, session_id, round_index, observation)
         scores: Scores | None = await asyncio.shield(asyncio.wrap_future(self._engine.submit(work)))
         return scores
+
+    async def score_prompt(self, session_id: str, prompt_top: SparseRows) -> NDArray[np.float32]:
+        work = ScorePrompt(self.drafter_id, session_id, prompt_top)
+        overlap: NDArray[np.float32] = await asyncio.wrap_future(self._engine.submit(work))
+        return overlap
 
     async def close(self, session_id: str) -> None:
         await asyncio.shield(asyncio.wrap_future(self._engine.submit(CloseSession(session_id, self.drafter_id))))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from hedgespec.engine.work import CloseSession, Draft, DrafterWork, Observe, OpenSession, Ticket, Verify
+from hedgespec.engine.work import CloseSession, Draft, DrafterWork, OpenSession, Ticket, Verify
 from hedgespec.errors import UnknownSession
 
 MAX_SCORE_DELAYS = 4
@@ -146,18 +146,18 @@ class DrafterScheduler:
             self._drafts = self._without(self._drafts, work, f"Round {work.round_index} came before this draft ran.")
             self._drafts.append(ticket)
         else:
-            if not isinstance(work, Observe):
+            if isinstance(work, OpenSession | CloseSession):
                 reason = f"Session {work.session_id!r} was closed."
                 self._drafts = self._without(self._drafts, work, reason)
                 self._scores = self._without(self._scores, work, reason)
             self._changes.append(ticket)
 
     def add_score(self, ticket: Ticket) -> None:
-        """Queue an observation that has been appended and whose scores are wanted."""
+        """Queue an observation that has been appended and whose scores are wanted, or a prompt that is to be scored."""
         self._scores.append(ticket)
 
     def take_changes(self) -> list[Ticket]:
-        """Opens, observations and closes, in the order they came."""
+        """Opens, observations, prompts to score and closes, in the order they came."""
         changes, self._changes = self._changes, []
         return changes
 
@@ -206,7 +206,7 @@ class DrafterScheduler:
 
 
 def _drafter_of(ticket: Ticket) -> str:
-    assert isinstance(ticket.work, Draft | Observe)
+    assert not isinstance(ticket.work, Verify)
     return ticket.work.drafter_id
 
 

@@ -18,7 +18,7 @@ from hedgespec.models.kv_memory import KvMemory
 from hedgespec.models.session_text import SessionText
 from hedgespec.protocols import FeatureTransport
 from hedgespec.speculative.acceptance import accept
-from hedgespec.speculative.validation import validate_tree
+from hedgespec.speculative.validation import MAX_NODES, validate_tree
 from hedgespec.types import DraftTree, Opened, SessionSpec, Verdict
 
 PREFILL_CHUNK_TOKENS = 256
@@ -117,7 +117,9 @@ class TargetRunner:
         text = SessionText(spec, self._model.vocab_size)
         sinks = [self._transport.sink(address) for address in spec.feature_sinks]
         final = spec.num_tokens + max(0, spec.sampling.max_tokens - len(spec.emitted_ids))
-        slot = self._memory.open(min(final, self._model.max_positions))
+        # rows of a tree that nobody keeps stand behind those of the path
+        spare = 0 if spec.draft_form.kind == "chain" else MAX_NODES
+        slot = self._memory.open(min(final, self._model.max_positions) + spare)
         session = self._sessions[spec.session_id] = TargetSession(text, slot, sinks)
         return session
 
@@ -136,12 +138,12 @@ class TargetRunner:
 
     def _check(self, session: TargetSession, tree: DraftTree) -> None:
         spec = session.spec
-        validate_tree(tree, spec.sampling.method, self._model.vocab_size, spec.max_draft_tokens)
+        validate_tree(tree, spec.sampling.method, self._model.vocab_size, spec.max_draft_tokens, spec.draft_form)
         room = self._model.max_positions - len(session.text)
         if room < 0:
             raise RequestError(f"The context of {self._model.max_positions} tokens is full.", param="max_tokens")
-        if tree.num_nodes > room:
-            raise InvalidDraft(f"{tree.num_nodes} draft tokens, but the context has room for {room}")
+        if tree.depth > room:
+            raise InvalidDraft(f"{tree.depth} draft tokens in a row, but the context has room for {room}")
 
     # -------------------------------------------------------------------------------------------- the pass and after it
 
@@ -162,8 +164,9 @@ class TargetRunner:
 
     def _finish_prefill(self, part: _PrefillPart, output: BlockOutput) -> None:
         part.session.push(part.prefill.num_done, output.features)
+        part.session.add_prompt_laws(part.prefill.num_done, part.block, output.logits)
         if self._scheduler.advance(part.prefill, part.block.num_rows):
-            part.prefill.ticket.resolve(Opened())
+            part.prefill.ticket.resolve(part.session.opened())
 
     def _finish_verifies(self, outputs: Sequence[tuple[_VerifyPart, BlockOutput]]) -> None:
         """Accept all drafts together; if that fails, each alone."""

@@ -13,7 +13,9 @@ from hedgespec.models.session_text import SessionText
 from hedgespec.protocols import FeatureSink
 from hedgespec.speculative.acceptance import VerifyContext
 from hedgespec.speculative.processing import TokenCounts
-from hedgespec.types import FeatureBlock, Verdict
+from hedgespec.speculative.proposal import concatenate
+from hedgespec.speculative.target_top import prompt_top
+from hedgespec.types import FeatureBlock, Opened, SparseRows, Verdict
 
 
 class TargetSession:
@@ -24,12 +26,31 @@ class TargetSession:
         self.slot = slot
         self.spec = text.spec
         self._sinks = sinks
+        self._prompt_laws: list[SparseRows] = []
         has_penalties = self.spec.sampling.has_penalties
         self._counts = TokenCounts(self.spec.prompt_ids, self.spec.emitted_ids) if has_penalties else None
 
     def prefill_block(self, start: int, num_rows: int) -> Block:
+        """Logits are wanted only where `num_prompt_scores` asks for laws of prompt tokens: after the tokens before them."""
         ids = self.text.ids[start : start + num_rows].copy()
-        return Block(self.slot, ids, logits_from=num_rows, wants_features=bool(self._sinks))
+        first, end = self._scored_prompt()
+        logits_from = min(max(first - start, 0), num_rows) if start < end else num_rows
+        return Block(self.slot, ids, logits_from=logits_from, wants_features=bool(self._sinks))
+
+    def add_prompt_laws(self, start: int, block: Block, logits: Tensor) -> None:
+        """logits: of the rows from block.logits_from on; the block's first row has position `start`."""
+        _, end = self._scored_prompt()
+        num_wanted = max(0, min(end - start, block.num_rows) - block.logits_from)
+        if num_wanted:
+            self._prompt_laws.append(prompt_top(logits[:num_wanted], self.spec.sampling))
+
+    def opened(self) -> Opened:
+        return Opened(prompt_top=concatenate(self._prompt_laws) if self._prompt_laws else None)
+
+    def _scored_prompt(self) -> tuple[int, int]:
+        """Positions [first, end) whose logits are the laws of the last num_prompt_scores prompt tokens."""
+        end = len(self.spec.prompt_ids) - 1
+        return max(end - self.spec.num_prompt_scores, 0), end if self.spec.num_prompt_scores else 0
 
     def verify_block(self, work: Verify) -> Block:
         ids = np.concatenate([self.text.ids[-1:], work.tree.token_ids]).astype(np.int32)

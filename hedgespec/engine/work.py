@@ -6,7 +6,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from hedgespec.types import DraftTree, Observation, SessionSpec
+from hedgespec.types import DraftTree, Observation, SessionSpec, SparseRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +30,13 @@ class Verify:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
+    """num_nodes: 0 for num_draft_tokens * branching."""
+
     drafter_id: str
     session_id: str
     round_index: int
     num_draft_tokens: int
+    num_nodes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +48,21 @@ class Observe:
 
 
 @dataclass(frozen=True, slots=True)
+class ScorePrompt:
+    """prompt_top: what the target's `open` returned."""
+
+    drafter_id: str
+    session_id: str
+    prompt_top: SparseRows
+
+
+@dataclass(frozen=True, slots=True)
 class CloseSession:
     session_id: str
     drafter_id: str = ""
 
 
-DrafterWork = OpenSession | Draft | Observe | CloseSession
+DrafterWork = OpenSession | Draft | Observe | ScorePrompt | CloseSession
 Work = DrafterWork | Verify
 
 

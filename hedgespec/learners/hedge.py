@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hedgespec.learners.learner import Floats, Mask, checked_prior, filled_losses, frozen, saved_arrays
+from hedgespec.learners.learner import Floats, Mask, checked_prior, filled_losses, frozen, log_normalised, saved_arrays
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,8 @@ class Hedge:
     def regret_bound(self, num_updates: int, prior_mass: float, num_experts: int) -> float:
         """ln(1/prior)/rate_T + sum_t rate_t / 8: the mix loss telescopes because the rate only falls, and each step
         loses at most rate/8 to it (Hoeffding)."""
-        rates = _rate(np.arange(1, num_updates + 1), num_experts)
+        # one expert has nothing to learn, but its rate must not be zero: the bound divides by it
+        rates = np.sqrt(8.0 * math.log(max(num_experts, 2)) / np.arange(1, num_updates + 1))
         return float(math.log(1.0 / prior_mass) / rates[-1] + rates.sum() / 8.0)
 
     def state_dict(self, state: HedgeState) -> dict[str, Any]:
@@ -53,18 +54,12 @@ class Hedge:
         }
 
     def restore(self, saved: Mapping[str, Any]) -> HedgeState:
-        prior, losses, num_updates = saved_arrays(saved, "hedge", "cumulative_losses")
+        prior, num_updates, (losses,) = saved_arrays(saved, "hedge", "cumulative_losses")
         return _state(prior, losses, num_updates)
-
-
-def _rate(update: Any, num_experts: int) -> Any:
-    # one expert has nothing to learn, but its rate must not be zero: the bound divides by it
-    return np.sqrt(8.0 * math.log(max(num_experts, 2)) / update)
 
 
 def _state(prior: Floats, cumulative_losses: Floats, num_updates: int) -> HedgeState:
     # the weights after t updates are used for update t + 1
-    log_weights = np.log(prior) - _rate(num_updates + 1, prior.size) * cumulative_losses
-    weights = np.exp(log_weights - log_weights.max())
-    weights = prior if num_updates == 0 else frozen(weights / weights.sum())
+    rate = math.sqrt(8.0 * math.log(max(prior.size, 2)) / (num_updates + 1))
+    weights = log_normalised(np.log(prior) - rate * cumulative_losses) if num_updates else prior
     return HedgeState(prior, frozen(cumulative_losses), num_updates, weights)

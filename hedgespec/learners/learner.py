@@ -78,34 +78,64 @@ def filled_losses(losses: Floats, awake: Mask, weights: Floats, prior: Floats) -
     if losses.shape != weights.shape or awake.shape != weights.shape or awake.dtype != np.bool_:
         got = f"{losses.shape} and {awake.shape} {awake.dtype}"
         raise InvalidObservation(f"Losses and the awake mask (bool) need shape {weights.shape}, got {got}.")
+    if awake.all():
+        total = float(weights.sum())
+        check_range(losses, losses)
+        mixture_loss = float((weights if total > 0.0 else prior) @ losses) / (total if total > 0.0 else 1.0)
+        return losses, mixture_loss
     known = np.where(awake, losses, 0.0)
-    # a NaN fails both comparisons, hence the negation
-    if not (known.min() >= 0.0 and known.max() <= 1.0):
-        raise InvalidObservation(f"Losses must be finite and in [0, 1], got {losses.tolist()}.")
+    check_range(known, losses)
     mixture = np.where(awake, weights, 0.0)
-    total = mixture.sum()
+    total = float(mixture.sum())
     if total <= 0.0:
         mixture = np.where(awake, prior, 0.0)
-        total = mixture.sum()
-    mixture_loss = float(mixture @ known / total)
+        total = float(mixture.sum())
+    mixture_loss = float(mixture @ known) / total
     return np.where(awake, known, mixture_loss), mixture_loss
 
 
-def saved_arrays(saved: Mapping[str, Any], learner: str, sums: str) -> tuple[Floats, Floats, int]:
-    """prior, the per-expert sums and the number of updates of a `state_dict`. Raises InvalidObservation."""
+def check_range(known: Floats, losses: Floats) -> None:
+    """Raise InvalidObservation unless all of `known` is in [0, 1]; `losses` is what the message shows."""
+    # a NaN fails both comparisons, hence the negation; the ufunc's reduce is what ndarray.min calls, at half the time
+    if not (np.minimum.reduce(known) >= 0.0 and np.maximum.reduce(known) <= 1.0):
+        raise InvalidObservation(f"Losses must be finite and in [0, 1], got {losses.tolist()}.")
+
+
+def log_normalised(log_weights: Floats) -> Floats:
+    """exp(log_weights) scaled to sum to 1, read-only; the largest is shifted to 0 first, so nothing overflows."""
+    weights = np.exp(log_weights - np.maximum.reduce(log_weights))
+    weights /= np.add.reduce(weights)
+    return frozen(weights)
+
+
+def saved_arrays(saved: Mapping[str, Any], learner: str, *names: str) -> tuple[Floats, int, list[Floats]]:
+    """prior, number of updates and the named arrays [num_experts] of a `state_dict`. Raises InvalidObservation."""
     try:
         if saved["learner"] != learner:
             raise ValueError(f"it belongs to {saved['learner']!r}")
         prior = np.array(saved["prior"], dtype=np.float64)
-        values = np.array(saved[sums], dtype=np.float64)
+        arrays = [np.array(saved[name], dtype=np.float64) for name in names]
         num_updates = int(saved["num_updates"])
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidObservation(f"Not a saved state of {learner}: {error}.") from error
     checked_prior(prior)
+    fits = abs(prior.sum() - 1.0) <= 1e-9 and num_updates >= 0
+    if not (fits and all(array.shape == prior.shape and np.isfinite(array).all() for array in arrays)):
+        fields = ", ".join(("prior", "num_updates", *names))
+        raise InvalidObservation(f"Not a saved state of {learner}: {fields} do not fit together.")
     # not normalised again, which could change the last bit of a state that must come back exactly
-    if abs(prior.sum() - 1.0) > 1e-9 or values.shape != prior.shape or not np.isfinite(values).all() or num_updates < 0:
-        raise InvalidObservation(f"Not a saved state of {learner}: prior, {sums} and num_updates do not fit together.")
-    return frozen(prior), values, num_updates
+    return frozen(prior), num_updates, [frozen(array) for array in arrays]
+
+
+def saved_number(saved: Mapping[str, Any], learner: str, name: str) -> float:
+    """A finite, non-negative number of a `state_dict`. Raises InvalidObservation."""
+    try:
+        value = float(saved[name])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidObservation(f"Not a saved state of {learner}: {error}.") from error
+    if not 0.0 <= value < float("inf"):
+        raise InvalidObservation(f"Not a saved state of {learner}: {name} is {value}.")
+    return value
 
 
 def frozen(array: Floats) -> Floats:

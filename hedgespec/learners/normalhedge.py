@@ -60,7 +60,7 @@ class NormalHedge:
         }
 
     def restore(self, saved: Mapping[str, Any]) -> NormalHedgeState:
-        prior, regret, num_updates = saved_arrays(saved, "normalhedge", "regret")
+        prior, num_updates, (regret,) = saved_arrays(saved, "normalhedge", "regret")
         return _state(prior, regret, num_updates)
 
 
@@ -72,33 +72,42 @@ def solve_exponent(squares: Floats, prior: Floats) -> float:
     bisection steps in where rounding makes it leave the bracket.
     """
     lower = 1.0
-    upper = math.log((math.e - 1.0) / float(prior[int(np.argmax(squares))]) + 1.0)
+    upper = math.log((math.e - 1.0) / float(prior[int(squares.argmax())]) + 1.0)
     x = upper
+    # squares <= 1, so shifting by x keeps every exponential in [0, 1]
+    shifted = squares - 1.0
+    weighted = prior * shifted
     for _ in range(_NUM_STEPS):
-        # squares <= 1, so shifting by x keeps every exponential in [0, 1]
-        terms = prior * np.exp(x * (squares - 1.0))
-        total = float(terms.sum())
+        terms = np.exp(x * shifted)
+        total = float(prior @ terms)
         gap = x + math.log(total) - 1.0
         if gap > 0.0:
             upper = x
         else:
             lower = x
-        proposal = x - gap * total / float(terms @ squares)
-        if not lower <= proposal <= upper:
-            proposal = 0.5 * (lower + upper)
-        if abs(proposal - x) <= 1e-14 * x:
-            break
-        x = proposal
+        # the derivative of the log: sum p s e / sum p e = 1 + sum p (s - 1) e / sum p e
+        slope = 1.0 + float(weighted @ terms) / total
+        proposal = x - gap / slope
+        if abs(proposal - x) <= 1e-8 * x:
+            # Newton squares the error, so this step ends at rounding
+            return min(max(proposal, lower), upper)
+        x = proposal if lower <= proposal <= upper else 0.5 * (lower + upper)
     return x
 
 
-def _state(prior: Floats, regret: Floats, num_updates: int) -> NormalHedgeState:
+def normalhedge_weights(regret: Floats, prior: Floats) -> Floats:
+    """[num_experts], read-only; the prior while no regret is positive."""
     positive = np.maximum(regret, 0.0)
-    largest = float(positive.max())
+    largest = float(np.maximum.reduce(positive))
     if largest <= _ROUNDING:
-        return NormalHedgeState(prior, frozen(regret), num_updates, prior)
+        return prior
     ratios = positive / largest
     squares = ratios * ratios
     x = solve_exponent(squares, prior)
     weights = prior * ratios * np.exp(x * (squares - 1.0))
-    return NormalHedgeState(prior, frozen(regret), num_updates, frozen(weights / weights.sum()))
+    weights /= np.add.reduce(weights)
+    return frozen(weights)
+
+
+def _state(prior: Floats, regret: Floats, num_updates: int) -> NormalHedgeState:
+    return NormalHedgeState(prior, frozen(regret), num_updates, normalhedge_weights(regret, prior))

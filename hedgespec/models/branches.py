@@ -1,7 +1,7 @@
-"""Attention for exact scores: many drafts that start at different places of the same text, one token each per call.
+"""Branches of a head: drafts that start at one or at different places of the same text, one token each per step.
 
 It is the pattern of EAGLE-3's training-time test: every branch sees the text's true rows up to its own start, plus its
-own earlier steps (one row per step).
+own earlier steps (one row per step). A branch that parts takes copies of those along, which makes trees of branches.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class BranchedAttention:
         self._values: list[Tensor] = []
 
     def keep(self, branches: Sequence[int]) -> None:
-        """Go on with these branches only, given as indices of the current ones."""
+        """Go on with these branches, given as indices of the current ones, each as often as it is named."""
         index = list(branches)
         self._num_base_rows = [self._num_base_rows[branch] for branch in index]
         self._keys = [keys[index] for keys in self._keys]
@@ -52,3 +52,22 @@ class BranchedAttention:
         output = torch.einsum("bkgr,krd->bkgd", weights[..., :num_rows], base_values)
         output = output + torch.einsum("bkgs,bksd->bkgd", weights[..., num_rows:], own_values)
         return output.reshape(num_branches, -1)
+
+
+class HeadBranches:
+    """states: [num_branches, hidden] after the newest pair of every branch; positions: of those pairs."""
+
+    def __init__(self, attention: BranchedAttention, states: Tensor, positions: Sequence[int]) -> None:
+        self.attention = attention
+        self.states = states
+        self.positions = list(positions)
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def keep(self, branches: Sequence[int]) -> None:
+        """As in `BranchedAttention.keep`."""
+        index = list(branches)
+        self.attention.keep(index)
+        self.states = self.states[index]
+        self.positions = [self.positions[branch] for branch in index]

@@ -21,6 +21,7 @@ from hedgespec.errors import ModelFolderError
 from hedgespec.models.attention import PackedAttention, Rows, depths
 from hedgespec.models.eagle3 import feature_layers
 from hedgespec.models.kv_memory import KvSlot
+from hedgespec.models.packed_linear import pack_linears
 
 ATTENTION_NAME = "hedgespec_packed"
 MIN_FEATURE_LAYERS = 5
@@ -55,7 +56,10 @@ class BlockOutput:
 
 
 class PackedCausalLM:
-    """A loaded model whose `forward` takes blocks of many sessions at once. One thread at a time."""
+    """A loaded model whose `forward` takes blocks of many sessions at once. One thread at a time.
+
+    num_parameters: tied tensors count once. weight_bytes: what a pass must read of them
+    """
 
     def __init__(self, model: PreTrainedModel, digest: str, device: torch.device) -> None:
         config = model.config.get_text_config()
@@ -66,13 +70,24 @@ class PackedCausalLM:
         self.digest = digest
         self.device = device
         self.dtype: torch.dtype = next(model.parameters()).dtype
+        self.num_parameters = sum(p.numel() for p in model.parameters())
+        self.weight_bytes = _weight_bytes(model)
         self._model = model
         self._tapped = _feature_layers(model, self.num_layers)
+        if device.type == "cpu":
+            pack_linears(model)
 
     @property
     def feature_width(self) -> int:
         """0: too few layers to give features."""
         return len(self._tapped) * self.hidden_size
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        config = self._model.config.get_text_config()
+        num_heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        return int(2 * self.num_layers * num_heads * head_dim * self.dtype.itemsize)
 
     @torch.inference_mode()
     def forward(self, blocks: Sequence[Block]) -> list[BlockOutput]:
@@ -164,6 +179,14 @@ def _split(
             own = features[start : start + block.num_rows].clone()
         outputs.append(BlockOutput(part, own))
     return outputs
+
+
+def _weight_bytes(model: PreTrainedModel) -> int:
+    """Everything but the input embedding, of which a pass reads a few rows; tied to the output matrix it is read whole."""
+    tables = {id(p) for p in model.get_input_embeddings().parameters()}
+    output = model.get_output_embeddings()
+    tables -= {id(p) for p in output.parameters()} if output is not None else set()
+    return sum(p.numel() * p.element_size() for p in model.parameters() if id(p) not in tables)
 
 
 def _feature_layers(model: PreTrainedModel, num_layers: int) -> list[nn.Module]:

@@ -13,16 +13,23 @@ from hedgespec.config import Device
 from hedgespec.errors import ModelFolderError
 from hedgespec.models.causal_lm import Block, PackedCausalLM
 from hedgespec.models.causal_lm_folder import load_causal_lm
+from hedgespec.models.draft_network import DraftSession
 from hedgespec.models.kv_memory import KvSlot
-from hedgespec.models.neural_drafter import DraftSession, NeuralDrafter
+from hedgespec.models.lm_branches import LmBranches
+from hedgespec.models.neural_drafter import NeuralDrafter
 from hedgespec.models.session_text import SessionText
-from hedgespec.types import Observation
+from hedgespec.types import SessionSpec
 
 CATCH_UP_TOKENS = 512
+MAX_KEPT_LOGITS = 64
+"""Rows of logits that wait for their scores; older ones are computed again."""
 
 
 class CausalLmSession(DraftSession):
-    """logits: position -> [1, vocab] after the id there, for the newest id and for what may still be scored."""
+    """logits: position -> [1, vocab] after the id there, for the newest id and for what is about to be scored.
+
+    What is scored later is computed again: logits are too large to be kept.
+    """
 
     def __init__(self, text: SessionText, slot: KvSlot) -> None:
         super().__init__(text, slot)
@@ -30,11 +37,11 @@ class CausalLmSession(DraftSession):
 
     @property
     def first_needed(self) -> int:
-        """The first position whose logits a later score can ask for."""
-        return self.text.num_prompt + self.scored_until - 1
+        """The first position whose logits are kept for a score that waits for them."""
+        return max(self.text.num_prompt + self.wanted_from - 1, len(self.text) - MAX_KEPT_LOGITS)
 
 
-class CausalLmDrafter(NeuralDrafter[CausalLmSession]):
+class CausalLmDrafter(NeuralDrafter[CausalLmSession, LmBranches]):
     """Its proposal at a position does not depend on where the round started, so its scores have depth 1."""
 
     def __init__(self, drafter_id: str, model: PackedCausalLM, max_sessions: int, max_cached_tokens: int) -> None:
@@ -45,14 +52,7 @@ class CausalLmDrafter(NeuralDrafter[CausalLmSession]):
         return CausalLmSession(text, slot)
 
     def _catch_up(self, sessions: Sequence[CausalLmSession]) -> None:
-        pending = [s for s in sessions if s.slot.length < self._end(s)]
-        while pending:
-            outputs = self._model.forward([self._block(session) for session in pending])
-            for session, output in zip(pending, outputs, strict=True):
-                first = session.slot.length - len(output.logits)
-                for offset, row in enumerate(output.logits.split(1)):
-                    session.logits[first + offset] = row
-            pending = [s for s in pending if s.slot.length < self._end(s)]
+        self._run(sessions)
         for session in sessions:
             kept = min(session.first_needed, len(session.text) - 1)
             session.logits = {p: row for p, row in session.logits.items() if p >= kept}
@@ -68,22 +68,59 @@ class CausalLmDrafter(NeuralDrafter[CausalLmSession]):
         for session in sessions:
             session.slot.length = min(session.slot.length, self._end(session))
 
-    def _columns(self, session: CausalLmSession, observation: Observation) -> list[tuple[list[int], Tensor]]:
-        first = session.text.num_prompt + observation.start - 1
-        rows = [row for row in range(len(observation.token_ids)) if first + row in session.logits]
-        logits = [session.logits[first + row] for row in rows]
-        return [(rows, torch.cat(logits) if logits else torch.zeros((0, self._vocab_size)))]
+    def _root(self, session: CausalLmSession, position: int) -> tuple[Tensor, LmBranches] | None:
+        found, logits = self._logits_at(session, position, position + 1)
+        return (logits, LmBranches(session.text, session.slot, position)) if found else None
+
+    def _extend(self, steps: Sequence[tuple[LmBranches, list[int], list[int]]]) -> Tensor:
+        outputs = self._model.forward([branches.block(parents, tokens) for branches, parents, tokens in steps])
+        for branches, _, _ in steps:
+            branches.slot.length = branches.start
+        return torch.cat([output.logits for output in outputs])
+
+    def _end_branches(self, sessions: Sequence[CausalLmSession]) -> None:
+        """Nothing to do: rows behind a slot's length are forgotten, and text rows before it are run again."""
+
+    def _logits_at(self, session: CausalLmSession, first: int, end: int) -> tuple[list[int], Tensor]:
+        positions = list(range(first, min(end, self._end(session) + 1)))
+        missing = [p - 1 for p in positions if p - 1 not in session.logits]
+        if missing:
+            session.slot.length = min(session.slot.length, missing[0])
+            self._run([session], missing[0], positions[-1])
+        logits = [session.logits[p - 1] for p in positions]
+        session.logits = {p: row for p, row in session.logits.items() if p >= session.first_needed}
+        return positions, torch.cat(logits) if logits else torch.zeros((0, self._vocab_size))
+
+    def _num_draft_rows(self, spec: SessionSpec) -> int:
+        return spec.max_draft_tokens * max(spec.draft_form.branching, 1)
+
+    def _run(self, sessions: Sequence[CausalLmSession], logits_from: int | None = None, end: int | None = None) -> None:
+        """Run the text behind each slot's rows, in chunks, to its end or to position `end`; logits from a position on,
+        by default what is needed."""
+
+        def ends_at(session: CausalLmSession) -> int:
+            return self._end(session) if end is None else end
+
+        pending = [s for s in sessions if s.slot.length < ends_at(s)]
+        while pending:
+            outputs = self._model.forward([self._block(s, ends_at(s), logits_from) for s in pending])
+            for session, output in zip(pending, outputs, strict=True):
+                first = session.slot.length - len(output.logits)
+                for offset, row in enumerate(output.logits.split(1)):
+                    session.logits[first + offset] = row
+            pending = [s for s in pending if s.slot.length < ends_at(s)]
 
     def _end(self, session: CausalLmSession) -> int:
         """Positions that can be processed: a context shorter than the target's leaves the rest without drafts."""
         return min(len(session.text), self._model.max_positions)
 
-    def _block(self, session: CausalLmSession) -> Block:
+    def _block(self, session: CausalLmSession, end: int, logits_from: int | None) -> Block:
         start = session.slot.length
-        end = min(self._end(session), start + CATCH_UP_TOKENS)
-        wanted = min(session.first_needed, len(session.text) - 1)
-        logits_from = min(max(wanted - start, 0), end - start)
-        return Block(session.slot, session.text.ids[start:end].copy(), logits_from=logits_from)
+        end = min(end, start + CATCH_UP_TOKENS)
+        wanted = min(session.first_needed, len(session.text) - 1) if logits_from is None else logits_from
+        return Block(
+            session.slot, session.text.ids[start:end].copy(), logits_from=min(max(wanted - start, 0), end - start)
+        )
 
 
 def load_causal_lm_drafter(

@@ -6,14 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from hedgespec.types import DraftTree, FeatureBlock, Observation, Scores, SessionSpec
+import numpy as np
+from numpy.typing import NDArray
+
+from hedgespec.types import DraftTree, FeatureBlock, Observation, Scores, SessionSpec, SparseRows
 
 
 @dataclass(frozen=True, slots=True)
 class DraftRequest:
+    """num_nodes: 0 for num_draft_tokens * branching."""
+
     session_id: str
     round_index: int
     num_draft_tokens: int
+    num_nodes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +28,14 @@ class ScoreRequest:
 
     session_id: str
     observation: Observation
+
+
+@dataclass(frozen=True, slots=True)
+class PromptScoreRequest:
+    """prompt_top: see `types.Opened`."""
+
+    session_id: str
+    prompt_top: SparseRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +50,8 @@ class Usage:
 class DrafterModel(Protocol):
     """One drafter's sessions and computations. Called by one thread, except `push`.
 
-    `draft` and `score` raise for the whole batch; the engine then asks for each request alone, so that one bad session
-    does not hurt the others. An exception must leave every session usable.
+    What takes several requests raises for the whole batch; the engine then asks for each request alone, so that one bad
+    session does not hurt the others. An exception must leave every session usable.
     """
 
     drafter_id: str
@@ -49,7 +63,8 @@ class DrafterModel(Protocol):
         ...
 
     def observe(self, session_id: str, observation: Observation) -> Observation:
-        """Append verified tokens; return the part that was new. Raises UnknownSession, InvalidObservation."""
+        """Append verified tokens; return what is to be scored when scores are wanted (`Observation.score_from`), else
+        the part that was new. Raises UnknownSession, InvalidObservation."""
         ...
 
     def push(self, block: FeatureBlock) -> None:
@@ -63,6 +78,10 @@ class DrafterModel(Protocol):
     def draft(self, requests: Sequence[DraftRequest]) -> list[DraftTree]: ...
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Scores]: ...
+
+    def score_prompt(self, requests: Sequence[PromptScoreRequest]) -> list[NDArray[np.float32]]:
+        """See `protocols.Drafter.score_prompt`: one number per row of each request."""
+        ...
 
     def close(self, session_id: str) -> None: ...
 

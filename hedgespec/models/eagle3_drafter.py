@@ -18,28 +18,33 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hedgespec.config import Device
 from hedgespec.errors import ModelFolderError
 from hedgespec.models.attention import PackedAttention, Rows
-from hedgespec.models.branches import BranchedAttention
+from hedgespec.models.branches import BranchedAttention, HeadBranches
+from hedgespec.models.drafter_model import PromptScoreRequest
 from hedgespec.models.eagle3 import Attend, Eagle3Head, load_eagle3
 from hedgespec.models.eagle3_session import Eagle3Session
+from hedgespec.models.eagle3_unrolling import Unrolling, forget_complete_starts
 from hedgespec.models.feature_buffer import FeatureBuffer
 from hedgespec.models.folder import check_model_folder, weights_digest
 from hedgespec.models.kv_memory import KvSlot
 from hedgespec.models.neural_drafter import NeuralDrafter
+from hedgespec.models.packed_linear import pack_linears
 from hedgespec.models.proposing import scatter_logits
+from hedgespec.models.score_columns import ScoreColumns
 from hedgespec.models.session_text import SessionText
-from hedgespec.types import FeatureBlock, Observation
+from hedgespec.types import FeatureBlock
 
 CATCH_UP_PAIRS = 512
 MAX_TAIL_HOLES = 16
 """More missing features than this at the end of the text are not bridged by the head's own states."""
 
 
-class Eagle3Drafter(NeuralDrafter[Eagle3Session]):
+class Eagle3Drafter(NeuralDrafter[Eagle3Session, HeadBranches]):
     """One head. Features come by `push`; `score_depth: exact` unrolls every start, `depth1` scores first tokens."""
 
     uses_features = True
@@ -57,7 +62,7 @@ class Eagle3Drafter(NeuralDrafter[Eagle3Session]):
         self.features = FeatureBuffer(3 * head.config.target_hidden_size, max_cached_tokens)
         self._head = head
         self._device = torch.device(device)
-        self._dtype = head.fc.weight.dtype
+        self._dtype = head.norm.weight.dtype
         self._scale = head.config.head_dim**-0.5
 
     def push(self, block: FeatureBlock) -> None:
@@ -110,19 +115,55 @@ class Eagle3Drafter(NeuralDrafter[Eagle3Session]):
             session.num_drafted = 0
             session.state = None
 
-    def _columns(self, session: Eagle3Session, observation: Observation) -> list[tuple[list[int], Tensor]]:
-        """Depth 1 from the states of the true pairs; deeper ones by unrolling every start on the verified tokens.
+    def _root(self, session: Eagle3Session, position: int) -> tuple[Tensor, HeadBranches] | None:
+        """At the end of the text a bridged state serves; earlier ones must be what a draft there would have had."""
+        if position == len(session.text):
+            state, num_rows = session.newest_state(), session.slot.length + len(session.tail)
+        else:
+            state, num_rows = session.states.get(position - 2), bisect_right(session.positions, position - 2)
+        if state is None:
+            return None
+        attention = BranchedAttention(session.slot, [num_rows], self._scale)
+        return self._logits(state), HeadBranches(attention, state, [position - 2])
 
-        A start without a true state (a hole, or no output index) has no entries; at depth 1 a bridged one serves.
-        """
-        first = session.text.num_prompt + observation.start
-        end = first + len(observation.token_ids)
+    def _extend(self, steps: Sequence[tuple[HeadBranches, list[int], list[int]]]) -> Tensor:
+        self._follow(steps)
+        return self._logits(torch.cat([branches.states for branches, _, _ in steps]))
+
+    def _end_branches(self, sessions: Sequence[Eagle3Session]) -> None:
+        """Branches write nothing into the slots."""
+
+    def _logits_at(self, session: Eagle3Session, first: int, end: int) -> tuple[list[int], Tensor]:
+        """From the states of the true pairs and of bridged ones; a hole has none."""
         known = session.states | session.tail
-        starts = [t for t in range(first, end) if t - 2 in known]
-        columns = [([t - first for t in starts], self._logits_of([known[t - 2] for t in starts]))]
-        if session.text.spec.score_depth == "exact":
-            columns += self._unrolled(session, first, end)
-        return columns
+        positions = [p for p in range(first, end) if p - 2 in known]
+        return positions, self._logits_of([known[p - 2] for p in positions])
+
+    def _score_prompt(self, session: Eagle3Session, request: PromptScoreRequest) -> NDArray[np.float32]:
+        overlap = super()._score_prompt(session, request)
+        session.is_prompt_scored = True
+        return overlap
+
+    def _is_by_start(self, session: Eagle3Session) -> bool:
+        return session.text.spec.score_depth == "exact"
+
+    def _add_deeper(self, columns: Sequence[tuple[Eagle3Session, ScoreColumns]]) -> None:
+        """Every start whose draft can reach the observation drafts the verified tokens again, as long as it survives.
+
+        All starts of all sessions take each step in one pass. Logits are computed where a token is scored only.
+        """
+        active = [Unrolling(session, own, self._scale) for session, own in columns]
+        for depth in range(2, max((own.depth for _, own in columns), default=0) + 1):
+            active = [unrolling for unrolling in active if unrolling.keep_for(depth)]
+            if not active:
+                break
+            self._follow([(u.branches, list(range(len(u.branches))), u.next_tokens(depth)) for u in active])
+            scored = [u.branches.states[u.scored_branches(depth)] for u in active]
+            parts = self._logits(torch.cat(scored)).split([len(states) for states in scored])
+            for unrolling, logits in zip(active, parts, strict=True):
+                unrolling.add(depth, logits)
+        for session, own in columns:
+            forget_complete_starts(session, own.observation)
 
     # --------------------------------------------------------------------------------------------------------- catch up
 
@@ -181,32 +222,6 @@ class Eagle3Drafter(NeuralDrafter[Eagle3Session]):
                 session.tail[position] = session.state = state
             pending = [s for s in pending if len(s.tail) < len(gaps[id(s)])]
 
-    # ----------------------------------------------------------------------------------------------------- exact scores
-
-    def _unrolled(self, session: Eagle3Session, first: int, end: int) -> list[tuple[list[int], Tensor]]:
-        """Columns of depth 2, 3, ...: every start whose draft can reach [first, end) drafts the verified tokens again.
-
-        All starts take each step together: each sees the true pairs up to its own and the earlier steps of its branch.
-        """
-        depth_limit = session.text.spec.max_draft_tokens
-        earliest = max(session.text.num_prompt, first - depth_limit + 1)
-        starts = [t for t in range(earliest, end) if t - 2 in session.states]
-        states = self._stacked([session.states[t - 2] for t in starts])
-        bases = [bisect_right(session.positions, t - 2) for t in starts]
-        branches = BranchedAttention(session.slot, bases, self._scale)
-        columns = []
-        for depth in range(2, depth_limit + 1):
-            alive = [index for index, t in enumerate(starts) if t + depth - 1 < end]
-            starts, states = [starts[index] for index in alive], states[alive]
-            branches.keep(alive)
-            if starts:
-                ids = [int(session.text.ids[t + depth - 2]) for t in starts]
-                states = self._call(ids, states, [t + depth - 3 for t in starts], branches.attend)
-            scored = [index for index, t in enumerate(starts) if t + depth - 1 >= first]
-            rows = [starts[index] + depth - 1 - first for index in scored]
-            columns.append((rows, self._logits(states[scored]) if scored else self._no_logits()))
-        return columns
-
     # ------------------------------------------------------------------------------------------------------ the network
 
     def _step(self, ids: Sequence[int], hidden: Tensor, positions: Sequence[int], rows: Sequence[Rows]) -> Tensor:
@@ -218,6 +233,23 @@ class Eagle3Drafter(NeuralDrafter[Eagle3Session]):
 
         return self._call(ids, hidden, positions, attend)
 
+    def _follow(self, steps: Sequence[tuple[HeadBranches, list[int], list[int]]]) -> None:
+        """One pass: every step's branches part as its rows say, and each takes one more token."""
+        for branches, rows, _ in steps:
+            branches.keep(rows)
+            branches.positions = [position + 1 for position in branches.positions]
+        sizes = [len(branches) for branches, _, _ in steps]
+
+        def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+            parts = zip(steps, *(states.split(sizes) for states in (query, key, value)), strict=True)
+            return torch.cat([branches.attention.attend(q, k, v) for (branches, _, _), q, k, v in parts])
+
+        ids = [token for _, _, tokens in steps for token in tokens]
+        positions = [position for branches, _, _ in steps for position in branches.positions]
+        states = self._call(ids, torch.cat([branches.states for branches, _, _ in steps]), positions, attend)
+        for (branches, _, _), own in zip(steps, states.split(sizes), strict=True):
+            branches.states = own
+
     def _call(self, ids: Sequence[int], hidden: Tensor, positions: Sequence[int], attend: Attend) -> Tensor:
         embedded = self._head.embed(torch.tensor(ids, device=self._device))
         return self._head.step(embedded, hidden, torch.tensor(positions, device=self._device), attend)
@@ -227,9 +259,6 @@ class Eagle3Drafter(NeuralDrafter[Eagle3Session]):
 
     def _logits_of(self, states: Sequence[Tensor]) -> Tensor:
         return self._logits(torch.cat(list(states))) if states else self._no_logits()
-
-    def _stacked(self, states: Sequence[Tensor]) -> Tensor:
-        return torch.cat(list(states)) if states else self._no_state()[:0]
 
     def _no_state(self) -> Tensor:
         return torch.zeros((1, self._head.config.hidden_size), dtype=self._dtype, device=self._device)
@@ -265,4 +294,6 @@ def load_eagle3_drafter(
         raise ModelFolderError(
             f"{role} incompatible: made for hidden size {own_size}, the target's is {target_hidden_size}"
         )
+    if device == "cpu":
+        pack_linears(head)
     return Eagle3Drafter(drafter_id, head, weights_digest(folder), max_sessions, max_cached_tokens, device)

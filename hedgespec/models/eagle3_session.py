@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from hedgespec.models.draft_network import DraftSession
 from hedgespec.models.kv_memory import KvSlot
-from hedgespec.models.neural_drafter import DraftSession
 from hedgespec.models.session_text import SessionText
+from hedgespec.models.unscored import MAX_UNSCORED
 
 
 class Eagle3Session(DraftSession):
@@ -14,6 +15,9 @@ class Eagle3Session(DraftSession):
 
     tail:  the same for pairs without a feature behind the last true one; computed again by each catch-up
     state: of the newest token while a draft runs
+    survivals: output index of a start whose draft may reach further than the scored text -> (the probability that it was
+        accepted so far, the product of its acceptance_prob so far)
+    is_prompt_scored: the states at the end of the prompt are not needed any more
     """
 
     def __init__(self, text: SessionText, slot: KvSlot) -> None:
@@ -24,6 +28,8 @@ class Eagle3Session(DraftSession):
         self.num_drafted = 0
         self.state: Tensor | None = None
         self.arrivals_at_hole = -1
+        self.survivals: dict[int, tuple[float, float]] = {}
+        self.is_prompt_scored = text.spec.num_prompt_scores == 0
 
     @property
     def newest_pair(self) -> int:
@@ -31,7 +37,10 @@ class Eagle3Session(DraftSession):
 
     @property
     def first_needed(self) -> int:
-        """The first pair whose state a later score can ask for: the earliest start that is still unrolled."""
+        """The first pair whose state a later score can ask for: the earliest start that is still unrolled, or the end of
+        the prompt as long as it may be scored."""
+        if not self.is_prompt_scored and self.text.num_emitted < MAX_UNSCORED:
+            return self.text.num_prompt - self.text.spec.num_prompt_scores - 2
         return self.text.num_prompt + self.scored_until - self.text.spec.max_draft_tokens - 2
 
     def newest_state(self) -> Tensor | None:

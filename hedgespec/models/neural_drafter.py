@@ -1,43 +1,31 @@
-"""The part that drafters with a network share: sessions, KV memory, the draft loop and the scores by depth."""
+"""The part that drafters with a network share: sessions, KV memory, the draft loops and the scores."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Generic, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from hedgespec.errors import ReplicaBusy, UnknownSession
-from hedgespec.models.drafter_model import DraftRequest, ScoreRequest, Usage
-from hedgespec.models.kv_memory import KvMemory, KvSlot
-from hedgespec.models.proposing import DraftInProgress, score_column
+from hedgespec.models.draft_network import B, DraftNetwork, S
+from hedgespec.models.drafter_model import DraftRequest, PromptScoreRequest, ScoreRequest, Usage
+from hedgespec.models.form_draft import DraftPlace, TreeDraft, WideDraft, wide_draft
+from hedgespec.models.kv_memory import KvMemory
+from hedgespec.models.proposing import DraftInProgress
+from hedgespec.models.score_batches import Span, batches, joined_scores
+from hedgespec.models.score_columns import ScoreColumns, counts_before
 from hedgespec.models.session_text import SessionText, new_part
-from hedgespec.speculative.processing import TokenCounts
-from hedgespec.types import DraftTree, FeatureBlock, Observation, Scores, SessionSpec
+from hedgespec.models.shadow_cursor import CursorScores
+from hedgespec.models.unscored import MAX_UNSCORED
+from hedgespec.speculative.processing import softened
+from hedgespec.speculative.scoring import prompt_overlap
+from hedgespec.types import EMPTY_DRAFT, DraftTree, FeatureBlock, Observation, Scores, SessionSpec
 
 
-class DraftSession:
-    """One session of one drafter.
-
-    scored_until: output index before which no score will be asked for; what only older scores need can be forgotten
-    """
-
-    def __init__(self, text: SessionText, slot: KvSlot) -> None:
-        self.text = text
-        self.slot = slot
-        self.scored_until = text.num_emitted
-        spec = text.spec
-        self.counts = TokenCounts(spec.prompt_ids, spec.emitted_ids) if spec.sampling.has_penalties else None
-
-
-S = TypeVar("S", bound=DraftSession)
-
-
-class NeuralDrafter(ABC, Generic[S]):
-    """A `DrafterModel` whose network is given by four methods. Several sessions share each pass of the network."""
+class NeuralDrafter(DraftNetwork[S, B]):
+    """A `DrafterModel` whose network is given by the methods of `DraftNetwork`."""
 
     uses_features = False
 
@@ -51,31 +39,6 @@ class NeuralDrafter(ABC, Generic[S]):
         self._memory = KvMemory(max_cached_tokens)
         self._sessions: dict[str, S] = {}
 
-    # ------------------------------------------------------------------------------------------ what a network provides
-
-    @abstractmethod
-    def _new_session(self, text: SessionText, slot: KvSlot) -> S: ...
-
-    @abstractmethod
-    def _catch_up(self, sessions: Sequence[S]) -> None:
-        """Process everything that was verified since the last time, all sessions packed."""
-
-    @abstractmethod
-    def _first_logits(self, sessions: Sequence[S]) -> list[Tensor | None]:
-        """After `_catch_up`: logits [1, vocab] of the next token, None for a session that has nothing to go on."""
-
-    @abstractmethod
-    def _advance(self, sessions: Sequence[S], token_ids: Sequence[int]) -> Tensor:
-        """Follow one more drafted token per session and return logits [num_sessions, vocab] after it."""
-
-    @abstractmethod
-    def _drop_drafts(self, sessions: Sequence[S]) -> None:
-        """Forget everything that `_advance` wrote."""
-
-    @abstractmethod
-    def _columns(self, session: S, observation: Observation) -> list[tuple[list[int], Tensor]]:
-        """After `_catch_up`: per depth, which tokens of the observation it has logits for, and those [num, vocab]."""
-
     # ----------------------------------------------------------------------------------------------------- DrafterModel
 
     @torch.inference_mode()
@@ -86,7 +49,7 @@ class NeuralDrafter(ABC, Generic[S]):
             raise ReplicaBusy(f"All {self._max_sessions} sessions of drafter {self.drafter_id} are in use.")
         text = SessionText(spec, self._vocab_size)
         final = spec.num_tokens + max(0, spec.sampling.max_tokens - len(spec.emitted_ids))
-        slot = self._memory.open(final + spec.max_draft_tokens)
+        slot = self._memory.open(final + self._num_draft_rows(spec))
         self._sessions[spec.session_id] = self._new_session(text, slot)
 
     def observe(self, session_id: str, observation: Observation) -> Observation:
@@ -94,9 +57,13 @@ class NeuralDrafter(ABC, Generic[S]):
         new = session.text.observe(observation)
         if session.counts is not None:
             session.counts.append(new)
-        if not observation.wants_scores:
-            session.scored_until = session.text.num_emitted
-        return new_part(observation, len(new))
+        own = session.unscored.add(new_part(observation, len(new)), observation.score_from)
+        session.scored_until = max(session.scored_until, session.text.num_emitted - MAX_UNSCORED)
+        if observation.wants_scores:
+            session.wanted_from = min(session.wanted_from, own.start)
+        elif session.wanted_from == own.start:
+            session.wanted_from = session.text.num_emitted
+        return own
 
     def push(self, block: FeatureBlock) -> None:
         """Only heads use features."""
@@ -108,21 +75,29 @@ class NeuralDrafter(ABC, Generic[S]):
     def draft(self, requests: Sequence[DraftRequest]) -> list[DraftTree]:
         sessions = [self._session(request.session_id) for request in requests]
         self._catch_up(_distinct(sessions))
-        drafts = []
-        for session, request in zip(sessions, requests, strict=True):
-            num_tokens = min(request.num_draft_tokens, session.text.spec.max_draft_tokens)
-            drafts.append(DraftInProgress(session.text, session.counts, request.round_index, num_tokens))
-        try:
-            self._run_drafts(sessions, drafts)
-        finally:
-            self._drop_drafts(sessions)
-        return [draft.finished(self.drafter_id) for draft in drafts]
+        trees = [EMPTY_DRAFT] * len(requests)
+        for is_wide, draft in ((False, self._draft_chains), (True, self._draft_wide)):
+            places = [place for place, session in enumerate(sessions) if session.is_wide == is_wide]
+            if places:
+                drafted = draft([sessions[place] for place in places], [requests[place] for place in places])
+                for place, tree in zip(places, drafted, strict=True):
+                    trees[place] = tree
+        return trees
 
     @torch.inference_mode()
     def score(self, requests: Sequence[ScoreRequest]) -> list[Scores]:
+        answers: list[list[Scores]] = [[] for _ in requests]
+        for batch in batches(requests):
+            for span, scores in zip(batch, self._score(batch), strict=True):
+                for place, own in span.split(scores):
+                    answers[place].append(own)
+        return [joined_scores(parts) for parts in answers]
+
+    @torch.inference_mode()
+    def score_prompt(self, requests: Sequence[PromptScoreRequest]) -> list[NDArray[np.float32]]:
         sessions = [self._session(request.session_id) for request in requests]
         self._catch_up(_distinct(sessions))
-        return [self._score(s, r.observation) for s, r in zip(sessions, requests, strict=True)]
+        return [self._score_prompt(s, r) for s, r in zip(sessions, requests, strict=True)]
 
     def close(self, session_id: str) -> None:
         session = self._sessions.pop(session_id, None)
@@ -132,15 +107,22 @@ class NeuralDrafter(ABC, Generic[S]):
     def usage(self) -> Usage:
         return Usage(len(self._sessions), self._memory.num_cached_tokens, self._memory.num_reserved_tokens)
 
-    # ---------------------------------------------------------------------------------------------------------- helpers
+    # ----------------------------------------------------------------------------------------------------------- drafts
 
-    def _session(self, session_id: str) -> S:
+    def _draft_chains(self, sessions: Sequence[S], requests: Sequence[DraftRequest]) -> list[DraftTree]:
+        drafts = []
+        for session, request in zip(sessions, requests, strict=True):
+            num_tokens = min(request.num_draft_tokens, session.text.spec.max_draft_tokens)
+            if request.num_nodes:
+                num_tokens = min(num_tokens, request.num_nodes)
+            drafts.append(DraftInProgress(session.text, session.counts, request.round_index, num_tokens))
         try:
-            return self._sessions[session_id]
-        except KeyError:
-            raise UnknownSession(f"Session {session_id!r} is not open on drafter {self.drafter_id}; open it.") from None
+            self._run_chains(sessions, drafts)
+        finally:
+            self._drop_drafts(sessions)
+        return [draft.finished(self.drafter_id) for draft in drafts]
 
-    def _run_drafts(self, sessions: Sequence[S], drafts: Sequence[DraftInProgress]) -> None:
+    def _run_chains(self, sessions: Sequence[S], drafts: Sequence[DraftInProgress]) -> None:
         active: list[tuple[S, DraftInProgress]] = []
         for session, draft, logits in zip(sessions, drafts, self._first_logits(sessions), strict=True):
             if logits is not None and not draft.is_complete:
@@ -153,15 +135,105 @@ class NeuralDrafter(ABC, Generic[S]):
                 draft.extend(logits[row : row + 1])
             active = [pair for pair in active if not pair[1].is_complete]
 
-    def _score(self, session: S, observation: Observation) -> Scores:
-        columns = [
-            score_column(session.text, observation, rows, logits)
-            for rows, logits in self._columns(session, observation)
-        ]
-        session.scored_until = max(session.scored_until, observation.start + len(observation.token_ids))
-        acceptance = np.stack([acceptance for acceptance, _ in columns], axis=1)
-        overlaps = [overlap for _, overlap in columns if overlap is not None]
-        return Scores(observation.start, acceptance, np.stack(overlaps, axis=1) if overlaps else None)
+    def _draft_wide(self, sessions: Sequence[S], requests: Sequence[DraftRequest]) -> list[DraftTree]:
+        drafts = []
+        for session, request in zip(sessions, requests, strict=True):
+            text = session.text
+            place = DraftPlace(text.spec, session.counts, text.num_emitted, request.round_index)
+            num_tokens = min(request.num_draft_tokens, text.spec.max_draft_tokens)
+            drafts.append((session, len(text), wide_draft(place, num_tokens, request.num_nodes)))
+        self._grow(drafts)
+        return [draft.finished(self.drafter_id) for _, _, draft in drafts]
+
+    def _grow(self, drafts: Sequence[tuple[S, int, WideDraft]]) -> None:
+        """Grow drafts that begin at the given positions until they are complete, one pass per level for all of them."""
+        active: list[tuple[B, WideDraft]] = []
+        try:
+            for session, position, draft in drafts:
+                root = self._root(session, position)
+                if root is not None:
+                    draft.extend(root[0])
+                    active.append((root[1], draft))
+            active = [pair for pair in active if pair[1].tokens]
+            while active:
+                logits = self._extend([(branches, d.parent_rows, d.tokens) for branches, d in active])
+                parts = logits.split([len(draft.tokens) for _, draft in active])
+                for (_, draft), own in zip(active, parts, strict=True):
+                    draft.extend(own)
+                active = [pair for pair in active if pair[1].tokens]
+        finally:
+            self._end_branches([session for session, _, _ in drafts])
+
+    # ----------------------------------------------------------------------------------------------------------- scores
+
+    def _score(self, spans: Sequence[Span]) -> list[Scores]:
+        """At most one span per session."""
+        sessions = [self._session(span.session_id) for span in spans]
+        observations = [span.observation for span in spans]
+        self._catch_up(sessions)
+        columns: dict[int, ScoreColumns] = {}
+        walks: dict[int, CursorScores] = {}
+        for place, (session, observation) in enumerate(zip(sessions, observations, strict=True)):
+            spec = session.text.spec
+            if spec.draft_form.kind == "tree":
+                depth = max(spec.max_draft_tokens, 1)
+                walks[place] = CursorScores(session.cursor, observation, spec.sampling.method, depth)
+            else:
+                columns[place] = self._first_column(session, observation)
+        self._add_deeper([(sessions[place], own) for place, own in columns.items() if own.is_by_start])
+        self._walk([(sessions[place], walk) for place, walk in walks.items()])
+        scores = {place: done.finished() for place, done in columns.items()}
+        scores |= {place: done.finished() for place, done in walks.items()}
+        for session, observation in zip(sessions, observations, strict=True):
+            session.scored_until = max(session.scored_until, observation.start + len(observation.token_ids))
+            session.wanted_from = session.text.num_emitted
+        return [scores[place] for place in range(len(spans))]
+
+    def _first_column(self, session: S, observation: Observation) -> ScoreColumns:
+        columns = ScoreColumns(session.text, observation, is_by_start=self._is_by_start(session))
+        first = session.text.num_prompt + observation.start
+        positions, logits = self._logits_at(session, first, first + len(observation.token_ids))
+        columns.add_first([position - first for position in positions], logits)
+        return columns
+
+    def _walk(self, walks: Sequence[tuple[S, CursorScores]]) -> None:
+        """Let every session's cursor draft and follow the text until its observation ends."""
+        for _, walk in walks:
+            walk.walk()
+        active = [(session, walk) for session, walk in walks if not walk.is_complete]
+        while active:
+            drafts = [(session, *self._shadow_draft(session, walk)) for session, walk in active]
+            self._grow(drafts)
+            for (_, walk), (_, _, draft) in zip(active, drafts, strict=True):
+                walk.cursor.enter(draft.finished(self.drafter_id))
+                walk.walk()
+            active = [(session, walk) for session, walk in active if not walk.is_complete]
+
+    def _shadow_draft(self, session: S, walk: CursorScores) -> tuple[int, WideDraft]:
+        text, at = session.text, walk.cursor.at
+        place = DraftPlace(text.spec, counts_before(text, at), at)
+        realised = None if walk.needs_whole_trees else walk.realised
+        return text.num_prompt + at, TreeDraft(place, text.spec.max_draft_tokens, realised=realised)
+
+    def _score_prompt(self, session: S, request: PromptScoreRequest) -> NDArray[np.float32]:
+        end, num_rows = session.text.num_prompt, request.prompt_top.num_rows
+        first = end - num_rows
+        positions, logits = self._logits_at(session, max(first, 1), end)
+        probs = softened(logits, session.text.spec.sampling, None, None)
+        known = np.zeros(num_rows, bool)
+        known[np.asarray(positions, np.int64) - first] = True
+
+        def draft_probs(rows: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.float64]:
+            values: NDArray[np.float64] = probs[torch.from_numpy(rows), torch.from_numpy(ids)].double().cpu().numpy()
+            return values
+
+        return prompt_overlap(draft_probs, request.prompt_top, known)
+
+    def _session(self, session_id: str) -> S:
+        try:
+            return self._sessions[session_id]
+        except KeyError:
+            raise UnknownSession(f"Session {session_id!r} is not open on drafter {self.drafter_id}; open it.") from None
 
 
 def _distinct(sessions: Sequence[S]) -> list[S]:

@@ -9,18 +9,27 @@ import asyncio
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hedgespec.errors import InvalidObservation, UnknownSession
+from hedgespec.errors import UnknownSession
+from hedgespec.models.form_draft import DraftPlace, TreeDraft, WideDraft, wide_draft
+from hedgespec.models.score_columns import ScoreColumns, counts_before
+from hedgespec.models.session_text import SessionText, new_part
+from hedgespec.models.shadow_cursor import CursorScores, ShadowCursor
+from hedgespec.models.unscored import UnscoredTokens
 from hedgespec.speculative.acceptance import VerifyContext, accept, validate_tree
-from hedgespec.speculative.processing import TokenCounts, process_logits
-from hedgespec.speculative.proposal import concatenate, propose, truncate
-from hedgespec.speculative.scoring import acceptance_prob, realised_acceptance
-from hedgespec.types import EMPTY_DRAFT, DraftTree, Observation, Opened, Scores, SessionSpec, Verdict
+from hedgespec.speculative.processing import TokenCounts, softened
+from hedgespec.speculative.scoring import prompt_overlap
+from hedgespec.speculative.target_top import prompt_top
+from hedgespec.speculative.tree_walk import path_tokens
+from hedgespec.types import DraftTree, Observation, Opened, Scores, SessionSpec, SparseRows, Verdict
+
+S = TypeVar("S")
 
 
 @dataclass(frozen=True)
@@ -72,14 +81,19 @@ class TabularTarget:
 
     async def open(self, spec: SessionSpec) -> Opened:
         self._sessions[spec.session_id] = _Session(spec)
-        return Opened()
+        num_prompt = len(spec.prompt_ids)
+        scored = range(max(num_prompt - spec.num_prompt_scores, 1), num_prompt)
+        if not scored:
+            return Opened()
+        laws = _logits([self._model.probs(spec.prompt_ids[:position].tolist()) for position in scored])
+        return Opened(prompt_top=prompt_top(laws, spec.sampling))
 
     async def verify(self, session_id: str, round_index: int, tree: DraftTree) -> Verdict:
         session = _session(self._sessions, session_id)
         spec = session.spec
-        validate_tree(tree, spec.sampling.method, self._model.vocab_size, spec.max_draft_tokens)
+        validate_tree(tree, spec.sampling.method, self._model.vocab_size, spec.max_draft_tokens, spec.draft_form)
         await asyncio.sleep(self._delay_s)
-        texts = [session.ids + tree.token_ids[:row].tolist() for row in range(tree.num_nodes + 1)]
+        texts = [session.ids + path for path in path_tokens(tree)]
         context = VerifyContext(
             params=spec.sampling,
             noise_seed=spec.noise_seed,
@@ -112,56 +126,87 @@ class TabularDrafter:
         self._model = model
         self._delay_s = delay_s
         self._depth_decay = depth_decay
-        self._sessions: dict[str, _Session] = {}
+        self._sessions: dict[str, _DraftSession] = {}
 
     async def open(self, spec: SessionSpec) -> Opened:
-        self._sessions[spec.session_id] = _Session(spec)
+        self._sessions[spec.session_id] = _DraftSession(spec)
         return Opened()
 
-    async def draft(self, session_id: str, round_index: int, num_draft_tokens: int) -> DraftTree:
+    async def draft(self, session_id: str, round_index: int, num_draft_tokens: int, num_nodes: int = 0) -> DraftTree:
         session = _session(self._sessions, session_id)
-        spec, start = session.spec, session.num_emitted
         await asyncio.sleep(self._delay_s)
-        drafted: list[int] = []
-        rows = []
-        for depth in range(1, min(num_draft_tokens, spec.max_draft_tokens) + 1):
-            row = truncate(self._laws(session, start, [drafted], depth))
-            token = propose(*row.row(0), spec.sampling.method, spec.noise_seed, start + depth - 1, round_index)
-            drafted.append(token)
-            rows.append(row)
-        if not rows:
-            return EMPTY_DRAFT
-        draft_probs = concatenate(rows) if spec.sampling.method == "rejection" else None
-        return DraftTree.chain(np.array(drafted, np.int32), draft_probs, self.drafter_id)
+        text = session.text
+        start = text.num_emitted
+        num_tokens = min(num_draft_tokens, text.spec.max_draft_tokens)
+        place = DraftPlace(text.spec, counts_before(text, start), start, round_index)
+        return self._grown(text, wide_draft(place, num_tokens, num_nodes), start)
 
     async def observe(self, session_id: str, round_index: int, observation: Observation) -> Scores | None:
         session = _session(self._sessions, session_id)
-        session.observe(observation)
-        return self._scores(session, observation) if observation.wants_scores else None
+        new = session.text.observe(observation)
+        own = session.unscored.add(new_part(observation, len(new)), observation.score_from)
+        if not observation.wants_scores:
+            return None
+        return self._scores(session, observation if observation.score_from is None else own)
+
+    async def score_prompt(self, session_id: str, prompt_top: SparseRows) -> NDArray[np.float32]:
+        text = _session(self._sessions, session_id).text
+        first = text.num_prompt - prompt_top.num_rows
+        laws = _logits([self._model.probs(text.ids[:position].tolist()) for position in range(first, text.num_prompt)])
+        probs = softened(laws, text.spec.sampling, None, None).numpy()
+        return prompt_overlap(lambda rows, ids: probs[rows, ids], prompt_top, np.ones(prompt_top.num_rows, bool))
 
     async def close(self, session_id: str) -> None:
         self._sessions.pop(session_id, None)
 
-    def _scores(self, session: _Session, observation: Observation) -> Scores:
-        spec, start = session.spec, observation.start
-        tokens, target_probs = observation.token_ids, observation.target_probs
-        verified = [tokens[:row].tolist() for row in range(len(tokens))]
-        is_start_dependent = self._depth_decay < 1.0 and spec.score_depth == "exact"
-        acceptance, gammas = [], []
-        for depth in range(1, (spec.max_draft_tokens if is_start_dependent else 1) + 1):
-            rows = truncate(self._laws(session, start, verified, depth))
-            method = spec.sampling.method
-            acceptance.append(realised_acceptance(rows, tokens, target_probs, method, spec.noise_seed, start))
-            if observation.target_top is not None:
-                gammas.append(acceptance_prob(rows, tokens, target_probs, observation.target_top))
-        return Scores(start, np.stack(acceptance, axis=1), np.stack(gammas, axis=1) if gammas else None)
+    def _grown(self, text: SessionText, draft: WideDraft, start: int) -> DraftTree:
+        """A draft whose first token has output index `start`."""
+        rows: list[list[int]] = [[]]
+        draft.extend(self._logits_after(text, start, rows, 1))
+        while draft.tokens:
+            rows = [[*rows[parent], token] for parent, token in zip(draft.parent_rows, draft.tokens, strict=True)]
+            draft.extend(self._logits_after(text, start, rows, len(rows[0]) + 1))
+        return draft.finished(self.drafter_id)
 
-    def _laws(self, session: _Session, start: int, ancestors: list[list[int]], depth: int) -> Tensor:
-        """Processed laws at `depth` after the text before output index `start` plus each list of ancestors."""
-        text = session.ids[: session.num_prompt + start]
+    def _scores(self, session: _DraftSession, observation: Observation) -> Scores:
+        text = session.text
+        if text.spec.draft_form.kind == "tree":
+            return self._walked(session, observation)
+        is_by_start = self._depth_decay < 1.0 and text.spec.score_depth == "exact"
+        columns = ScoreColumns(text, observation, is_by_start=is_by_start)
+        rows = range(len(observation.token_ids))
+        verified = [observation.token_ids[:row].tolist() for row in rows]
+        columns.add_first(rows, self._logits_after(text, observation.start, verified, 1))
+        if is_by_start:
+            for depth in range(2, columns.depth + 1):
+                columns.add(depth, rows, self._logits_after(text, observation.start, verified, depth))
+        return columns.finished()
+
+    def _walked(self, session: _DraftSession, observation: Observation) -> Scores:
+        text, spec = session.text, session.text.spec
+        walk = CursorScores(session.cursor, observation, spec.sampling.method, max(spec.max_draft_tokens, 1))
+        walk.walk()
+        while not walk.is_complete:
+            start = walk.cursor.at
+            place = DraftPlace(spec, counts_before(text, start), start)
+            realised = None if walk.needs_whole_trees else walk.realised
+            walk.cursor.enter(self._grown(text, TreeDraft(place, spec.max_draft_tokens, realised=realised), start))
+            walk.walk()
+        return walk.finished()
+
+    def _logits_after(self, text: SessionText, start: int, ancestors: Sequence[Sequence[int]], depth: int) -> Tensor:
+        """At `depth`, after the text before output index `start` plus each list of ancestors: [num_rows, vocab]."""
+        before = text.ids[: text.num_prompt + start].tolist()
         share = self._depth_decay ** (depth - 1)
-        rows = [share * self._model.probs(text + tokens) + (1 - share) / self._model.vocab_size for tokens in ancestors]
-        return process_logits(_logits(rows), session.spec.sampling, session.counts(start), ancestors)
+        laws = [share * self._model.probs([*before, *t]) + (1 - share) / self._model.vocab_size for t in ancestors]
+        return _logits(laws)
+
+
+class _DraftSession:
+    def __init__(self, spec: SessionSpec) -> None:
+        self.text = SessionText(spec)
+        self.unscored = UnscoredTokens()
+        self.cursor = ShadowCursor()
 
 
 class _Session:
@@ -181,28 +226,13 @@ class _Session:
             return None
         return TokenCounts(self.spec.prompt_ids, self.ids[self.num_prompt : self.num_prompt + num_emitted])
 
-    def observe(self, observation: Observation) -> None:
-        """Append the tokens that are new; the others must be the ones already known."""
-        num_known = self.num_emitted - observation.start
-        if num_known < 0:
-            raise InvalidObservation(
-                f"tokens from output index {observation.start}, but only {self.num_emitted} are known; resend the gap"
-            )
-        tokens = observation.token_ids.tolist()
-        known = self.ids[self.num_prompt + observation.start :]
-        if tokens[:num_known] != known[: len(tokens)]:
-            raise InvalidObservation(
-                f"output index {observation.start} and after was observed with other tokens before"
-            )
-        self.ids.extend(tokens[num_known:])
 
-
-def _session(sessions: dict[str, _Session], session_id: str) -> _Session:
+def _session(sessions: dict[str, S], session_id: str) -> S:
     try:
         return sessions[session_id]
     except KeyError:
         raise UnknownSession(f"session {session_id!r} is not open here; open it first") from None
 
 
-def _logits(laws: list[NDArray[np.float64]]) -> Tensor:
-    return torch.from_numpy(np.stack(laws)).log()
+def _logits(laws: Sequence[NDArray[np.float64]]) -> Tensor:
+    return torch.from_numpy(np.array(laws)).log()

@@ -35,7 +35,9 @@ class Metrics:
         self._drafter_ids = tuple(drafter_ids)
         self._vllm = VllmMetrics(self._registry, model_name, replica)
 
-        self._rounds = self._counter("rounds", "Rounds by the drafter that proposed.", "drafter")
+        self._rounds = self._counter(
+            "rounds", "Rounds by drafter that proposed in them; several do in a merged one.", "drafter"
+        )
         self._drafted = self._counter("drafted_tokens", "Draft tokens proposed.", "drafter")
         self._accepted = self._counter("accepted_tokens", "Draft tokens accepted.", "drafter")
         self._passes = self._counter(
@@ -64,13 +66,15 @@ class Metrics:
             self._rounds.labels(replica, drafter_id)  # a drafter that was never chosen shows as 0, not as absent
 
     def observe_round(self, report: RoundReport) -> None:
-        drafter = self._known(report.drafter_id)
-        self._rounds.labels(self._replica, drafter).inc()
         self._verify_s.labels(self._replica).observe(report.verify_s)
         self._transport_s.labels(self._replica).observe(report.transport_s)
-        if report.drafter_id is not None:
-            self._drafted.labels(self._replica, drafter).inc(report.num_drafted)
-            self._accepted.labels(self._replica, drafter).inc(report.num_accepted)
+        if report.drafter_id is None:
+            self._rounds.labels(self._replica, NO_DRAFTER).inc()
+        for share in report.shares:
+            drafter = self._known(share.drafter_id)
+            self._rounds.labels(self._replica, drafter).inc()
+            self._drafted.labels(self._replica, drafter).inc(share.num_drafted)
+            self._accepted.labels(self._replica, drafter).inc(share.num_accepted)
             self._draft_s.labels(self._replica, drafter).observe(report.draft_s)
         if len(report.weights) == len(self._drafter_ids):
             for drafter_id, weight in zip(self._drafter_ids, report.weights, strict=True):

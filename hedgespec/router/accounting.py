@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from hedgespec.router.decode_loop import DecodeLoop
-from hedgespec.router.learning import AnswerLearner
+from hedgespec.router.learning import Learning
 from hedgespec.types import DecodeStats, RoundReport
 
 
@@ -33,19 +33,19 @@ class AnswerAccount:
         stats.transport_s += report.transport_s
         if report.drafter_id is None:
             return
-        name, accepted = report.drafter_id, report.num_accepted
         stats.num_drafts += 1
         stats.num_drafted += report.num_drafted
-        stats.num_accepted += accepted
-        stats.rounds_by_drafter[name] = stats.rounds_by_drafter.get(name, 0) + 1
-        stats.drafted_by_drafter[name] = stats.drafted_by_drafter.get(name, 0) + report.num_drafted
-        stats.accepted_by_drafter[name] = stats.accepted_by_drafter.get(name, 0) + accepted
+        stats.num_accepted += report.num_accepted
+        for share in report.shares:
+            _add(stats.rounds_by_drafter, share.drafter_id, 1)
+            _add(stats.drafted_by_drafter, share.drafter_id, share.num_drafted)
+            _add(stats.accepted_by_drafter, share.drafter_id, share.num_accepted)
         per_position = stats.accepted_per_position
-        per_position.extend([0] * (report.num_drafted - len(per_position)))
-        for position in range(accepted):
+        per_position.extend([0] * (report.depth - len(per_position)))
+        for position in range(report.num_accepted):
             per_position[position] += 1
 
-    def close(self, loop: DecodeLoop, learner: AnswerLearner | None, num_last_kept: int) -> DecodeStats:
+    def close(self, loop: DecodeLoop, learner: Learning | None, num_last_kept: int) -> DecodeStats:
         """num_last_kept: tokens of the last round that belong to the answer; a stop string may have cut some."""
         stats = self.stats
         stats.num_emitted += num_last_kept - loop.last_round_tokens
@@ -57,3 +57,7 @@ class AnswerAccount:
             stats.weights = dict(zip(self._drafter_ids, learner.weights.tolist(), strict=True))
             stats.expected_passes = {self._drafter_ids[i]: p for i, p in learner.expected_passes().items()}
         return stats
+
+
+def _add(counts: dict[str, int], name: str, number: int) -> None:
+    counts[name] = counts.get(name, 0) + number

@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import Enum
 from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
 
 from hedgespec.errors import HedgeSpecError
 from hedgespec.protocols import Drafter
 from hedgespec.router.events import Events
-from hedgespec.router.learning import AnswerLearner
-from hedgespec.types import EMPTY_DRAFT, DraftTree, Observation, Opened, Scores, SessionSpec
+from hedgespec.router.learning import Learning
+from hedgespec.router.scoring_plan import ScoreFrom
+from hedgespec.router.selection import Choice
+from hedgespec.types import EMPTY_DRAFT, DraftTree, Observation, Opened, Scores, SessionSpec, SparseRows
 
 MAX_UNANSWERED = 64
 """Observations a silent drafter may owe before it is given up for the answer."""
@@ -34,13 +40,14 @@ class Presence(Enum):
 class DrafterPanel:
     """drafters: one per learner index, None where the drafter is down."""
 
-    def __init__(self, drafters: Sequence[Drafter | None], learner: AnswerLearner | None, events: Events) -> None:
+    def __init__(self, drafters: Sequence[Drafter | None], learner: Learning | None, events: Events) -> None:
         self.drafters = list(drafters)
         self.presence = [Presence.LOST if d is None else Presence.OPENING for d in drafters]
         self._learner = learner
         self._events = events
         self._opening: list[asyncio.Task[Opened] | None] = [None] * len(self.drafters)
         self._unanswered: list[set[asyncio.Task[Scores | None]]] = [set() for _ in self.drafters]
+        self._scoring_prompt: set[asyncio.Task[NDArray[np.float32]]] = set()
         self._session_id = ""
         for index, drafter in enumerate(self.drafters):
             if drafter is None and learner is not None:
@@ -68,14 +75,33 @@ class DrafterPanel:
     def available(self) -> list[bool]:
         return [presence is Presence.READY for presence in self.presence]
 
-    async def draft(self, index: int, round_index: int, num_draft_tokens: int, deadline_s: float) -> DraftTree:
-        """That drafter's proposal, or EMPTY_DRAFT when it fails or misses the deadline."""
+    def drafter_id(self, index: int) -> str:
         drafter = self.drafters[index]
+        return drafter.drafter_id if drafter is not None else ""
+
+    async def score_prompt(self, prompt_top: SparseRows, wait_s: float) -> None:
+        """Ask every drafter that is ready how it would have drafted the prompt; what comes after wait_s is used late.
+
+        A drafter that cannot tell, or fails to, is only left out of this evidence.
+        """
+        for index, drafter in enumerate(self.drafters):
+            if drafter is not None and self.presence[index] is Presence.READY:
+                task = asyncio.ensure_future(drafter.score_prompt(self._session_id, prompt_top))
+                self._scoring_prompt.add(task)
+                task.add_done_callback(partial(self._prompt_scored, index, prompt_top.num_rows))
+        if self._scoring_prompt and wait_s > 0.0:
+            await asyncio.wait(list(self._scoring_prompt), timeout=wait_s)
+
+    async def draft(self, choice: Choice, round_index: int, deadline_s: float) -> DraftTree:
+        """That drafter's proposal, or EMPTY_DRAFT when it fails or misses the deadline."""
+        index, drafter = choice.drafter_index, self.drafters[choice.drafter_index]
         assert drafter is not None
         try:
             async with asyncio.timeout(deadline_s):
                 # a task of its own starts after the tasks of earlier observations: the drafter hears of those first
-                return await asyncio.ensure_future(drafter.draft(self._session_id, round_index, num_draft_tokens))
+                return await asyncio.ensure_future(
+                    drafter.draft(self._session_id, round_index, choice.num_draft_tokens, choice.num_nodes)
+                )
         except TimeoutError:
             self.presence[index] = Presence.SILENT
             self._events.draft_failed(drafter.drafter_id, "deadline")
@@ -87,8 +113,9 @@ class DrafterPanel:
         """The target refused this drafter's proposal as malformed: do not ask it again in this answer."""
         self._lose(index, "InvalidDraft")
 
-    def observe(self, round_index: int, observation: Observation) -> None:
-        """Send verified tokens to every drafter; scores come back on their own time."""
+    def observe(self, round_index: int, observation: Observation, score_from: ScoreFrom | None = None) -> None:
+        """Send verified tokens to every drafter; scores come back on their own time. score_from: None: nobody scores."""
+        forms: dict[int | None, Observation] = {}  # drafters that are asked the same share one object
         for index, drafter in enumerate(self.drafters):
             if drafter is None or self.presence[index] is Presence.LOST:
                 continue
@@ -96,7 +123,10 @@ class DrafterPanel:
             if len(unanswered) >= MAX_UNANSWERED:
                 self._lose(index, "silent")
                 continue
-            task = asyncio.ensure_future(drafter.observe(self._session_id, round_index, observation))
+            first = None if score_from is None else score_from[index]
+            if first not in forms:
+                forms[first] = _asking(observation, first)
+            task = asyncio.ensure_future(drafter.observe(self._session_id, round_index, forms[first]))
             unanswered.add(task)
             task.add_done_callback(partial(self._scored, index))
 
@@ -115,9 +145,9 @@ class DrafterPanel:
                 task.cancel()
                 if drafter is not None:
                     self._events.score_missing(drafter.drafter_id)
-        for opening in self._opening:
-            if opening is not None:
-                opening.cancel()
+        for pending in (*self._opening, *self._scoring_prompt):
+            if pending is not None:
+                pending.cancel()
         await asyncio.gather(
             *(d.close(self._session_id) for d in self.drafters if d is not None), return_exceptions=True
         )
@@ -131,6 +161,15 @@ class DrafterPanel:
                 self.presence[index] = Presence.READY
         else:
             self._lose(index, type(error).__name__)
+
+    def _prompt_scored(self, index: int, num_rows: int, task: asyncio.Task[NDArray[np.float32]]) -> None:
+        self._scoring_prompt.discard(task)
+        if task.cancelled() or self._learner is None:
+            return
+        try:
+            self._learner.add_prompt_scores(index, task.result(), num_rows)
+        except Exception:  # whatever it was: one drafter less in the evidence, and its next call tells if it is lost
+            self._events.score_missing(self.drafter_id(index))
 
     def _scored(self, index: int, task: asyncio.Task[Scores | None]) -> None:
         self._unanswered[index].discard(task)
@@ -159,3 +198,9 @@ class DrafterPanel:
         self._events.draft_failed(drafter.drafter_id, reason)
         if self._learner is not None:
             self._learner.mark_absent(index)
+
+
+def _asking(observation: Observation, score_from: int | None) -> Observation:
+    """The observation with scores wanted from score_from on, None for no scores."""
+    backlog = score_from if score_from is not None and score_from < observation.start else None
+    return replace(observation, wants_scores=score_from is not None, score_from=backlog)

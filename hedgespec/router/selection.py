@@ -1,24 +1,51 @@
-"""Which drafter proposes in the next round."""
+"""Which drafters propose in the next round, and how much."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hedgespec.router.learning import AnswerLearner
+from hedgespec.router.learning import Learning
+from hedgespec.router.node_budget import split_nodes
 from hedgespec.speculative.noise import Purpose, uniforms
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One drafter's task in a round. num_nodes: 0 is num_draft_tokens times the form's branching."""
+
+    drafter_index: int
+    num_draft_tokens: int
+    num_nodes: int = 0
+
+
+Choices = tuple[Choice, ...]
+"""Nobody: no speculation. Several, heaviest first: their drafts are merged."""
+
+
+@dataclass(frozen=True, slots=True)
+class DraftLimits:
+    """What one round may propose.
+
+    num_draft_tokens: in a row, at least 1; num_nodes: of all drafters together, 0: the form's own; branching: the form's;
+    num_drafters: that may draft at the same time
+    """
+
+    num_draft_tokens: int
+    num_nodes: int = 0
+    branching: int = 1
+    num_drafters: int = 1
+
+
 class Selection(Protocol):
-    """Per answer. `wants_scores` says whether drafters that were not chosen are worth scoring."""
+    """Per answer."""
 
-    wants_scores: bool
-
-    def choose(self, round_index: int, available: Sequence[bool]) -> int | None:
-        """Index of a drafter with available[index], or None for a round without speculation.
+    def choose(self, round_index: int, available: Sequence[bool], limits: DraftLimits) -> Choices:
+        """Choose among the drafters with available[index].
 
         The choice may depend on the past only: a look at this round's noise would bias the text.
         """
@@ -26,47 +53,60 @@ class Selection(Protocol):
 
 
 class LearnedSelection:
-    """Draw the drafter from the learner's weights over those available, as the regret bound assumes."""
+    """Follow the learner's weights over the experts that are available.
 
-    wants_scores = True
+    follow: `sample` draws, as the regret bound assumes; `leader` takes the largest weight. Drafters that are merged are
+    those with the largest weights, whatever `follow` says.
+    """
 
-    def __init__(self, learner: AnswerLearner, noise_seed: int) -> None:
+    def __init__(self, learner: Learning, noise_seed: int, follow: Literal["sample", "leader"] = "sample") -> None:
         self._learner = learner
         self._noise_seed = noise_seed
+        self._follow = follow
+        # -1 is no speculation, which is always available: `choose` appends that to who is
+        self._drafter_of = np.array([-1 if e.drafter_index is None else e.drafter_index for e in learner.experts])
 
-    def choose(self, round_index: int, available: Sequence[bool]) -> int | None:
-        mask = np.asarray(available, dtype=np.float64)
+    def choose(self, round_index: int, available: Sequence[bool], limits: DraftLimits) -> Choices:
+        mask = np.append(self._learner.awake(available), True)[self._drafter_of]
         if not mask.any():
-            return None
-        weights = self._learner.weights * mask
+            return ()
+        weights = self._learner.expert_weights * mask
         if weights.sum() <= 0.0:  # the learner has given up all that are left: fall back to the prior
-            weights = self._learner.prior * mask
-        return draw(weights, self._noise_seed, round_index)
+            weights = self._learner.expert_prior * mask
+        if limits.num_drafters > 1:
+            return _merged(weights, limits)
+        leads = self._follow == "leader"
+        expert = self._learner.experts[int(weights.argmax()) if leads else draw(weights, self._noise_seed, round_index)]
+        if expert.drafter_index is None:
+            return ()
+        num_draft_tokens = min(expert.num_draft_tokens, limits.num_draft_tokens)
+        return (Choice(expert.drafter_index, num_draft_tokens, limits.num_nodes),)
 
 
 class FixedSelection:
     """A pinned drafter, or none at all."""
 
-    wants_scores = False
-
     def __init__(self, index: int | None) -> None:
         self._index = index
 
-    def choose(self, round_index: int, available: Sequence[bool]) -> int | None:
-        return self._index if self._index is not None and available[self._index] else None
+    def choose(self, round_index: int, available: Sequence[bool], limits: DraftLimits) -> Choices:
+        if self._index is None or not available[self._index]:
+            return ()
+        return (Choice(self._index, limits.num_draft_tokens, limits.num_nodes),)
 
 
 class RandomSelection:
     """A drafter at random each round: the baseline that learns nothing, and the harshest test of catching up."""
 
-    wants_scores = False
-
     def __init__(self, noise_seed: int) -> None:
         self._noise_seed = noise_seed
 
-    def choose(self, round_index: int, available: Sequence[bool]) -> int | None:
+    def choose(self, round_index: int, available: Sequence[bool], limits: DraftLimits) -> Choices:
         mask = np.asarray(available, dtype=np.float64)
-        return draw(mask, self._noise_seed, round_index) if mask.any() else None
+        if not mask.any():
+            return ()
+        index = draw(mask, self._noise_seed, round_index)
+        return (Choice(index, limits.num_draft_tokens, limits.num_nodes),)
 
 
 def draw(weights: NDArray[np.float64], noise_seed: int, round_index: int) -> int:
@@ -74,3 +114,18 @@ def draw(weights: NDArray[np.float64], noise_seed: int, round_index: int) -> int
     cumulative = np.cumsum(weights)
     u = float(uniforms(noise_seed, round_index, Purpose.SELECT, np.zeros(1, np.int64))[0])
     return int(min(np.searchsorted(cumulative, u * cumulative[-1], side="right"), np.flatnonzero(weights)[-1]))
+
+
+def _merged(weights: NDArray[np.float64], limits: DraftLimits) -> Choices:
+    """weights: [num_drafters]; experts are drafters where drafts are merged."""
+    heaviest = [int(i) for i in np.argsort(-weights, kind="stable")[: limits.num_drafters] if weights[i] > 0.0]
+    alone = limits.num_draft_tokens * limits.branching
+    nodes = limits.num_nodes or alone
+    # a chain cannot use more nodes than it is long; a tree can
+    capacity = limits.num_draft_tokens if limits.branching == 1 else nodes
+    shares = split_nodes([float(weights[i]) for i in heaviest], nodes, capacity)
+    return tuple(
+        Choice(index, min(limits.num_draft_tokens, share), share)
+        for index, share in zip(heaviest, shares, strict=True)
+        if share > 0
+    )

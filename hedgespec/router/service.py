@@ -3,46 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
-
-import numpy as np
 
 from hedgespec.config import AppArgs
 from hedgespec.errors import RequestError
-from hedgespec.learners.prior import mixed_prior
-from hedgespec.learners.registry import make_learner
 from hedgespec.protocols import Drafter, Fleet
 from hedgespec.router.accounting import AnswerAccount
-from hedgespec.router.decode_loop import DecodeLoop
+from hedgespec.router.answer import Answer, make_answer, make_learning
 from hedgespec.router.events import Events
-from hedgespec.router.learning import AnswerLearner
-from hedgespec.router.panel import DrafterPanel
-from hedgespec.router.selection import FixedSelection, LearnedSelection, RandomSelection, Selection
+from hedgespec.router.step_times import StepTimes
 from hedgespec.router.stopping import StopStrings
-from hedgespec.speculative.feedback import make_feedback
 from hedgespec.store.preference import AnswerOutcome
 from hedgespec.store.preferences import Preferences
 from hedgespec.store.record import PreferenceKey
 from hedgespec.tokenization import Detokenizer, Tokenizer
-from hedgespec.types import DecodeStats, GenerationChunk, GenerationRequest, RoundReport, SessionSpec
-
-NUM_TARGET_TOP = 64
-"""Ids of the target's distribution that travel for objectives that need sum min(p, q); the rest enters unbiased."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """Everything one request needs while it is decoded."""
-
-    loop: DecodeLoop
-    panel: DrafterPanel
-    drafter_ids: tuple[str, ...]
-    learner: AnswerLearner | None
-    preference_key: PreferenceKey | None
+from hedgespec.types import DecodeStats, GenerationChunk, GenerationRequest, RoundReport
 
 
 class GenerationService:
@@ -66,7 +43,7 @@ class GenerationService:
         self._preferences = preferences
         self._events = events
         self._target_id = target_id
-        self._learner = make_learner(args.learner.name)
+        self._step_times = StepTimes()
         self._finishing: set[asyncio.Task[None]] = set()
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationChunk, None]:
@@ -114,57 +91,34 @@ class GenerationService:
             )
 
     async def _prepare(self, request: GenerationRequest) -> Answer:
-        speculation, sampling = self._args.speculation, request.sampling
-        noise_seed = sampling.seed % 2**64 if sampling.seed is not None else secrets.randbits(64)
-        ceiling = speculation.max_draft_tokens
+        ceiling = self._args.speculation.max_draft_tokens
         max_draft_tokens = ceiling if request.max_draft_tokens is None else min(ceiling, request.max_draft_tokens)
         speculate = request.drafter != "none" and max_draft_tokens > 0
         live: Mapping[str, Drafter] = self._fleet.drafters() if speculate else {}
         configured = [d.id for d in self._args.drafters] if speculate else []
         drafter_ids = tuple(configured if request.drafter in (None, "random") else configured and [request.drafter])
 
-        learner, key, selection = None, None, None
+        learner, key = None, None
         if request.drafter is None and drafter_ids:
             key = self._preference_key(request, max_draft_tokens)
-            named = [identity(live.get(d), d) for d in drafter_ids]
-            preference = await self._preferences.prior(key, named)
-            prior = mixed_prior(preference, self._args.learner.prior_mixing)
-            feedback = make_feedback(
-                self._args.learner.objective, len(drafter_ids), max_draft_tokens, speculation.score_timeout_rounds
-            )
-            learner = AnswerLearner(self._learner, prior, feedback)
-            selection = LearnedSelection(learner, noise_seed)
-        panel = DrafterPanel([live.get(d) for d in drafter_ids], learner, self._events)
-        spec = SessionSpec(
-            session_id=request.request_id,
-            prompt_ids=request.prompt_ids,
-            emitted_ids=np.zeros(0, np.int32),
-            sampling=sampling,
-            noise_seed=noise_seed,
-            max_draft_tokens=max_draft_tokens,
-            cache_salt=request.tenant,
-            num_target_top=0 if self._args.learner.objective == "rounds" or learner is None else NUM_TARGET_TOP,
-            score_depth=speculation.score_depth,
-        )
-        end_ids = frozenset(sampling.stop_token_ids)
-        if not sampling.ignore_eos:
+            preference = await self._preferences.prior(key, [identity(live.get(d), d) for d in drafter_ids])
+            learner = make_learning(preference, self._args, drafter_ids, max_draft_tokens, self._step_times)
+        end_ids = frozenset(request.sampling.stop_token_ids)
+        if not request.sampling.ignore_eos:
             end_ids |= frozenset(self._tokenizer.eos_token_ids)
-        loop = DecodeLoop(
-            spec,
+        return make_answer(
+            request,
+            self._args,
             self._fleet,
-            panel,
-            selection or self._unlearned(request, noise_seed),
+            [live.get(d) for d in drafter_ids],
+            drafter_ids,
+            max_draft_tokens,
             learner,
-            speculation,
+            key,
             end_ids,
             self._events,
+            self._step_times,
         )
-        return Answer(loop, panel, drafter_ids, learner, key)
-
-    def _unlearned(self, request: GenerationRequest, noise_seed: int) -> Selection:
-        if request.drafter == "random":
-            return RandomSelection(noise_seed)
-        return FixedSelection(None if request.drafter in (None, "none") else 0)
 
     def _preference_key(self, request: GenerationRequest, max_draft_tokens: int) -> PreferenceKey:
         return PreferenceKey(
@@ -211,13 +165,15 @@ class GenerationService:
 
     async def _settle(self, answer: Answer, stats: DecodeStats) -> None:
         live = {d.drafter_id: d for d in answer.panel.drafters if d is not None}
+        answer.loop.score_rest()
         await answer.panel.close()
         if answer.learner is None or answer.preference_key is None or stats.num_emitted == 0:
             return
         answer.learner.finish()
         stats.expected_passes = {answer.drafter_ids[i]: p for i, p in answer.learner.expected_passes().items()}
         passes = {identity(live.get(d), d): p for d, p in stats.expected_passes.items()}
-        self._preferences.record(answer.preference_key, AnswerOutcome(passes, stats.num_emitted))
+        outcome = AnswerOutcome(passes, stats.num_emitted, answer.learner.num_conceded())
+        self._preferences.record(answer.preference_key, outcome)
 
 
 def identity(drafter: Drafter | None, drafter_id: str) -> str:

@@ -10,10 +10,13 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hedgespec.rpc import convert
 from hedgespec.rpc.connection import ReplicaConnection
 from hedgespec.rpc.v1 import replica_pb2 as pb
-from hedgespec.types import DraftTree, Observation, Opened, Scores, SessionSpec, Verdict
+from hedgespec.types import DraftTree, Observation, Opened, Scores, SessionSpec, SparseRows, Verdict
 
 Noun = TypeVar("Noun")
 
@@ -73,9 +76,12 @@ class RemoteDrafter:
 
         return _ask(self._connection, spec.session_id, 0, self._drafter_id, "open", fill, _read_opened)
 
-    def draft(self, session_id: str, round_index: int, num_draft_tokens: int) -> Coroutine[Any, Any, DraftTree]:
+    def draft(
+        self, session_id: str, round_index: int, num_draft_tokens: int, num_nodes: int = 0
+    ) -> Coroutine[Any, Any, DraftTree]:
         def fill(item: pb.Item) -> None:
             item.draft.num_draft_tokens = num_draft_tokens
+            item.draft.num_nodes = num_nodes
 
         read = partial(_read_drafted, self._drafter_id)
         return _ask(self._connection, session_id, round_index, self._drafter_id, "draft", fill, read)
@@ -87,6 +93,12 @@ class RemoteDrafter:
             convert.write_observation(item.observe, observation)
 
         return _ask(self._connection, session_id, round_index, self._drafter_id, "observe", fill, _read_score)
+
+    def score_prompt(self, session_id: str, prompt_top: SparseRows) -> Coroutine[Any, Any, NDArray[np.float32]]:
+        def fill(item: pb.Item) -> None:
+            convert.write_score_prompt(item.score_prompt, prompt_top)
+
+        return _ask(self._connection, session_id, 0, self._drafter_id, "score_prompt", fill, _read_prompt_scores)
 
     async def close(self, session_id: str) -> None:
         self._connection.send_close(session_id, self._drafter_id)
@@ -123,6 +135,10 @@ def _read_drafted(drafter_id: str, item: pb.Item) -> DraftTree:
 
 def _read_verdict(item: pb.Item) -> Verdict:
     return convert.read_verdict(item.verdict)
+
+
+def _read_prompt_scores(item: pb.Item) -> NDArray[np.float32]:
+    return convert.read_prompt_scores(item.prompt_scores)
 
 
 def _read_score(item: pb.Item) -> Scores | None:

@@ -20,7 +20,13 @@ from hedgespec.rpc.v1 import replica_pb2 as pb
 
 CONNECT_TIMEOUT_S = 5.0
 
-_REQUEST_OF_REPLY = {"opened": "open", "drafted": "draft", "verdict": "verify", "score": "observe"}
+_REQUEST_OF_REPLY = {
+    "opened": "open",
+    "drafted": "draft",
+    "verdict": "verify",
+    "score": "observe",
+    "prompt_scores": "score_prompt",
+}
 _REQUEST_OF_NUMBER = {pb.Item.DESCRIPTOR.fields_by_name[name].number: name for name in _REQUEST_OF_REPLY.values()}
 
 

@@ -16,7 +16,10 @@ from numpy.typing import NDArray
 from hedgespec.errors import HedgeSpecError, InvalidDraft, InvalidObservation, ReplicaLost, RequestError
 from hedgespec.rpc.v1 import replica_pb2 as pb
 from hedgespec.types import (
+    CHAIN,
     MAX_SPARSE_IDS,
+    DraftForm,
+    DraftKind,
     DraftTree,
     FeatureBlock,
     Observation,
@@ -38,7 +41,19 @@ MAX_FEATURE_WIDTH = 1 << 17
 MAX_SESSION_ID_LENGTH = 128
 MAX_FEATURE_SINKS = 64
 MAX_LOGIT_BIAS = 1 << 12
+MAX_BRANCHING = 64
+MAX_PROMPT_SCORES = 256
+"""Rows of one prompt score; with full rows they stay well under the cap of a frame."""
+
 SUM_TOLERANCE = 1e-3
+
+_KINDS: dict[pb.DraftForm.Kind, DraftKind] = {
+    pb.DraftForm.KIND_CHAIN: "chain",
+    pb.DraftForm.KIND_TREE: "tree",
+    pb.DraftForm.KIND_IID: "iid",
+    pb.DraftForm.KIND_DISTINCT: "distinct",
+}
+_KIND_NUMBERS = {kind: number for number, kind in _KINDS.items()}
 
 SMALL = 64
 """Up to so many numbers are checked faster in Python than by two NumPy reductions."""
@@ -61,6 +76,10 @@ def write_open(message: pb.Open, spec: SessionSpec, lease_id: str = "") -> None:
     message.num_target_top = spec.num_target_top
     message.exact_scores = spec.score_depth == "exact"
     message.lease_id = lease_id
+    if spec.draft_form != CHAIN:
+        message.draft_form.kind = _KIND_NUMBERS[spec.draft_form.kind]
+        message.draft_form.branching = spec.draft_form.branching
+    message.num_prompt_scores = spec.num_prompt_scores
 
 
 def read_open(session_id: str, message: pb.Open) -> SessionSpec:
@@ -73,6 +92,7 @@ def read_open(session_id: str, message: pb.Open) -> SessionSpec:
     _require(message.max_draft_tokens <= MAX_SCORE_DEPTH, error, "max_draft_tokens", f"at most {MAX_SCORE_DEPTH}")
     _require(message.num_target_top <= MAX_SPARSE_IDS, error, "num_target_top", f"at most {MAX_SPARSE_IDS}")
     _require(len(message.feature_sinks) <= MAX_FEATURE_SINKS, error, "feature_sinks", f"at most {MAX_FEATURE_SINKS}")
+    _require(message.num_prompt_scores <= MAX_PROMPT_SCORES, error, "num_prompt_scores", f"<= {MAX_PROMPT_SCORES}")
     return SessionSpec(
         session_id=session_id,
         prompt_ids=_read_ids(message.prompt_ids, error, "prompt_ids"),
@@ -84,15 +104,44 @@ def read_open(session_id: str, message: pb.Open) -> SessionSpec:
         feature_sinks=tuple(message.feature_sinks),
         num_target_top=message.num_target_top,
         score_depth="exact" if message.exact_scores else "depth1",
+        draft_form=_read_form(message.draft_form),
+        num_prompt_scores=message.num_prompt_scores,
     )
 
 
 def write_opened(message: pb.Opened, opened: Opened) -> None:
     message.num_cached_tokens = opened.num_cached_tokens
+    if opened.prompt_top is not None:
+        _write_rows(message.prompt_top, opened.prompt_top)
 
 
 def read_opened(message: pb.Opened) -> Opened:
-    return Opened(num_cached_tokens=message.num_cached_tokens)
+    """Raises ReplicaLost."""
+    prompt_top = None
+    if message.HasField("prompt_top"):
+        prompt_top = _read_prompt_top(message.prompt_top, ReplicaLost)
+    return Opened(num_cached_tokens=message.num_cached_tokens, prompt_top=prompt_top)
+
+
+def write_score_prompt(message: pb.ScorePrompt, prompt_top: SparseRows) -> None:
+    _write_rows(message.prompt_top, prompt_top)
+
+
+def read_score_prompt(message: pb.ScorePrompt) -> SparseRows:
+    """Raises InvalidObservation."""
+    return _read_prompt_top(message.prompt_top, InvalidObservation)
+
+
+def write_prompt_scores(message: pb.PromptScores, overlap: NDArray[np.float32]) -> None:
+    message.overlap = _float_bytes(overlap)
+
+
+def read_prompt_scores(message: pb.PromptScores) -> NDArray[np.float32]:
+    """Raises InvalidObservation."""
+    num_rows, rest = divmod(len(message.overlap), 4)
+    ok = rest == 0 and num_rows <= MAX_PROMPT_SCORES
+    _require(ok, InvalidObservation, "overlap", f"float32, at most {MAX_PROMPT_SCORES} rows")
+    return _read_probs(message.overlap, num_rows, InvalidObservation, "overlap")
 
 
 def write_tree(message: pb.DraftTree, tree: DraftTree) -> None:
@@ -165,6 +214,8 @@ def write_observation(message: pb.Observe, observation: Observation) -> None:
     if observation.target_top is not None:
         _write_rows(message.target_top, observation.target_top)
     message.wants_scores = observation.wants_scores
+    if observation.score_from is not None:
+        message.score_from = observation.score_from
 
 
 def read_observation(message: pb.Observe) -> Observation:
@@ -173,12 +224,18 @@ def read_observation(message: pb.Observe) -> Observation:
     num_tokens = len(message.token_ids)
     _require(num_tokens <= MAX_OBSERVED_TOKENS, error, "token_ids", f"at most {MAX_OBSERVED_TOKENS}")
     _require(message.start < 2**31, error, "start", "an output index")
+    score_from = message.score_from if message.HasField("score_from") else None
+    if score_from is not None:
+        num_scored = message.start - score_from + num_tokens
+        _require(score_from <= message.start, error, "score_from", "at most start")
+        _require(num_scored <= MAX_OBSERVED_TOKENS, error, "score_from", f"at most {MAX_OBSERVED_TOKENS} tokens back")
     return Observation(
         start=message.start,
         token_ids=_read_ids(message.token_ids, error, "token_ids"),
         target_probs=_read_probs(message.target_probs, num_tokens, error, "target_probs"),
         target_top=_read_top(message, num_tokens, error),
         wants_scores=message.wants_scores,
+        score_from=score_from,
     )
 
 
@@ -278,6 +335,21 @@ def _read_sampling(message: pb.Sampling) -> SamplingParams:
         repetition_penalty=message.repetition_penalty,
         max_tokens=message.max_tokens,
     )
+
+
+def _read_form(message: pb.DraftForm) -> DraftForm:
+    """A branching of 0 is that of a sender that knows chains only."""
+    kind = _KINDS.get(message.kind)
+    if kind is None:
+        raise RequestError(f"draft_form on the wire has kind {message.kind}, which this replica does not know.")
+    _require(message.branching <= MAX_BRANCHING, RequestError, "branching", f"at most {MAX_BRANCHING}")
+    return DraftForm(kind, message.branching or 1)
+
+
+def _read_prompt_top(message: pb.SparseRows, error: type[HedgeSpecError]) -> SparseRows:
+    num_rows = len(message.lengths)
+    _require(num_rows <= MAX_PROMPT_SCORES, error, "prompt_top", f"at most {MAX_PROMPT_SCORES} rows")
+    return _read_rows(message, num_rows, error, is_complete=False)
 
 
 def _write_rows(message: pb.SparseRows, rows: SparseRows) -> None:

@@ -108,6 +108,8 @@ class RoundStream:
                     await self._verify(item)
                 case "open":
                     await self._open(item, drafter_id)
+                case "score_prompt":
+                    await self._score_prompt(item, drafter_id)
                 case "close":
                     if self._owns(item.session_id, drafter_id):
                         await self._close_session(item.session_id, drafter_id)
@@ -139,11 +141,13 @@ class RoundStream:
     async def _draft(self, item: pb.Item, drafter_id: str) -> None:
         drafter = self._served.drafter(drafter_id)
         self._require_owned(item.session_id, drafter_id)
-        num_draft_tokens = item.draft.num_draft_tokens
-        if num_draft_tokens > convert.MAX_DRAFT_NODES:
-            raise RequestError(f"num_draft_tokens is {num_draft_tokens}, at most {convert.MAX_DRAFT_NODES}.")
+        num_draft_tokens, num_nodes = item.draft.num_draft_tokens, item.draft.num_nodes
+        if max(num_draft_tokens, num_nodes) > convert.MAX_DRAFT_NODES:
+            raise RequestError(
+                f"num_draft_tokens is {num_draft_tokens} and num_nodes {num_nodes}, at most {convert.MAX_DRAFT_NODES}."
+            )
         started = time.perf_counter()
-        tree = await drafter.draft(item.session_id, item.round_id, num_draft_tokens)
+        tree = await drafter.draft(item.session_id, item.round_id, num_draft_tokens, num_nodes)
         compute_s = time.perf_counter() - started
         self._reply(item, drafter_id, lambda reply: convert.write_drafted(reply.drafted, tree, compute_s))
 
@@ -164,6 +168,12 @@ class RoundStream:
         observation = convert.read_observation(item.observe)
         scores = await drafter.observe(item.session_id, item.round_id, observation)
         self._reply(item, drafter_id, lambda reply: convert.write_scores(reply.score, scores))
+
+    async def _score_prompt(self, item: pb.Item, drafter_id: str) -> None:
+        drafter = self._served.drafter(drafter_id)
+        self._require_owned(item.session_id, drafter_id)
+        overlap = await drafter.score_prompt(item.session_id, convert.read_score_prompt(item.score_prompt))
+        self._reply(item, drafter_id, lambda reply: convert.write_prompt_scores(reply.prompt_scores, overlap))
 
     def _reply(self, item: pb.Item, drafter_id: str, fill: Callable[[pb.Item], object]) -> None:
         self._writer.add(item.session_id, item.round_id, drafter_id, fill)

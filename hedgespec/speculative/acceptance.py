@@ -1,9 +1,11 @@
-"""The target's side of a round: keep the longest accepted prefix of every draft, then add one token.
+"""The target's side of a round: keep the longest accepted path of every draft, then add one token.
 
 `rejection` is Leviathan et al. 2023 / Chen et al. 2023: keep x with probability min(1, p(x)/q(x)), at the first
 rejection draw from max(p - q, 0). With tokens that really came from q the output follows p, whatever q is. `coupled`
 emits the target's own keyed sample and keeps the drafts that guessed it; `greedy` is the same with the argmax. The
 decisions are the functions `acceptance_probs` and `residual`, which the tests enumerate; `accept` adds the noise.
+
+Chains of all sessions are decided together; everything else is walked node by node, see `tree_walk`.
 """
 
 from __future__ import annotations
@@ -17,14 +19,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hedgespec.speculative.noise import Purpose, gumbel_argmax, uniform
+from hedgespec.speculative.noise import Purpose, gumbel_argmax, uniform, uniforms
 from hedgespec.speculative.processing import TokenCounts, one_hot_argmax, shape_logits, warp
-from hedgespec.speculative.validation import node_law, require_chain, token_probs, validate_tree
-from hedgespec.types import DraftTree, SamplingParams, SparseRows, Verdict
+from hedgespec.speculative.target_top import largest_probs
+from hedgespec.speculative.tree_walk import Floats, path_tokens, walk_match, walk_rejection
+from hedgespec.speculative.validation import SparseLaw, node_law, token_probs, validate_tree
+from hedgespec.types import DraftTree, SamplingParams, Verdict
 
 __all__ = ["VerifyContext", "accept", "acceptance_probs", "residual", "validate_tree"]
 
-SparseLaw = tuple[NDArray[np.int64], NDArray[np.float64]]
+Emitted = tuple[list[int], list[int]]
+"""Accepted nodes, root first, and their tokens with the target's own one behind them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +57,10 @@ def accept(trees: Sequence[DraftTree], logits: Tensor, contexts: Sequence[Verify
     trees:  one per session
     logits: [total_rows, vocab], the target's raw logits; per session, in order, one row after the last verified token
             and one after every node
-    Raises InvalidDraft for a tree that is not a chain or a `rejection` token outside its own draft distribution.
+    Raises InvalidDraft for a `rejection` token outside its own draft distribution.
     """
     if not trees:
         return []
-    for tree in trees:
-        require_chain(tree)
     lengths = [tree.num_nodes + 1 for tree in trees]
     if sum(lengths) != len(logits):
         raise ValueError(f"{len(trees)} drafts need {sum(lengths)} rows of logits, got {len(logits)}")
@@ -91,21 +94,59 @@ def residual(target_probs: Tensor, draft_laws: Sequence[SparseLaw]) -> Tensor:
 # --------------------------------------------------------------------------------------------------- what is emitted
 
 
-def _emitted(trees: Sequence[DraftTree], probs: Sequence[Tensor], contexts: Sequence[VerifyContext]) -> list[list[int]]:
-    """Per session the accepted draft tokens and one more. probs: per session [num_nodes + 1, vocab]."""
-    emitted: list[list[int]] = [[] for _ in trees]
-    rejection = [session for session, context in enumerate(contexts) if context.params.method == "rejection"]
-    for session in set(range(len(trees))) - set(rejection):
-        emitted[session] = _longest_match(trees[session], _own_tokens(probs[session], contexts[session]))
-    if rejection:
+def _emitted(trees: Sequence[DraftTree], probs: Sequence[Tensor], contexts: Sequence[VerifyContext]) -> list[Emitted]:
+    """Per session what is emitted. probs: per session [num_nodes + 1, vocab]."""
+    emitted: list[Emitted] = [([], [])] * len(trees)
+    rejected_chains = []
+    for session, (tree, own, context) in enumerate(zip(trees, probs, contexts, strict=True)):
+        if not tree.is_chain:
+            emitted[session] = _walked(tree, own, context)
+        elif context.params.method == "rejection":
+            rejected_chains.append(session)
+        else:
+            emitted[session] = _of_chain(_longest_match(tree, _own_tokens(own, context)))
+    if rejected_chains:
         tokens = _reject(
-            [trees[session] for session in rejection],
-            [probs[session] for session in rejection],
-            [contexts[session] for session in rejection],
+            [trees[session] for session in rejected_chains],
+            [probs[session] for session in rejected_chains],
+            [contexts[session] for session in rejected_chains],
         )
-        for session, own in zip(rejection, tokens, strict=True):
-            emitted[session] = own
+        for session, own_tokens in zip(rejected_chains, tokens, strict=True):
+            emitted[session] = _of_chain(own_tokens)
     return emitted
+
+
+def _of_chain(tokens: list[int]) -> Emitted:
+    return list(range(len(tokens) - 1)), tokens
+
+
+def _walked(tree: DraftTree, probs: Tensor, context: VerifyContext) -> Emitted:
+    """A tree or multi-draft. Siblings have accept noise of their own: the first one's is that of a chain."""
+    if context.params.method == "rejection":
+
+        def keep(depth: int, ordinal: int, prob: float) -> bool:
+            index = context.first_output_index + depth
+            return bool(uniforms(context.noise_seed, index, Purpose.ACCEPT, ordinal) < prob)
+
+        def law_after(node: int) -> Floats:
+            law: Floats = probs[node + 1].double().cpu().numpy()
+            return law
+
+        path, law = walk_rejection(tree, law_after, keep)
+        point = uniform(context.noise_seed, context.first_output_index + len(path), Purpose.RECOVER)
+        (last,) = _inverse_cdf(torch.from_numpy(law)[None], [point])
+    else:
+        best = probs.argmax(dim=-1).tolist() if context.params.method == "greedy" else []
+        ids = np.arange(probs.shape[1], dtype=np.int32)
+
+        def own_token(node: int, num_accepted: int) -> int:
+            if best:
+                return int(best[node + 1])
+            row = probs[node + 1].cpu().numpy()
+            return gumbel_argmax(ids, row, context.noise_seed, context.first_output_index + num_accepted)
+
+        path, last = walk_match(tree, own_token)
+    return path, [*(int(tree.token_ids[node]) for node in path), last]
 
 
 def _own_tokens(probs: Tensor, context: VerifyContext) -> Iterator[int]:
@@ -194,27 +235,26 @@ def _processed(
 
 
 def _ancestors(tree: DraftTree, params: SamplingParams) -> list[list[int]] | None:
-    tokens = tree.token_ids.tolist()
-    return [tokens[:row] for row in range(len(tokens) + 1)] if params.has_penalties else None
+    return path_tokens(tree) if params.has_penalties else None
 
 
-def _verdicts(emitted: list[list[int]], probs: Sequence[Tensor], contexts: Sequence[VerifyContext]) -> list[Verdict]:
-    token_ids = [np.array(tokens, np.int32) for tokens in emitted]
-    target_probs = _gather(probs, token_ids)
+def _verdicts(emitted: Sequence[Emitted], probs: Sequence[Tensor], contexts: Sequence[VerifyContext]) -> list[Verdict]:
+    token_ids = [np.array(tokens, np.int32) for _, tokens in emitted]
+    paths = [_rows_of(own, nodes) for own, (nodes, _) in zip(probs, emitted, strict=True)]
     verdicts = []
-    for tokens, values, rows, context in zip(token_ids, target_probs, probs, contexts, strict=True):
-        top = _top(rows[: len(tokens)], context.num_target_top) if context.num_target_top else None
-        verdicts.append(Verdict(np.arange(len(tokens) - 1, dtype=np.int32), tokens, values.astype(np.float32), top))
+    for (nodes, _), tokens, values, rows, context in zip(
+        emitted, token_ids, _gather(paths, token_ids), paths, contexts, strict=True
+    ):
+        top = largest_probs(rows, context.num_target_top) if context.num_target_top else None
+        verdicts.append(Verdict(np.array(nodes, np.int32), tokens, values.astype(np.float32), top))
     return verdicts
 
 
-def _top(probs: Tensor, num_ids: int) -> SparseRows:
-    """The largest probabilities of each row, without the zeros; not renormalised."""
-    largest = probs.topk(min(num_ids, probs.shape[1]), dim=-1)
-    values, ids = largest.values.float().cpu().numpy(), largest.indices.int().cpu().numpy()
-    kept = values > 0
-    offsets = np.concatenate(([0], np.cumsum(kept.sum(axis=1)))).astype(np.int32)
-    return SparseRows(offsets, ids[kept], values[kept])
+def _rows_of(probs: Tensor, nodes: list[int]) -> Tensor:
+    """The rows that the emitted tokens were drawn from: after the last verified token and after each accepted node."""
+    if nodes == list(range(len(nodes))):
+        return probs[: len(nodes) + 1]
+    return probs[[0, *(node + 1 for node in nodes)]]
 
 
 def _gather(probs: Sequence[Tensor], token_ids: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float64]]:

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hedgespec.types import SparseRows
-
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
@@ -22,7 +20,8 @@ class RoundsCursor:
     """Where each drafter, used alone, would stand at the next position.
 
     survivors: [num_drafters, max_draft_tokens + 1]; entry [i, d] is the probability that drafter i would be inside a
-        round with d draft tokens accepted so far; entry [i, 0] is u of the next position: that a round starts there
+        round with d draft tokens accepted so far; entry [i, 0] is u of the next position: that a round starts there.
+        Each row sums to 1
     """
 
     survivors: Floats
@@ -44,20 +43,20 @@ def advance(cursor: RoundsCursor, acceptance: Floats, awake: Mask | None = None)
     Returns the new cursor and u [num_positions + 1, num_drafters] of the positions passed and of the next one.
     """
     num_drafters, num_positions, max_draft_tokens = acceptance.shape
-    survivors = cursor.survivors.copy()
-    round_starts = np.empty((num_positions + 1, num_drafters))
-    round_starts[0] = survivors[:, 0]
-    gaps = None if awake is None or awake.all() else ~awake
+    # drafters last: every operation below is then one run over contiguous memory
+    by_position = np.ascontiguousarray(acceptance.transpose(1, 2, 0))
+    survivors = np.empty((num_positions + 1, max_draft_tokens + 1, num_drafters))
+    survivors[0] = cursor.survivors.T
+    gaps = None if awake is None or awake.all() else ~awake.T
     for position in range(num_positions):
-        accepted = survivors[:, :max_draft_tokens] * acceptance[:, position]
+        after = survivors[position + 1]
+        accepted = np.multiply(survivors[position, :max_draft_tokens], by_position[position], out=after[1:])
         # what is not accepted ends its round here; so does a full draft, whose bonus token this position is
-        survivors[:, 0] = survivors.sum(axis=1) - accepted.sum(axis=1)
-        survivors[:, 1:] = accepted
+        np.subtract(1.0, accepted.sum(axis=0), out=after[0])
         if gaps is not None:
-            survivors[gaps[:, position]] = np.eye(1, max_draft_tokens + 1)
-        round_starts[position + 1] = survivors[:, 0]
+            after[:, gaps[position]] = np.eye(max_draft_tokens + 1, 1)
     # the subtraction above can leave the interval by a rounding error, and learners refuse that
-    return RoundsCursor(survivors), np.clip(round_starts, 0.0, 1.0)
+    return RoundsCursor(survivors[-1].T.copy()), np.clip(survivors[:, 0], 0.0, 1.0)
 
 
 def start_diagonals(by_position: Floats) -> Floats:
@@ -90,33 +89,3 @@ def length_product(acceptance_prob: Floats) -> Floats:
     """
     lengths: Floats = 1.0 + np.cumprod(acceptance_prob, axis=-1).sum(axis=-1)
     return lengths
-
-
-def acceptance_prob_sparse(
-    target_top: SparseRows,
-    draft_probs_at_top: Floats,
-    token_ids: NDArray[np.int32],
-    target_probs: Floats,
-    draft_probs: Floats,
-) -> Floats:
-    """sum_x min(p(x), q(x)) from a few ids of p, without bias: what is missing is estimated at the realised token.
-
-    gamma = sum_{x in S} min(p, q) + 1{x_t not in S} min(1, q(x_t) / p(x_t)), S the ids that were sent. One value can
-    exceed 1 (at most 1 + the mass of S); clipping it would bring back a bias.
-
-    target_top:         one row of S and p per position
-    draft_probs_at_top: [num_entries], q at target_top.ids
-    token_ids, target_probs, draft_probs: [num_positions], the realised tokens, and p and q there
-    Returns [num_positions].
-    """
-    num_rows = target_top.num_rows
-    row_of_entry = np.repeat(np.arange(num_rows), np.diff(target_top.offsets))
-    overlap = np.minimum(target_top.probs, draft_probs_at_top)
-    covered: Floats = np.bincount(row_of_entry, weights=overlap, minlength=num_rows).astype(np.float64)
-    is_realised = target_top.ids == np.asarray(token_ids)[row_of_entry]
-    in_top = np.bincount(row_of_entry, weights=is_realised, minlength=num_rows) > 0
-    target_probs = np.asarray(target_probs, dtype=np.float64)
-    # min(1, q/p) as min(p, q)/p: no overflow for a tiny p; p = 0 is float32 underflow of a token that was sampled
-    tiny = np.finfo(np.float64).tiny
-    ratio = np.minimum(target_probs, draft_probs) / np.maximum(target_probs, tiny)
-    return covered + np.where(in_top, 0.0, ratio)

@@ -1,26 +1,27 @@
 """Feedback of one answer: drafters' scores, late and in any order, become loss vectors in order of position (DESIGN 5).
 
-    feedback.verified(num_tokens, round_index)     the target has emitted tokens
+    feedback.verified(num_tokens, round_index)     the target has emitted tokens, and drafters are asked to score them
     feedback.push(drafter_index, scores)           a drafter has scored some of them
     feedback.closed_losses(round_index)            what the learner can be told now
     feedback.finish()                              the answer is over
 
-A position closes when every present drafter has scored it, or `score_timeout_rounds` rounds after it was verified, with
-whoever answered. A drafter that misses a deadline counts as absent, so that it is waited for once and not at every
-position, until it scores a position that is still open.
+A position closes when every present drafter has scored it, or `score_timeout_rounds` rounds after its scores were asked
+for, with whoever answered. A drafter that misses a deadline counts as absent, so that it is waited for once and not at
+every position, until it scores a position that is still open. With a scoring schedule tokens are verified first and asked
+about later: `verified(..., is_asked=False)`, then `asked(round_index)`; what was not asked for stays open.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hedgespec.errors import ConfigError, InvalidObservation
+from hedgespec.errors import InvalidObservation
 from hedgespec.speculative.estimators import Floats, Mask, RoundsCursor, advance
-from hedgespec.speculative.objectives import OBJECTIVES, Losses, ObjectiveLosses
-from hedgespec.types import Objective, Scores
+from hedgespec.speculative.objectives import Expert, Losses, ObjectiveLosses, make_objective
+from hedgespec.types import CHAIN, DraftForm, Objective, Scores
 
 Rows = NDArray[np.float32]
 
@@ -32,12 +33,24 @@ _ROUNDING = 1e-4
 
 
 def make_feedback(
-    objective: Objective, num_drafters: int, max_draft_tokens: int, score_timeout_rounds: int
+    objective: Objective,
+    num_drafters: int,
+    max_draft_tokens: int,
+    score_timeout_rounds: int,
+    experts: Sequence[Expert] | None = None,
+    seconds: Callable[[], Floats] | None = None,
+    draft_form: DraftForm = CHAIN,
 ) -> Feedback:
-    """Raises ConfigError for an unknown objective."""
-    if objective not in OBJECTIVES:
-        raise ConfigError(f"No objective named {objective!r}. Known: {sorted(OBJECTIVES)}.")
-    return Feedback(OBJECTIVES[objective](max_draft_tokens), num_drafters, max_draft_tokens, score_timeout_rounds)
+    """Losses have one entry per drafter, or per expert for `throughput`, which is the only objective that takes experts.
+
+    experts: awake when their drafter has answered, no speculation always
+    seconds: seconds per round of each expert, positive, [num_experts]; read whenever positions close
+    draft_form: what the drafters draft, hence what their scores tell (`Scores`)
+    Raises ConfigError for an unknown objective, one without what it needs or with what it cannot use, for an expert that
+    cannot be, and for forms other than a chain with an objective that needs every position scored.
+    """
+    losses = make_objective(objective, num_drafters, max_draft_tokens, experts, seconds, draft_form)
+    return Feedback(losses, num_drafters, max_draft_tokens, score_timeout_rounds)
 
 
 class Feedback:
@@ -54,23 +67,35 @@ class Feedback:
         self._passes = np.zeros(num_drafters)
         self._cursor = RoundsCursor.start(num_drafters, max_draft_tokens)
         self._num_closed = 0
-        self._verified_in_round: deque[int] = deque()  # of each open position
+        self._asked_in_round: list[int | None] = []  # of each open position
         # rows of the open positions: [num_drafters, capacity, depth], the first is position _num_closed
         self._acceptance = np.zeros((num_drafters, 32, max_draft_tokens))
         self._acceptance_prob = np.zeros((num_drafters, 32, max_draft_tokens))
         self._answered = np.zeros((num_drafters, 32), dtype=bool)
+        self._scorers = np.zeros((num_drafters, 32), dtype=bool)
 
     @property
     def num_verified(self) -> int:
-        return self._num_closed + len(self._verified_in_round)
+        return self._num_closed + len(self._asked_in_round)
 
-    def verified(self, num_tokens: int, round_index: int) -> None:
-        """The target has emitted num_tokens more tokens in this round; drafters can now score them."""
-        self._verified_in_round.extend([round_index] * num_tokens)
-        while len(self._verified_in_round) > self._answered.shape[1]:
+    def verified(self, num_tokens: int, round_index: int, is_asked: bool = True, scorers: Mask | None = None) -> None:
+        """The target has emitted num_tokens more tokens in this round, and drafters are asked to score them.
+
+        is_asked: False when that is done later (`asked`); until then these positions stay open, and so do later ones
+        scorers: [num_drafters], False for one that sleeps and is not waited for here; None: everybody scores
+        """
+        first = len(self._asked_in_round)
+        self._asked_in_round.extend([round_index if is_asked else None] * num_tokens)
+        while len(self._asked_in_round) > self._answered.shape[1]:
             self._acceptance = _doubled(self._acceptance)
             self._acceptance_prob = _doubled(self._acceptance_prob)
             self._answered = _doubled(self._answered)
+            self._scorers = _doubled(self._scorers)
+        self._scorers[:, first : first + num_tokens] = True if scorers is None else scorers[:, None]
+
+    def asked(self, round_index: int) -> None:
+        """Everything verified so far is now asked for: what had not been is due in so many rounds from this one."""
+        self._asked_in_round = [round_index if asked is None else asked for asked in self._asked_in_round]
 
     def push(self, drafter_index: int, scores: Scores) -> None:
         """Take in scores. The first score of a position counts; positions that have closed are ignored.
@@ -97,16 +122,16 @@ class Feedback:
 
     def closed_losses(self, now_round: int) -> Losses:
         """Loss vectors that have become final since the last call, in order of position."""
-        num_open = len(self._verified_in_round)
-        num_closing = self._first_awaited(0)
-        while num_closing < num_open and now_round - self._verified_in_round[num_closing] >= self._timeout_rounds:
-            self._present &= self._answered[:, num_closing]
-            num_closing = self._first_awaited(num_closing + 1)
+        num_asked = self._num_asked()
+        num_closing = self._first_awaited(0, num_asked)
+        while num_closing < num_asked and self._is_due(num_closing, now_round):
+            self._present &= self._answered[:, num_closing] | ~self._scorers[:, num_closing]
+            num_closing = self._first_awaited(num_closing + 1, num_asked)
         return self._close(num_closing)
 
     def finish(self) -> Losses:
         """Close every position with whoever answered; call it once nothing more is waited for."""
-        return self._close(len(self._verified_in_round))
+        return self._close(len(self._asked_in_round))
 
     def scored_throughout(self) -> Mask:
         """[num_drafters]: who has scored every closed position; nobody before the first one has closed."""
@@ -134,24 +159,32 @@ class Feedback:
             raise InvalidObservation("This objective needs acceptance_prob: open sessions with num_target_top > 0.")
         return acceptance, _in_range(scores.acceptance_prob, num_tokens, self._depth, _MAX_ACCEPTANCE_PROB)
 
-    def _first_awaited(self, first: int) -> int:
-        """The first open position from `first` on that a present drafter has not scored."""
-        num_open = len(self._verified_in_round)
-        awaited = (~self._answered[:, first:num_open] & self._present[:, None]).any(axis=0)
-        return first + int(awaited.argmax()) if awaited.any() else num_open
+    def _num_asked(self) -> int:
+        """Open positions before the first one that was not asked for."""
+        return self._asked_in_round.index(None) if None in self._asked_in_round else len(self._asked_in_round)
+
+    def _is_due(self, index: int, now_round: int) -> bool:
+        asked = self._asked_in_round[index]
+        return asked is not None and now_round - asked >= self._timeout_rounds
+
+    def _first_awaited(self, first: int, end: int) -> int:
+        """The first open position from `first` on that a present drafter has not scored; `end` if there is none."""
+        missing = self._scorers[:, first:end] & ~self._answered[:, first:end]
+        awaited = (missing & self._present[:, None]).any(axis=0)
+        return first + int(awaited.argmax()) if awaited.any() else end
 
     def _close(self, num_positions: int) -> Losses:
         if num_positions == 0:
             return []
-        num_open = len(self._verified_in_round)
+        num_open = len(self._asked_in_round)
         awake = self._answered[:, :num_positions].copy()
         acceptance = self._acceptance[:, :num_positions].copy()
         acceptance_prob = self._acceptance_prob[:, :num_positions].copy()
-        for rows in (self._acceptance, self._acceptance_prob, self._answered):
-            rows[:, : num_open - num_positions] = rows[:, num_positions:num_open]
-        self._answered[:, num_open - num_positions :] = False
-        for _ in range(num_positions):
-            self._verified_in_round.popleft()
+        if num_positions < num_open:
+            for rows in (self._acceptance, self._acceptance_prob, self._answered, self._scorers):
+                rows[:, : num_open - num_positions] = rows[:, num_positions:num_open]
+        self._answered[:, num_open - num_positions : num_open] = False
+        del self._asked_in_round[:num_positions]
         self._num_closed += num_positions
 
         self._cursor, round_starts = advance(self._cursor, acceptance, awake)

@@ -23,9 +23,11 @@ class Purpose(IntEnum):
 
     COUPLED: Gumbel noise per token that target and drafters share
     DRAFT:   the draft token of `rejection`; depends on the round, a position drafted again needs fresh noise
-    ACCEPT:  keep or reject a draft token; an output index is put to this test at most once
+    ACCEPT:  keep or reject a draft token; an output index is put to this test at most once per sibling, which the counter
+             numbers
     RECOVER: the recovered or bonus token of a round
     SELECT:  which drafter the router draws; keyed by the round instead of an output index
+    SHADOW:  what a drafter draws to score a multi-draft; independent of all drafts, since realised tokens depend on those
     """
 
     COUPLED = 1
@@ -33,6 +35,7 @@ class Purpose(IntEnum):
     ACCEPT = 3
     RECOVER = 4
     SELECT = 5
+    SHADOW = 8
 
 
 def uniforms(

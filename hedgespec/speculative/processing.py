@@ -84,6 +84,16 @@ def process_logits(
     return one_hot_argmax(logits) if params.method == "greedy" else warp(logits, params)
 
 
+def softened(
+    logits: Tensor, params: SamplingParams, counts: TokenCounts | None, ancestors: Sequence[Sequence[int]] | None
+) -> Tensor:
+    """Like `process_logits`, but at temperature 0 the softmax at temperature 1: in float64, so that what the argmax
+    distinguishes is not rounded to a tie."""
+    if params.method == "greedy":
+        return shape_logits(logits, params, counts, ancestors).double().softmax(dim=-1)
+    return process_logits(logits, params, counts, ancestors)
+
+
 def shape_logits(
     logits: Tensor,
     params: SamplingParams,

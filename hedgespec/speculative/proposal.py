@@ -8,11 +8,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from hedgespec.speculative.noise import Purpose, gumbel_argmax, uniform
+from hedgespec.speculative.noise import Purpose, gumbel_argmax, gumbels, uniform, uniforms
 from hedgespec.types import MAX_SPARSE_IDS, SPARSE_MASS, Method, SparseRows
 
 if TYPE_CHECKING:  # methods of tensors are enough here, and drafters without a model need no torch
     from torch import Tensor
+
+Law = tuple[NDArray[np.int32], NDArray[np.float32]]
+"""ids and their probabilities, which sum to 1."""
+
+Children = tuple[NDArray[np.int32], NDArray[np.float64]]
+"""ids in falling order of preference, and the logarithms of their weights, each at most 0."""
 
 
 def truncate(probs: Tensor) -> SparseRows:
@@ -43,20 +49,47 @@ def propose(
     noise_seed: int,
     output_index: int,
     round_index: int,
+    chain: int = 0,
 ) -> int:
     """The draft token of one row of `truncate`: a function of its arguments alone.
 
-    ids, probs: [num_ids]. greedy: the most probable id, the lowest on ties. rejection: a sample, fresh in every round.
-    coupled: the sample that the target's own noise picks from the drafter's distribution.
+    ids, probs: [num_ids]. greedy: the most probable id, the lowest on ties. rejection: a sample, fresh in every round
+    and every chain of a multi-draft. coupled: the sample that the target's own noise picks from the drafter's
+    distribution, the same in every chain.
     """
     if method == "greedy":
         return int(ids[probs == probs.max()].min())
     if method == "coupled":
         return gumbel_argmax(ids, probs, noise_seed, output_index)
     cumulative = np.cumsum(probs, dtype=np.float64)
-    point = uniform(noise_seed, output_index, Purpose.DRAFT, round_index=round_index) * cumulative[-1]
+    point = _draft_point(noise_seed, output_index, round_index, chain) * cumulative[-1]
     chosen = int(np.searchsorted(cumulative, point, side="right"))
     return int(ids[min(chosen, int(np.flatnonzero(probs)[-1]))])
+
+
+def without(law: Law, tokens: Sequence[int]) -> Law:
+    """The law given that none of `tokens` is drawn; both arrays are empty when nothing else has mass."""
+    ids, probs = law
+    kept = ~np.isin(ids, np.asarray(tokens, np.int32)) & (probs > 0)
+    values = probs[kept].astype(np.float64)
+    return ids[kept], (values / max(values.sum(), np.finfo(np.float64).tiny)).astype(np.float32)
+
+
+def ranked_children(
+    probs: Tensor, method: Method, noise_seed: int, output_index: int, branching: int
+) -> list[Children]:
+    """Per row the tokens that a deterministic tree tries next, at most `branching`; fewer where less has mass.
+
+    probs: [rows, vocab] for the token at output_index: processed, or at temperature 0 the softmax that the chosen token
+        is the maximum of. `coupled`: ids are ranked and weighted by the softmax of log q + G with the target's own noise
+        G, so that the first one is the token that `propose` would choose and hits are likelier.
+    """
+    top = probs.topk(min(branching, probs.shape[1]), dim=-1)
+    values, ids = top.values.double().cpu().numpy(), top.indices.int().cpu().numpy()
+    if method != "coupled":
+        return [_ranked(*pair) for pair in zip(ids, _logs(values), strict=True)]
+    laws = truncate(probs)
+    return [_perturbed(laws.row(row), (ids[row], values[row]), noise_seed, output_index) for row in range(len(ids))]
 
 
 def concatenate(rows: Sequence[SparseRows]) -> SparseRows:
@@ -67,3 +100,31 @@ def concatenate(rows: Sequence[SparseRows]) -> SparseRows:
         np.concatenate([np.zeros(0, np.int32), *(block.ids for block in rows)]),
         np.concatenate([np.zeros(0, np.float32), *(block.probs for block in rows)]),
     )
+
+
+def _draft_point(noise_seed: int, output_index: int, round_index: int, chain: int) -> float:
+    if chain == 0:  # the same number as counter 0 below, for less
+        return uniform(noise_seed, output_index, Purpose.DRAFT, round_index=round_index)
+    return float(uniforms(noise_seed, output_index, Purpose.DRAFT, chain, round_index=round_index))
+
+
+def _perturbed(law: Law, top: tuple[NDArray[np.int32], NDArray[np.float64]], seed: int, output_index: int) -> Children:
+    num_children = len(top[0])
+    ids, probs = law if len(law[0]) >= num_children else top
+    scores = _logs(probs.astype(np.float64)) + gumbels(seed, output_index, ids)
+    largest = scores.max()
+    ranked, values = _ranked(ids, scores - (largest + np.log(np.exp(scores - largest).sum())))
+    return ranked[:num_children], values[:num_children]
+
+
+def _ranked(ids: NDArray[np.int32], logs: NDArray[np.float64]) -> Children:
+    """By falling weight, the lowest id on ties; ids without mass are left out."""
+    order = np.lexsort((ids, -logs))
+    order = order[np.isfinite(logs[order])]
+    return ids[order], np.minimum(logs[order], 0.0)
+
+
+def _logs(probs: NDArray[np.float64]) -> NDArray[np.float64]:
+    with np.errstate(divide="ignore"):
+        logs: NDArray[np.float64] = np.log(probs)
+    return logs

@@ -6,11 +6,18 @@ probabilities; the realised token of row r stands at output index first_output_i
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
 from hedgespec.speculative.proposal import propose
 from hedgespec.types import Method, SparseRows
+
+Rows = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+Values = NDArray[np.float32]
 
 
 def realised_acceptance(
@@ -52,6 +59,20 @@ def acceptance_prob(
     is_sent = np.bincount(row_of_entry, weights=target_top.ids == token_ids[row_of_entry], minlength=rows.num_rows) > 0
     outside = np.where(is_sent, 0.0, _ratio(draft_probs_of(rows, token_ids), target_probs))
     return (inside + outside).astype(np.float32)
+
+
+def prompt_overlap(draft_probs: Callable[[Rows, Rows], Floats], prompt_top: SparseRows, known: Bools) -> Values:
+    """sum_x min(p(x), q(x)) over the ids that were sent of each prompt token's law: [num_rows], 0 where not `known`.
+
+    draft_probs: the drafter's probabilities of ids, asked with the index among the known rows and the id of each entry
+    """
+    row_of_entry = np.repeat(np.arange(prompt_top.num_rows), np.diff(prompt_top.offsets))
+    entries = known[row_of_entry]
+    own_row = np.cumsum(known) - 1
+    overlap = np.zeros(len(row_of_entry))
+    values = draft_probs(own_row[row_of_entry[entries]], prompt_top.ids[entries].astype(np.int64))
+    overlap[entries] = np.minimum(prompt_top.probs[entries], values)
+    return np.bincount(row_of_entry, weights=overlap, minlength=prompt_top.num_rows).astype(np.float32)
 
 
 def draft_probs_of(rows: SparseRows, token_ids: NDArray[np.int32]) -> NDArray[np.float64]:

@@ -10,34 +10,44 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hedgespec.errors import InvalidDraft
-from hedgespec.types import MAX_SPARSE_IDS, DraftTree, Method, SparseRows
+from hedgespec.types import CHAIN, MAX_SPARSE_IDS, DraftForm, DraftTree, Method, SparseRows
+
+SparseLaw = tuple[NDArray[np.int64], NDArray[np.float64]]
+"""ids and probabilities of a law; what is not named has probability 0."""
+
+MAX_NODES = 128
+"""Of one draft: rows of the target's pass, which many sessions share."""
 
 SUM_TOLERANCE = 1e-3
 """How far a draft distribution may be from summing to 1; it is normalised before use."""
 
 
-def validate_tree(tree: DraftTree, method: Method, vocab_size: int, max_draft_tokens: int) -> None:
-    """Raise InvalidDraft, saying what is wrong, unless `tree` can be verified by `method`."""
+def validate_tree(
+    tree: DraftTree, method: Method, vocab_size: int, max_draft_tokens: int, form: DraftForm = CHAIN
+) -> None:
+    """Raise InvalidDraft, saying what is wrong, unless `tree` can be verified by `method`.
+
+    max_draft_tokens: in a row. form: of the session; only its trees may come without draft_probs under `rejection`, since
+    tokens that were sampled without saying from what would change the law of the output.
+    """
     num_nodes = tree.num_nodes
     if tree.token_ids.ndim != 1 or tree.parent.shape != tree.token_ids.shape:
         raise InvalidDraft(f"{num_nodes} draft tokens but parents of shape {tree.parent.shape}; send one per token")
-    if num_nodes > max_draft_tokens:
-        raise InvalidDraft(f"{num_nodes} draft tokens, at most {max_draft_tokens} are allowed")
     if num_nodes == 0:
         return
+    if num_nodes > MAX_NODES:
+        raise InvalidDraft(f"{num_nodes} draft tokens, at most {MAX_NODES} are allowed in one draft")
     if tree.token_ids.min() < 0 or tree.token_ids.max() >= vocab_size:
         raise InvalidDraft(f"draft token ids must lie in [0, {vocab_size}), got {tree.token_ids.tolist()}")
     if tree.parent.min() < -1 or (tree.parent >= np.arange(num_nodes)).any():
         raise InvalidDraft(f"a node's parent must be an earlier node or -1, got {tree.parent.tolist()}")
-    require_chain(tree)
-    if method == "rejection":
+    if tree.depth > max_draft_tokens:
+        raise InvalidDraft(f"{tree.depth} draft tokens in a row, at most {max_draft_tokens} are allowed")
+    if tree.drafter_index is not None and tree.drafter_index.shape != tree.token_ids.shape:
+        raise InvalidDraft(f"{num_nodes} draft tokens but drafters of shape {tree.drafter_index.shape}")
+    if method == "rejection" and not (tree.draft_probs is None and form.kind == "tree"):
         _validate_draft_probs(draft_probs_of(tree), num_nodes, vocab_size)
         token_probs(tree)
-
-
-def require_chain(tree: DraftTree) -> None:
-    if not tree.is_chain:
-        raise InvalidDraft(f"only chains can be verified (parent[i] = i - 1), got parents {tree.parent.tolist()}")
 
 
 def draft_probs_of(tree: DraftTree) -> SparseRows:
@@ -46,9 +56,12 @@ def draft_probs_of(tree: DraftTree) -> SparseRows:
     return tree.draft_probs
 
 
-def node_law(tree: DraftTree, node: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The law that the node's token was sampled from: the row that travelled, normalised in float64."""
-    ids, probs = draft_probs_of(tree).row(node)
+def node_law(tree: DraftTree, node: int) -> SparseLaw:
+    """The law that the node's token was drawn from: the row that travelled, normalised in float64; in a deterministic
+    tree all of its mass is on the token."""
+    if tree.draft_probs is None:
+        return tree.token_ids[node : node + 1].astype(np.int64), np.ones(1)
+    ids, probs = tree.draft_probs.row(node)
     values = probs.astype(np.float64)
     return ids.astype(np.int64), values / values.sum()
 

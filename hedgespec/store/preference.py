@@ -24,10 +24,12 @@ class AnswerOutcome:
 
     expected_passes: drafter id -> passes it alone would have needed; only drafters that were scored throughout
     num_tokens: tokens of the answer, the same for all
+    num_conceded: drafters that had fallen so far behind that they were not scored to the end; they have lost
     """
 
     expected_passes: Mapping[str, float]
     num_tokens: int
+    num_conceded: int = 0
 
 
 def preference_vector(
@@ -53,8 +55,9 @@ def answer_totals(outcome: AnswerOutcome) -> dict[str, DrafterTotals]:
     for name, value in passes.items():
         if not (math.isfinite(value) and 0.0 <= value <= outcome.num_tokens * (1.0 + _TIE)):
             raise InvalidObservation(f"Drafter {name!r}: {value} expected passes for {outcome.num_tokens} tokens.")
+    has_competition = len(passes) + outcome.num_conceded > 1
     fewest = min(passes.values(), default=0.0) * (1.0 + _TIE)
-    winners = {name for name, value in passes.items() if value <= fewest} if len(passes) > 1 else set()
+    winners = {name for name, value in passes.items() if value <= fewest} if has_competition else set()
     return {
         name: DrafterTotals(1.0 / len(winners) if name in winners else 0.0, float(value), outcome.num_tokens, 1)
         for name, value in passes.items()

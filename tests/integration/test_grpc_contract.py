@@ -16,7 +16,16 @@ from hedgespec.rpc.client import RemoteDrafter, RemoteTarget
 from hedgespec.rpc.connection import ReplicaConnection
 from hedgespec.rpc.server import start_server
 from hedgespec.rpc.servicer import ReplicaServicer
-from hedgespec.types import EMPTY_DRAFT, DraftTree, Observation, SamplingParams, SessionSpec, Verdict
+from hedgespec.types import (
+    EMPTY_DRAFT,
+    DraftForm,
+    DraftTree,
+    Observation,
+    SamplingParams,
+    SessionSpec,
+    SparseRows,
+    Verdict,
+)
 
 MODEL = TabularModel(vocab_size=12, seed=3)
 SAMPLINGS = {
@@ -125,6 +134,89 @@ async def test_unwanted_scores_are_none(models: tuple[Target, Drafter]) -> None:
     await drafter.open(spec)
     verdict = await target.verify("answer-1", 0, EMPTY_DRAFT)
     assert await drafter.observe("answer-1", 0, replace(observation(0, verdict), wants_scores=False)) is None
+
+
+async def backlog_scores(target: Target, drafter: Drafter, spec: SessionSpec) -> tuple[int, bytes, bytes]:
+    """Three rounds of plain decoding without scores, a fourth with scores for all of them."""
+    await target.open(spec)
+    await drafter.open(spec)
+    for round_index in range(4):
+        verdict = await target.verify(spec.session_id, round_index, EMPTY_DRAFT)
+        seen = observation(round_index, verdict)
+        if round_index < 3:
+            assert await drafter.observe(spec.session_id, round_index, replace(seen, wants_scores=False)) is None
+    scores = await drafter.observe(spec.session_id, 3, replace(seen, score_from=0))
+    assert scores is not None
+    assert scores.acceptance_prob is not None
+    return scores.start, scores.acceptance.tobytes(), scores.acceptance_prob.tobytes()
+
+
+@pytest.mark.parametrize("name", SAMPLINGS)
+async def test_a_backlog_of_scores_is_the_same_on_both_sides_of_the_wire(
+    models: tuple[Target, Drafter], name: str
+) -> None:
+    spec = make_spec(SAMPLINGS[name], score_depth="depth1")
+    expected = await backlog_scores(*local_models(), spec)
+    assert expected[0] == 0
+    assert await backlog_scores(*models, spec) == expected
+
+
+async def test_what_is_left_at_the_end_is_scored_by_an_observation_without_tokens(
+    models: tuple[Target, Drafter],
+) -> None:
+    target, drafter = models
+    spec = make_spec(SAMPLINGS["rejection"])
+    await target.open(spec)
+    await drafter.open(spec)
+    for round_index in range(3):
+        verdict = await target.verify("answer-1", round_index, EMPTY_DRAFT)
+        unscored = replace(observation(round_index, verdict), wants_scores=False)
+        await drafter.observe("answer-1", round_index, unscored)
+    no_rows = SparseRows(np.zeros(1, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32))
+    rest = Observation(3, np.zeros(0, np.int32), np.zeros(0, np.float32), no_rows, score_from=1)
+    scores = await drafter.observe("answer-1", 3, rest)
+    assert scores is not None
+    assert scores.acceptance_prob is not None
+    assert (scores.start, len(scores.acceptance), len(scores.acceptance_prob)) == (1, 2, 2)
+
+
+@pytest.mark.parametrize("kind", ["tree", "iid", "distinct"])
+async def test_drafts_of_every_form_are_the_same_on_both_sides_of_the_wire(
+    models: tuple[Target, Drafter], kind: str
+) -> None:
+    """Form, draft length and node budget all arrive: the tree equals the local model's, node by node."""
+    spec = make_spec(SAMPLINGS["rejection"], draft_form=DraftForm(kind, 3))  # type: ignore[arg-type]
+    _, local = local_models()
+    _, drafter = models
+    for model in (local, drafter):
+        await model.open(spec)
+    for num_draft_tokens, num_nodes in ((4, 0), (3, 7)):
+        expected = await local.draft("answer-1", num_nodes, num_draft_tokens, num_nodes)
+        tree = await drafter.draft("answer-1", num_nodes, num_draft_tokens, num_nodes)
+        assert tree.token_ids.tolist() == expected.token_ids.tolist()
+        assert tree.parent.tolist() == expected.parent.tolist()
+        assert (tree.draft_probs is None) == (expected.draft_probs is None)
+        assert not tree.is_chain
+        assert tree.num_nodes <= (num_nodes or num_draft_tokens * 3)
+
+
+async def test_prompt_scores_are_the_same_on_both_sides_of_the_wire(models: tuple[Target, Drafter]) -> None:
+    spec = make_spec(SAMPLINGS["rejection"], num_prompt_scores=2)
+    laws = [MODEL.probs([1]), MODEL.probs([1, 2])]
+    ids = np.tile(np.arange(MODEL.vocab_size, dtype=np.int32), 2)
+    offsets = np.arange(3, dtype=np.int32) * MODEL.vocab_size
+    prompt_top = SparseRows(offsets, ids, np.concatenate(laws).astype(np.float32))
+    _, local = local_models()
+    _, drafter = models
+    for model in (local, drafter):
+        await model.open(spec)
+    expected = await local.score_prompt("answer-1", prompt_top)
+    overlap = await drafter.score_prompt("answer-1", prompt_top)
+    assert overlap.shape == (2,)
+    assert 0.0 < overlap.min() < overlap.max() <= 1.0
+    assert overlap.tobytes() == expected.tobytes()
+    with pytest.raises(UnknownSession):
+        await drafter.score_prompt("nobody", prompt_top)
 
 
 async def test_observing_twice_changes_nothing(models: tuple[Target, Drafter]) -> None:

@@ -11,7 +11,8 @@ from hedgespec.speculative.acceptance import VerifyContext, accept, acceptance_p
 from hedgespec.speculative.noise import Purpose, gumbels, uniform
 from hedgespec.speculative.processing import TokenCounts, process_logits
 from hedgespec.speculative.proposal import concatenate, propose, truncate
-from hedgespec.types import EMPTY_DRAFT, MAX_SPARSE_IDS, DraftTree, SamplingParams, SparseRows
+from hedgespec.speculative.validation import MAX_NODES
+from hedgespec.types import EMPTY_DRAFT, MAX_SPARSE_IDS, DraftForm, DraftTree, SamplingParams, SparseRows
 
 VOCAB = 16
 GREEDY = SamplingParams(temperature=0.0)
@@ -202,7 +203,6 @@ def test_a_valid_chain_and_an_empty_draft_pass(method):
         ({"token_ids": np.array([[3, 4]], np.int32)}, "one per token"),
         ({"parent": np.array([-1, 1], np.int32)}, "earlier node"),
         ({"parent": np.array([-2, 0], np.int32)}, "earlier node"),
-        ({"parent": np.array([-1, -1], np.int32)}, "only chains"),
         ({"draft_probs": None}, "needs draft_probs"),
         ({"draft_probs": sparse({3: 1.0})}, "one per token"),
         ({"draft_probs": sparse({3: 1.0}, {})}, "row lengths"),
@@ -236,6 +236,53 @@ def test_too_long_drafts_and_distributions_are_refused():
         validate_tree(DraftTree.chain(np.array([0]), sparse(wide)), "rejection", 1000, 5)
 
 
+def test_trees_are_bounded_in_depth_and_nodes_and_say_what_they_were_drawn_from():
+    """A tree of a session whose form is a tree may come without laws; sampled forms may not."""
+    tree = DraftTree(np.array([3, 4, 5], np.int32), np.array([-1, -1, 0], np.int32))
+    validate_tree(tree, "rejection", VOCAB, 2, DraftForm("tree", 2))
+    for form in (DraftForm("iid", 2), DraftForm("distinct", 2), DraftForm()):
+        with pytest.raises(InvalidDraft, match="needs draft_probs"):
+            validate_tree(tree, "rejection", VOCAB, 2, form)
+    with pytest.raises(InvalidDraft, match="in a row"):
+        validate_tree(tree, "greedy", VOCAB, 1)
+    wide = DraftTree(np.zeros(MAX_NODES + 1, np.int32), np.full(MAX_NODES + 1, -1, np.int32))
+    with pytest.raises(InvalidDraft, match="at most 128"):
+        validate_tree(wide, "greedy", VOCAB, 5)
+    with pytest.raises(InvalidDraft, match="drafters of shape"):
+        validate_tree(replace(tree, drafter_index=np.zeros(2, np.int16)), "greedy", VOCAB, 5)
+
+
+def test_trees_and_chains_of_one_batch_are_decided_each_as_alone():
+    """One call for all methods and forms gives the verdicts of single calls, target_top included."""
+    branched = DraftTree(np.array([3, 4, 5, 3], np.int32), np.array([-1, -1, 0, 1], np.int32))
+    trees, rows, contexts = [], [], []
+    for seed, params in enumerate([GREEDY, REJECTION, COUPLED] * 6):
+        logits = random_logits(5, seed)
+        own = process_logits(logits, params)
+        tree = [drafted(random_logits(4, seed + 50), params, seed), branched][seed % 2]
+        if tree is branched and params is REJECTION:
+            laws = concatenate([sparse({int(token): 0.75, 9: 0.25}) for token in branched.token_ids])
+            tree = replace(branched, draft_probs=laws)
+        if tree is branched:
+            best = int(own[0].argmax())
+            tree = replace(branched, token_ids=np.array([best, 4, int(own[1].argmax()), 3], np.int32))
+        trees.append(tree)
+        rows.append(logits[: tree.num_nodes + 1])
+        contexts.append(context(params, seed, num_target_top=3))
+    together = accept(trees, torch.cat(rows), contexts)
+    num_deep = 0
+    for tree, own, one, verdict in zip(trees, rows, contexts, together, strict=True):
+        alone = accept([tree], own, [one])[0]
+        assert verdict.token_ids.tolist() == alone.token_ids.tolist()
+        assert verdict.accepted_nodes.tolist() == alone.accepted_nodes.tolist()
+        np.testing.assert_array_equal(verdict.target_probs, alone.target_probs)
+        assert verdict.target_top is not None
+        assert verdict.target_top.num_rows == len(verdict.token_ids)
+        assert tree.token_ids[verdict.accepted_nodes].tolist() == verdict.token_ids[:-1].tolist()
+        num_deep += not tree.is_chain and verdict.num_accepted == 2
+    assert num_deep > 0
+
+
 def test_draft_probs_are_not_looked_at_where_they_play_no_role():
     """Greedy and coupled acceptance only compare tokens."""
     validate_tree(replace(VALID, draft_probs=None), "coupled", VOCAB, 5)
@@ -243,10 +290,7 @@ def test_draft_probs_are_not_looked_at_where_they_play_no_role():
 
 
 def test_accept_itself_refuses_what_would_break_the_law():
-    """Even when validation was forgotten: a tree, and a token outside its own distribution."""
-    tree = DraftTree(np.array([3, 4], np.int32), np.array([-1, -1], np.int32))
-    with pytest.raises(InvalidDraft, match="only chains"):
-        accept([tree], random_logits(3), [context(GREEDY)])
+    """Even when validation was forgotten: a token outside its own distribution."""
     outside = DraftTree.chain(np.array([3]), sparse({4: 1.0}))
     with pytest.raises(InvalidDraft, match="no mass"):
         accept([outside], random_logits(2), [context(REJECTION)])

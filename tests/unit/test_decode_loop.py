@@ -3,74 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 
 import numpy as np
 import pytest
 
-from hedgespec.config import SpeculationConfig
 from hedgespec.errors import InvalidDraft, ReplicaBusy, ReplicaLost, TargetUnavailable
-from hedgespec.learners.registry import make_learner
-from hedgespec.router.decode_loop import DecodeLoop
-from hedgespec.router.events import NoEvents
-from hedgespec.router.learning import AnswerLearner
-from hedgespec.router.panel import DrafterPanel
-from hedgespec.router.selection import FixedSelection, LearnedSelection
-from hedgespec.speculative.feedback import make_feedback
-from hedgespec.types import RoundReport, SamplingParams, SessionSpec
+from tests.scripted_answer import EXPECTED, Run, fleet_of
 from tests.scripted_models import ScriptedDrafter, ScriptedFleet, ScriptedTarget
-
-EXPECTED = list(range(4, 44))
-
-
-class CountedEvents(NoEvents):
-    def __init__(self) -> None:
-        self.failures: Counter[tuple[str, str]] = Counter()
-        self.num_migrations = 0
-
-    def draft_failed(self, drafter_id: str, reason: str) -> None:
-        self.failures[drafter_id, reason] += 1
-
-    def migrated(self) -> None:
-        self.num_migrations += 1
-
-
-class Run:
-    """One answer of 40 tokens after the prompt 1 2 3, with every part at hand."""
-
-    def __init__(self, fleet: ScriptedFleet, drafter_ids: list[str], learn: bool = True, **config: float) -> None:
-        self.events = CountedEvents()
-        self.fleet = fleet
-        self.learner = None
-        settings = SpeculationConfig(**{"draft_deadline_s": 0.05, **config})
-        if learn and drafter_ids:
-            prior = np.full(len(drafter_ids), 1 / len(drafter_ids))
-            feedback = make_feedback("rounds", len(drafter_ids), 5, settings.score_timeout_rounds)
-            self.learner = AnswerLearner(make_learner("normalhedge"), prior, feedback)
-        self.panel = DrafterPanel([fleet.pool.get(d) for d in drafter_ids], self.learner, self.events)
-        selection = LearnedSelection(self.learner, 1) if self.learner else FixedSelection(0 if drafter_ids else None)
-        spec = SessionSpec(
-            session_id="s",
-            prompt_ids=np.array([1, 2, 3], np.int32),
-            emitted_ids=np.zeros(0, np.int32),
-            sampling=SamplingParams(temperature=0.0, max_tokens=40),
-            noise_seed=1,
-            max_draft_tokens=5,
-        )
-        self.loop = DecodeLoop(spec, fleet, self.panel, selection, self.learner, settings, frozenset(), self.events)
-        self.reports: list[RoundReport] = []
-
-    async def finish(self) -> list[int]:
-        async for report in self.loop.rounds():
-            self.reports.append(report)
-        await self.panel.close()
-        if self.learner is not None:
-            self.learner.finish()
-        return [int(t) for r in self.reports for t in r.token_ids]
-
-
-def fleet_of(*drafters: ScriptedDrafter, target: ScriptedTarget | None = None) -> ScriptedFleet:
-    return ScriptedFleet([target or ScriptedTarget()], {d.drafter_id: d for d in drafters})
 
 
 async def test_text_is_the_targets_and_a_perfect_drafter_saves_passes():

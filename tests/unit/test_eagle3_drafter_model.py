@@ -13,6 +13,7 @@ from hedgespec.errors import ModelFolderError, ReplicaBusy, UnknownSession
 from hedgespec.models.drafter_model import DraftRequest, ScoreRequest, Usage
 from hedgespec.models.eagle3 import Eagle3Head, load_eagle3
 from hedgespec.models.eagle3_drafter import MAX_TAIL_HOLES, Eagle3Drafter, load_eagle3_drafter
+from hedgespec.models.eagle3_unrolling import MIN_SURVIVAL
 from hedgespec.speculative.processing import process_logits
 from hedgespec.speculative.proposal import propose, truncate
 from hedgespec.types import DraftTree, FeatureBlock, Observation, SamplingParams, Scores, SessionSpec, SparseRows
@@ -166,7 +167,8 @@ def test_sessions_drafted_in_one_pass_equal_sessions_alone(head: Eagle3Head) -> 
 
 @pytest.mark.parametrize("sampling", [GREEDY, SamplingParams(temperature=1.0), SamplingParams(seed=5)])
 def test_exact_scores_equal_drafting_at_every_start(head: Eagle3Head, sampling: SamplingParams) -> None:
-    """Entry [p, j - 1] is what the head, drafting from p - j + 1 along the verified tokens, gives to token p."""
+    """Entry [p, j - 1] is what the head, drafting from p - j + 1 along the verified tokens, gives to token p; 0 once the
+    draft has ended, which at temperature 1 means that it is kept with a probability below MIN_SURVIVAL."""
     text, drafter = Text(seed=3, sampling=sampling), make_drafter(head)
     dense = DenseHead(head, text.ids, text.features)
     text.open(drafter, score_depth="exact")
@@ -177,7 +179,8 @@ def test_exact_scores_equal_drafting_at_every_start(head: Eagle3Head, sampling: 
         assert acceptance.shape == (end - start, DEPTH)
         for row, p in enumerate(range(start, end)):
             for depth in range(1, DEPTH + 1):
-                expected = dense_acceptance(dense, text, p, depth)
+                earlier = [dense_acceptance(dense, text, p - depth + j, j) for j in range(1, depth)]
+                expected = dense_acceptance(dense, text, p, depth) if np.prod(earlier) >= MIN_SURVIVAL else 0.0
                 assert acceptance[row, depth - 1] == pytest.approx(expected, abs=1e-4), (p, depth)
 
 

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 from hedgespec.models.causal_lm_drafter import CausalLmDrafter
 from hedgespec.models.causal_lm_folder import load_causal_lm
 from hedgespec.models.drafter_model import DraftRequest, ScoreRequest, Usage
-from hedgespec.types import Observation, SamplingParams
+from hedgespec.types import DraftForm, Observation, SamplingParams
 from tests.engine_sessions import GREEDY, make_spec, random_ids
 from tests.model_folders import make_llama
 
@@ -79,6 +79,32 @@ def test_catching_up_late_equals_catching_up_at_once(folder: Path) -> None:
         eager.score([ScoreRequest("a", observation(start, end))])
         draft(eager)
     assert draft(eager) == draft(lazy)
+
+
+@pytest.mark.parametrize("num_emitted", [0, 5])
+def test_a_tree_equals_plain_forwards_of_every_path(drafter: CausalLmDrafter, folder: Path, num_emitted: int) -> None:
+    """EAGLE's rule by brute force: the whole text and path run again for every node."""
+    model, branching, num_nodes = AutoModelForCausalLM.from_pretrained(folder), 3, 25
+    text = np.concatenate([PROMPT, TEXT[:num_emitted]])
+    nodes: dict[tuple[int, ...], float] = {}
+    beams: dict[tuple[int, ...], float] = {(): 0.0}
+    for _ in range(DEPTH):
+        new = {}
+        for path, score in beams.items():
+            ids = torch.tensor([[*text.tolist(), *path]])
+            with torch.inference_mode():
+                best = model(ids).logits[0, -1].double().log_softmax(-1).topk(branching)
+            new |= {(*path, t): score + w for t, w in zip(best.indices.tolist(), best.values.tolist(), strict=True)}
+        nodes |= new
+        beams = dict(sorted(new.items(), key=lambda item: -item[1])[:branching])
+    expected = sorted(nodes, key=lambda path: -nodes[path])[:num_nodes]
+    drafter.open(make_spec(text, max_draft_tokens=DEPTH, draft_form=DraftForm("tree", branching)))
+    tree = drafter.draft([DraftRequest("a", 0, DEPTH, num_nodes)])[0]
+    found: list[tuple[int, ...]] = []
+    for token, parent in zip(tree.token_ids.tolist(), tree.parent.tolist(), strict=True):
+        found.append((*(found[parent] if parent >= 0 else ()), token))
+    assert found == expected
+    assert len({path[:-1] for path in expected if len(path) == DEPTH}) > 1, "several branches go on to the end"
 
 
 def test_a_context_shorter_than_the_targets_ends_its_drafts_but_not_the_session(drafter: CausalLmDrafter) -> None:

@@ -15,7 +15,7 @@ from hedgespec.engine.features import LocalFeatureTransport
 from hedgespec.engine.local import LocalDrafter, LocalTarget
 from hedgespec.errors import InvalidObservation, ModelFolderError, UnknownDrafter, UnknownSession
 from hedgespec.models.drafter_model import Usage
-from hedgespec.types import EMPTY_DRAFT, Observation, SamplingParams, Scores
+from hedgespec.types import EMPTY_DRAFT, Observation, SamplingParams, Scores, SparseRows
 from tests.engine_sessions import GREEDY, decode, make_spec, observation_of, random_ids
 from tests.model_folders import make_eagle3, make_llama
 
@@ -197,6 +197,28 @@ async def test_a_draft_that_was_given_up_leaves_the_drafter_usable(process: Proc
     again = await drafter.observe("c", 1, Observation(2, np.array([3], np.int32), np.ones(1, np.float32)))
     assert again is not None, "the cancelled observation was applied: there is no gap"
     await drafter.close("c")
+
+
+async def test_prompt_scores_come_from_every_kind_and_change_no_draft(process: Process) -> None:
+    """The target's own twin overlaps completely with a law like its own; a session that is not open is refused."""
+    prompt = random_ids(24, seed=9)
+    spec = make_spec(prompt, "p", max_draft_tokens=DEPTH, num_prompt_scores=3)
+    offsets = np.array([0, 96, 192, 288], np.int32)
+    ids = np.tile(np.arange(96, dtype=np.int32), 3)
+    top = SparseRows(offsets, ids, np.ones(288, np.float32))
+    sinks = tuple(d.feature_sink for d in process.drafters.values() if d.feature_sink)
+    await asyncio.gather(*(d.open(spec) for d in process.drafters.values()))
+    await process.target.open(make_spec(prompt, "p", max_draft_tokens=DEPTH, feature_sinks=sinks))
+    before = {name: (await d.draft("p", 0, DEPTH)).token_ids.tolist() for name, d in process.drafters.items()}
+    for name, drafter in process.drafters.items():
+        overlap = await drafter.score_prompt("p", top)
+        assert overlap.shape == (3,)
+        if name != "ngram":
+            np.testing.assert_allclose(overlap, 1.0, atol=1e-4)
+        assert (await drafter.draft("p", 0, DEPTH)).token_ids.tolist() == before[name]
+        with pytest.raises(UnknownSession):
+            await drafter.score_prompt("nobody", top)
+    await asyncio.gather(process.target.close("p"), *(d.close("p") for d in process.drafters.values()))
 
 
 async def test_features_go_to_registered_sinks_only(process: Process) -> None:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from hedgespec.engine.scheduler import MAX_SCORE_DELAYS, DrafterScheduler, TargetScheduler
-from hedgespec.engine.work import CloseSession, Draft, Observe, OpenSession, Ticket, Verify, Work
+from hedgespec.engine.work import CloseSession, Draft, Observe, OpenSession, ScorePrompt, Ticket, Verify, Work
 from hedgespec.errors import UnknownSession
-from hedgespec.types import EMPTY_DRAFT, Observation, SamplingParams, SessionSpec
+from hedgespec.types import EMPTY_DRAFT, Observation, SamplingParams, SessionSpec, SparseRows
 
 
 def ticket(work: Work, arrived_s: float = 0.0) -> Ticket:
@@ -114,6 +114,22 @@ def test_drafts_run_before_scores() -> None:
     first = scheduler.plan(0.0, lambda t: True)
     assert (first.drafts, first.scores, first.wait_s) == ([draft], [], 0.0)
     assert scheduler.plan(0.0, lambda t: True).scores == [score]
+
+
+def test_prompts_are_scored_after_drafts_and_forgotten_with_their_session() -> None:
+    empty = SparseRows(np.zeros(1, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32))
+    scheduler = DrafterScheduler(feature_grace_s=0.02)
+    draft, kept, closed = drafting("b"), ticket(ScorePrompt("d", "b", empty)), ticket(ScorePrompt("d", "a", empty))
+    for prompt in (kept, closed):
+        scheduler.add(prompt)
+    for arrived in scheduler.take_changes():
+        scheduler.add_score(arrived)
+    scheduler.add(draft)
+    assert scheduler.plan(0.0, lambda t: True).drafts == [draft]
+    scheduler.add(ticket(CloseSession("a", "d")))
+    with pytest.raises(UnknownSession):
+        closed.future.result(0)
+    assert scheduler.plan(0.0, lambda t: True).scores == [kept]
 
 
 def test_scores_of_one_drafter_run_together_and_of_a_group_one_after_another() -> None:

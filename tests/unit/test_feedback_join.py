@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hedgespec.errors import ConfigError, InvalidObservation
-from hedgespec.speculative.estimators import RoundsCursor, advance, expected_length, start_diagonals
+from hedgespec.speculative.estimators import RoundsCursor, advance, expected_length, length_product, start_diagonals
 from hedgespec.speculative.feedback import Feedback, make_feedback
 from hedgespec.types import Objective, Scores
 
@@ -33,12 +33,14 @@ def expected_vectors(objective: Objective, rows: tuple[np.ndarray, np.ndarray]) 
     acceptance, gamma = (values.astype(np.float64) for values in rows)
     if objective == "acceptance":
         return 1.0 - gamma[:, :, 0].T
+    if objective == "length_product":
+        return 1.0 - length_product(start_diagonals(gamma)).T / (DEPTH + 1)
     if objective == "length":
         return 1.0 - expected_length(start_diagonals(acceptance), start_diagonals(gamma)).T / (DEPTH + 1)
     return advance(RoundsCursor.start(NUM_DRAFTERS, DEPTH), acceptance)[1][1:]
 
 
-@pytest.mark.parametrize("objective", ["rounds", "acceptance", "length"])
+@pytest.mark.parametrize("objective", ["rounds", "acceptance", "length", "length_product"])
 @pytest.mark.parametrize("seed", range(5))
 def test_any_arrival_order_gives_the_same_losses(objective: Objective, seed: int) -> None:
     """Rows in random pieces, overlapping, repeated and out of order, close to the same vectors as all at once."""
@@ -61,7 +63,7 @@ def test_expected_passes_are_the_sum_of_u_under_every_objective() -> None:
     """Preferences store the same number whatever the objective: u_0 = 1 included, u after the last token not."""
     rows = random_rows(7)
     _, round_starts = advance(RoundsCursor.start(NUM_DRAFTERS, DEPTH), rows[0].astype(np.float64))
-    for objective in ("rounds", "acceptance", "length"):
+    for objective in ("rounds", "acceptance", "length", "length_product"):
         feedback = made(objective)
         for round_index in range(NUM_TOKENS // 4):
             feedback.verified(4, round_index)
@@ -108,6 +110,22 @@ def test_a_late_position_closes_with_whoever_answered() -> None:
     vectors = feedback.closed_losses(TIMEOUT_ROUNDS)
     assert len(vectors) == 2 * TIMEOUT_ROUNDS
     assert all(awake.tolist() == [True, False, True] for _, awake in vectors)
+
+
+@pytest.mark.parametrize("objective", ["length", "length_product"])
+def test_a_length_needs_all_positions_of_its_start(objective: Objective) -> None:
+    """A drafter that misses one position sleeps for the K starts that reach it; the others do not."""
+    rows, feedback, missing = random_rows(0), made(objective), 10
+    feedback.verified(NUM_TOKENS, round_index=0)
+    for drafter in range(NUM_DRAFTERS):
+        push(feedback, drafter, 0, missing, rows)
+        push(feedback, drafter, missing + (drafter == 1), NUM_TOKENS, rows)
+    vectors = feedback.finish()
+    assert [start for start, (_, awake) in enumerate(vectors) if not awake[1]] == list(
+        range(missing - DEPTH + 1, missing + 1)
+    )
+    assert all(awake[0] and awake[2] for _, awake in vectors)
+    assert len(vectors) == NUM_TOKENS - DEPTH + 1
 
 
 def test_a_drafter_that_comes_back_is_scored_from_one_again() -> None:
@@ -218,9 +236,31 @@ def test_an_estimate_above_one_keeps_the_differences() -> None:
     np.testing.assert_allclose(losses, [0.0, 0.4, 0.9], atol=1e-6)
 
 
+def test_the_product_form_can_prefer_the_worse_drafter() -> None:
+    """Two equally likely ids. Drafter 0 proposes only the first and is certain behind it: 2.00 tokens; drafter 1 has
+    gamma = 0.55 everywhere: 1.8525. Summed over both trajectories `length` ranks them so, `length_product` (1.75 and
+    1.8525) the other way."""
+    trajectories = [  # per id: a [drafter, position, depth] and gamma; only the diagonal is read
+        (np.array([[[1.0], [1.0]], [[0.1], [0.55]]]), np.array([[[0.5], [1.0]], [[0.55], [0.55]]])),
+        (np.array([[[0.0], [0.0]], [[1.0], [0.55]]]), np.array([[[0.5], [0.0]], [[0.55], [0.55]]])),
+    ]
+    sums: dict[Objective, np.ndarray] = {"length": np.zeros(2), "length_product": np.zeros(2)}
+    for objective, total in sums.items():
+        for a, gamma in trajectories:
+            feedback = make_feedback(objective, 2, 2, 8)
+            feedback.verified(2, round_index=0)
+            for drafter in range(2):
+                rows = (values[drafter].repeat(2, axis=1).astype(np.float32) for values in (a, gamma))
+                feedback.push(drafter, Scores(0, *rows))
+            ((losses, _),) = feedback.closed_losses(0)
+            total += losses / 2
+    np.testing.assert_allclose(sums["length"], 1.0 - np.array([2.0, 1.8525]) / 3, atol=1e-6)
+    np.testing.assert_allclose(sums["length_product"], 1.0 - np.array([1.75, 1.8525]) / 3, atol=1e-6)
+
+
 def test_without_draft_tokens_every_position_is_a_pass() -> None:
     """max_draft_tokens = 0: u = 1 everywhere, and the other objectives have nothing to say."""
-    for objective, num_vectors in (("rounds", 3), ("acceptance", 0), ("length", 0)):
+    for objective, num_vectors in (("rounds", 3), ("acceptance", 0), ("length", 0), ("length_product", 0)):
         feedback = make_feedback(objective, 2, 0, 8)
         feedback.verified(3, round_index=0)
         for drafter in range(2):
@@ -253,8 +293,8 @@ def test_impossible_scores_are_refused(scores: Scores, message: str) -> None:
 
 
 def test_objectives_say_what_they_need() -> None:
-    """`acceptance` and `length` refuse scores without acceptance_prob; an unknown objective names the known ones."""
-    for objective in ("acceptance", "length"):
+    """What compares gammas refuses scores without acceptance_prob; an unknown objective names the known ones."""
+    for objective in ("acceptance", "length", "length_product"):
         feedback = made(objective)
         feedback.verified(1, round_index=0)
         with pytest.raises(InvalidObservation, match="num_target_top"):

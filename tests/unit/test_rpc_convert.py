@@ -24,9 +24,11 @@ from hedgespec.rpc.faults import read_error, write_error
 from hedgespec.rpc.v1 import replica_pb2 as pb
 from hedgespec.types import (
     EMPTY_DRAFT,
+    DraftForm,
     DraftTree,
     FeatureBlock,
     Observation,
+    Opened,
     SamplingParams,
     Scores,
     SessionSpec,
@@ -55,6 +57,8 @@ SPEC = SessionSpec(
     feature_sinks=("127.0.0.1:1", "127.0.0.1:2"),
     num_target_top=64,
     score_depth="exact",
+    draft_form=DraftForm("distinct", 3),
+    num_prompt_scores=2,
 )
 
 
@@ -80,9 +84,26 @@ def verdict_message() -> pb.Verdict:
 
 def observe_message() -> pb.Observe:
     message = pb.Observe()
-    convert.write_observation(
-        message, Observation(3, np.array([4, 1], np.int32), np.array([0.5, 1.0], np.float32), ROWS)
-    )
+    tokens, probs = np.array([4, 1], np.int32), np.array([0.5, 1.0], np.float32)
+    convert.write_observation(message, Observation(3, tokens, probs, ROWS, score_from=1))
+    return message
+
+
+def opened_message() -> pb.Opened:
+    message = pb.Opened()
+    convert.write_opened(message, Opened(7, ROWS))
+    return message
+
+
+def score_prompt_message() -> pb.ScorePrompt:
+    message = pb.ScorePrompt()
+    convert.write_score_prompt(message, ROWS)
+    return message
+
+
+def prompt_scores_message() -> pb.PromptScores:
+    message = pb.PromptScores()
+    convert.write_prompt_scores(message, np.array([0.25, 1.0], np.float32))
     return message
 
 
@@ -114,6 +135,14 @@ def test_a_session_arrives_as_it_was_sent_except_for_where_the_answer_ends() -> 
     assert spec.sampling == SPEC.sampling
     assert (spec.noise_seed, spec.max_draft_tokens, spec.cache_salt) == (2**64 - 1, 5, "tenant")
     assert (spec.feature_sinks, spec.num_target_top, spec.score_depth) == (SPEC.feature_sinks, 64, "exact")
+    assert (spec.draft_form, spec.num_prompt_scores) == (DraftForm("distinct", 3), 2)
+
+
+def test_a_session_of_a_sender_that_knows_chains_only_is_one_of_chains() -> None:
+    """Fields that an older router does not send keep their old meaning."""
+    message = open_message()
+    message.ClearField("draft_form")
+    assert convert.read_open("s", message).draft_form == DraftForm("chain", 1)
 
 
 def test_a_request_without_a_seed_arrives_without_one() -> None:
@@ -144,8 +173,26 @@ def test_a_verdict_and_an_observation_keep_every_probability_bit() -> None:
     assert verdict.target_probs.tobytes() == np.array([0.5, 1.0], np.float32).tobytes()
     assert_same_rows(verdict.target_top, ROWS)
     observation = convert.read_observation(observe_message())
-    assert (observation.start, observation.wants_scores) == (3, True)
+    assert (observation.start, observation.wants_scores, observation.score_from) == (3, True, 1)
     assert_same_rows(observation.target_top, ROWS)
+
+
+def test_an_observation_without_a_backlog_arrives_without_one() -> None:
+    """Absent is not 0: a drafter must not score the whole answer again."""
+    message = observe_message()
+    message.ClearField("score_from")
+    assert convert.read_observation(message).score_from is None
+    message.score_from = 0
+    assert convert.read_observation(message).score_from == 0
+
+
+def test_prompt_rows_and_prompt_scores_keep_every_bit() -> None:
+    opened = convert.read_opened(opened_message())
+    assert opened.num_cached_tokens == 7
+    assert_same_rows(opened.prompt_top, ROWS)
+    assert_same_rows(convert.read_score_prompt(score_prompt_message()), ROWS)
+    assert convert.read_prompt_scores(prompt_scores_message()).tolist() == [0.25, 1.0]
+    assert convert.read_opened(pb.Opened()).prompt_top is None
 
 
 def test_scores_keep_shape_and_no_scores_stay_none() -> None:
@@ -203,6 +250,9 @@ BAD_OPENS = [
     _set("sampling.frequency_penalty", 1e9),
     _set("sampling.repetition_penalty", 0.0),
     _set("prompt_ids", [0] * (convert.MAX_SESSION_TOKENS + 1)),
+    _set("num_prompt_scores", convert.MAX_PROMPT_SCORES + 1),
+    _set("draft_form.kind", 9),
+    _set("draft_form.branching", convert.MAX_BRANCHING + 1),
 ]
 BAD_TREES = [
     _set("token_ids", [4]),
@@ -238,6 +288,20 @@ BAD_OBSERVATIONS = [
     _set("token_ids", [4, -1]),
     _set("target_probs", FLOAT_NAN),
     _set("target_top.probs", b"\0" * 8),
+    _set("score_from", 4),
+    _set("score_from", 2**32 - 1),
+]
+BAD_PROMPT_TOPS = [
+    _set("prompt_top.lengths", [1] * (convert.MAX_PROMPT_SCORES + 1)),
+    _set("prompt_top.lengths", [2**32 - 1, 2**32 - 1]),
+    _set("prompt_top.ids", b"\xff" * 12),
+    _set("prompt_top.probs", np.array([np.nan, 0.5, 1.0], "<f4").tobytes()),
+]
+BAD_PROMPT_SCORES = [
+    _set("overlap", b"\0" * 7),
+    _set("overlap", b"\0" * 4 * (convert.MAX_PROMPT_SCORES + 1)),
+    _set("overlap", FLOAT_NAN),
+    _set("overlap", np.array([1.1], "<f4").tobytes()),
 ]
 BAD_SCORES = [
     _set("depth", 4),
@@ -297,6 +361,32 @@ def test_a_malformed_observation_is_an_invalid_observation(mutate: Callable[[obj
         convert.read_observation(message)
 
 
+def test_a_backlog_longer_than_an_observation_may_be_is_refused() -> None:
+    message = observe_message()
+    message.start = convert.MAX_OBSERVED_TOKENS + 10
+    with pytest.raises(InvalidObservation, match="score_from"):
+        convert.read_observation(message)
+
+
+@pytest.mark.parametrize("mutate", BAD_PROMPT_TOPS)
+def test_malformed_prompt_rows_lose_the_target_and_are_refused_by_drafters(mutate: Callable[[object], None]) -> None:
+    opened, score_prompt = opened_message(), score_prompt_message()
+    mutate(opened)
+    mutate(score_prompt)
+    with pytest.raises(ReplicaLost):
+        convert.read_opened(opened)
+    with pytest.raises(InvalidObservation):
+        convert.read_score_prompt(score_prompt)
+
+
+@pytest.mark.parametrize("mutate", BAD_PROMPT_SCORES)
+def test_malformed_prompt_scores_are_an_invalid_observation(mutate: Callable[[object], None]) -> None:
+    message = prompt_scores_message()
+    mutate(message)
+    with pytest.raises(InvalidObservation):
+        convert.read_prompt_scores(message)
+
+
 @pytest.mark.parametrize("mutate", BAD_SCORES)
 def test_malformed_scores_are_an_invalid_observation(mutate: Callable[[object], None]) -> None:
     message = score_message()
@@ -319,6 +409,9 @@ READERS: list[tuple[Callable[[], object], Callable[[bytes], object]]] = [
     (tree_message, lambda data: convert.read_tree(pb.DraftTree.FromString(data), "")),
     (verdict_message, lambda data: convert.read_verdict(pb.Verdict.FromString(data))),
     (observe_message, lambda data: convert.read_observation(pb.Observe.FromString(data))),
+    (opened_message, lambda data: convert.read_opened(pb.Opened.FromString(data))),
+    (score_prompt_message, lambda data: convert.read_score_prompt(pb.ScorePrompt.FromString(data))),
+    (prompt_scores_message, lambda data: convert.read_prompt_scores(pb.PromptScores.FromString(data))),
     (score_message, lambda data: convert.read_scores(pb.Score.FromString(data))),
     (feature_message, lambda data: convert.read_features(pb.FeatureBlock.FromString(data))),
 ]

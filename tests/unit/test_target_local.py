@@ -21,7 +21,7 @@ from hedgespec.errors import InvalidDraft, ReplicaBusy, ReplicaLost, RequestErro
 from hedgespec.models.causal_lm import Block, BlockOutput, PackedCausalLM
 from hedgespec.models.causal_lm_folder import load_causal_lm
 from hedgespec.models.drafter_model import Usage
-from hedgespec.types import EMPTY_DRAFT, DraftTree, SamplingParams, SparseRows
+from hedgespec.types import EMPTY_DRAFT, DraftForm, DraftTree, SamplingParams, SparseRows
 from tests.engine_sessions import GREEDY, RecordingSink, decode, make_spec, random_ids
 from tests.model_folders import MAX_POSITIONS, VOCAB_SIZE, make_llama, make_qwen3
 
@@ -98,6 +98,55 @@ async def test_greedy_text_equals_generate_for_every_draft_length_and_quality(
     for name, draft in (("oracle", oracle), ("noisy", noisy), ("wrong", wrong), ("none", lambda ids: EMPTY_DRAFT)):
         own = await decode(target, make_spec(prompt, session_id=name), NUM_TOKENS, draft)
         assert_same_but_near_ties(reference, prompt, own, expected[:NUM_TOKENS])
+
+
+@pytest.mark.parametrize(
+    "sampling", [GREEDY, SamplingParams(temperature=1.0, seed=3, max_tokens=64)], ids=["greedy", "coupled"]
+)
+async def test_text_is_the_same_with_random_trees(target: LocalTarget, sampling: SamplingParams) -> None:
+    """Trees that hold the right continuation among wrong branches, at any place: the text of plain decoding, in fewer
+    passes; so positions, masks and kept KV rows of every accepted path are right."""
+    prompt, rng = random_ids(11, seed=5), np.random.default_rng(5)
+    expected = await decode(target, make_spec(prompt, "plain", sampling), NUM_TOKENS + 8)
+    num_passes = 0
+
+    def bushy(ids: list[int]) -> DraftTree:
+        nonlocal num_passes
+        num_passes += 1
+        done = len(ids) - len(prompt)
+        tokens, parents, spine = [], [], -1
+        for token in expected[done : done + int(rng.integers(1, 6))]:
+            for _ in range(int(rng.integers(0, 3))):  # wrong branches before the right one, some with children
+                tokens.append(int(rng.integers(VOCAB_SIZE)))
+                parents.append(int(rng.integers(-1, len(tokens) - 1)) if len(tokens) > 1 else -1)
+            tokens.append(token)
+            parents.append(spine)
+            spine = len(tokens) - 1
+        return DraftTree(np.array(tokens, np.int32), np.array(parents, np.int32))
+
+    own = await decode(target, make_spec(prompt, "tree", sampling, draft_form=DraftForm("tree", 4)), NUM_TOKENS, bushy)
+    assert own == expected[:NUM_TOKENS]
+    assert num_passes < NUM_TOKENS / 2
+
+
+async def test_prompt_laws_are_those_of_plain_passes_across_chunks(folder: Path, reference: torch.nn.Module) -> None:
+    """The last 300 of 330 prompt tokens: two prefill chunks hold them; row r is the law of its prompt token."""
+    target = build_target(TargetConfig(model=str(folder)), LocalFeatureTransport())
+    prompt = random_ids(330, seed=9)
+    opened = await target.open(make_spec(prompt, "many", num_prompt_scores=300))
+    few = await target.open(make_spec(prompt[:4], "few", num_prompt_scores=300))
+    none = await target.open(make_spec(prompt[:1], "one", num_prompt_scores=300))
+    target.stop()
+    with torch.inference_mode():
+        laws = reference(torch.tensor(prompt[None].astype(np.int64))).logits[0].softmax(-1).numpy()
+    assert opened.prompt_top is not None
+    assert opened.prompt_top.num_rows == 300
+    for row in range(300):
+        ids, probs = opened.prompt_top.row(row)
+        np.testing.assert_allclose(probs, laws[330 - 300 + row - 1][ids], atol=1e-4)
+    assert few.prompt_top is not None
+    assert few.prompt_top.num_rows == 3
+    assert none.prompt_top is None
 
 
 async def test_a_perfect_draft_is_accepted_whole(target: LocalTarget, reference: torch.nn.Module) -> None:
@@ -249,7 +298,7 @@ async def test_a_session_whose_pass_fails_does_not_hurt_the_others(folder: Path)
         (DraftTree.chain(np.array([VOCAB_SIZE])), "must lie in"),
         (DraftTree.chain(np.array([-1])), "must lie in"),
         (DraftTree.chain(np.zeros(9)), "at most 8"),
-        (DraftTree(np.zeros(2, np.int32), np.array([-1, -1], np.int32)), "only chains"),
+        (DraftTree(np.zeros(129, np.int32), np.full(129, -1, np.int32)), "at most 128"),
         (DraftTree(np.zeros(2, np.int32), np.array([1, 0], np.int32)), "earlier node"),
     ],
 )

@@ -14,7 +14,7 @@ class Frame(_message.Message):
     def __init__(self, items: _Optional[_Iterable[_Union[Item, _Mapping]]] = ...) -> None: ...
 
 class Item(_message.Message):
-    __slots__ = ("session_id", "round_id", "drafter_ids", "open", "opened", "draft", "drafted", "verify", "verdict", "observe", "score", "close", "error")
+    __slots__ = ("session_id", "round_id", "drafter_ids", "open", "opened", "draft", "drafted", "verify", "verdict", "observe", "score", "close", "error", "score_prompt", "prompt_scores")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     ROUND_ID_FIELD_NUMBER: _ClassVar[int]
     DRAFTER_IDS_FIELD_NUMBER: _ClassVar[int]
@@ -28,6 +28,8 @@ class Item(_message.Message):
     SCORE_FIELD_NUMBER: _ClassVar[int]
     CLOSE_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    SCORE_PROMPT_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_SCORES_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     round_id: int
     drafter_ids: _containers.RepeatedScalarFieldContainer[str]
@@ -41,10 +43,12 @@ class Item(_message.Message):
     score: Score
     close: Close
     error: Error
-    def __init__(self, session_id: _Optional[str] = ..., round_id: _Optional[int] = ..., drafter_ids: _Optional[_Iterable[str]] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., opened: _Optional[_Union[Opened, _Mapping]] = ..., draft: _Optional[_Union[Draft, _Mapping]] = ..., drafted: _Optional[_Union[Drafted, _Mapping]] = ..., verify: _Optional[_Union[Verify, _Mapping]] = ..., verdict: _Optional[_Union[Verdict, _Mapping]] = ..., observe: _Optional[_Union[Observe, _Mapping]] = ..., score: _Optional[_Union[Score, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ...) -> None: ...
+    score_prompt: ScorePrompt
+    prompt_scores: PromptScores
+    def __init__(self, session_id: _Optional[str] = ..., round_id: _Optional[int] = ..., drafter_ids: _Optional[_Iterable[str]] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., opened: _Optional[_Union[Opened, _Mapping]] = ..., draft: _Optional[_Union[Draft, _Mapping]] = ..., drafted: _Optional[_Union[Drafted, _Mapping]] = ..., verify: _Optional[_Union[Verify, _Mapping]] = ..., verdict: _Optional[_Union[Verdict, _Mapping]] = ..., observe: _Optional[_Union[Observe, _Mapping]] = ..., score: _Optional[_Union[Score, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., score_prompt: _Optional[_Union[ScorePrompt, _Mapping]] = ..., prompt_scores: _Optional[_Union[PromptScores, _Mapping]] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("prompt_ids", "emitted_ids", "sampling", "noise_seed", "max_draft_tokens", "cache_salt", "feature_sinks", "num_target_top", "exact_scores", "lease_id")
+    __slots__ = ("prompt_ids", "emitted_ids", "sampling", "noise_seed", "max_draft_tokens", "cache_salt", "feature_sinks", "num_target_top", "exact_scores", "lease_id", "draft_form", "num_prompt_scores")
     PROMPT_IDS_FIELD_NUMBER: _ClassVar[int]
     EMITTED_IDS_FIELD_NUMBER: _ClassVar[int]
     SAMPLING_FIELD_NUMBER: _ClassVar[int]
@@ -55,6 +59,8 @@ class Open(_message.Message):
     NUM_TARGET_TOP_FIELD_NUMBER: _ClassVar[int]
     EXACT_SCORES_FIELD_NUMBER: _ClassVar[int]
     LEASE_ID_FIELD_NUMBER: _ClassVar[int]
+    DRAFT_FORM_FIELD_NUMBER: _ClassVar[int]
+    NUM_PROMPT_SCORES_FIELD_NUMBER: _ClassVar[int]
     prompt_ids: _containers.RepeatedScalarFieldContainer[int]
     emitted_ids: _containers.RepeatedScalarFieldContainer[int]
     sampling: Sampling
@@ -65,7 +71,27 @@ class Open(_message.Message):
     num_target_top: int
     exact_scores: bool
     lease_id: str
-    def __init__(self, prompt_ids: _Optional[_Iterable[int]] = ..., emitted_ids: _Optional[_Iterable[int]] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., noise_seed: _Optional[int] = ..., max_draft_tokens: _Optional[int] = ..., cache_salt: _Optional[str] = ..., feature_sinks: _Optional[_Iterable[str]] = ..., num_target_top: _Optional[int] = ..., exact_scores: _Optional[bool] = ..., lease_id: _Optional[str] = ...) -> None: ...
+    draft_form: DraftForm
+    num_prompt_scores: int
+    def __init__(self, prompt_ids: _Optional[_Iterable[int]] = ..., emitted_ids: _Optional[_Iterable[int]] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., noise_seed: _Optional[int] = ..., max_draft_tokens: _Optional[int] = ..., cache_salt: _Optional[str] = ..., feature_sinks: _Optional[_Iterable[str]] = ..., num_target_top: _Optional[int] = ..., exact_scores: _Optional[bool] = ..., lease_id: _Optional[str] = ..., draft_form: _Optional[_Union[DraftForm, _Mapping]] = ..., num_prompt_scores: _Optional[int] = ...) -> None: ...
+
+class DraftForm(_message.Message):
+    __slots__ = ("kind", "branching")
+    class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        KIND_CHAIN: _ClassVar[DraftForm.Kind]
+        KIND_TREE: _ClassVar[DraftForm.Kind]
+        KIND_IID: _ClassVar[DraftForm.Kind]
+        KIND_DISTINCT: _ClassVar[DraftForm.Kind]
+    KIND_CHAIN: DraftForm.Kind
+    KIND_TREE: DraftForm.Kind
+    KIND_IID: DraftForm.Kind
+    KIND_DISTINCT: DraftForm.Kind
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    BRANCHING_FIELD_NUMBER: _ClassVar[int]
+    kind: DraftForm.Kind
+    branching: int
+    def __init__(self, kind: _Optional[_Union[DraftForm.Kind, str]] = ..., branching: _Optional[int] = ...) -> None: ...
 
 class Sampling(_message.Message):
     __slots__ = ("temperature", "top_p", "top_k", "seed", "logit_bias", "presence_penalty", "frequency_penalty", "repetition_penalty", "max_tokens")
@@ -98,16 +124,20 @@ class LogitBias(_message.Message):
     def __init__(self, token_id: _Optional[int] = ..., bias: _Optional[float] = ...) -> None: ...
 
 class Opened(_message.Message):
-    __slots__ = ("num_cached_tokens",)
+    __slots__ = ("num_cached_tokens", "prompt_top")
     NUM_CACHED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_TOP_FIELD_NUMBER: _ClassVar[int]
     num_cached_tokens: int
-    def __init__(self, num_cached_tokens: _Optional[int] = ...) -> None: ...
+    prompt_top: SparseRows
+    def __init__(self, num_cached_tokens: _Optional[int] = ..., prompt_top: _Optional[_Union[SparseRows, _Mapping]] = ...) -> None: ...
 
 class Draft(_message.Message):
-    __slots__ = ("num_draft_tokens",)
+    __slots__ = ("num_draft_tokens", "num_nodes")
     NUM_DRAFT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    NUM_NODES_FIELD_NUMBER: _ClassVar[int]
     num_draft_tokens: int
-    def __init__(self, num_draft_tokens: _Optional[int] = ...) -> None: ...
+    num_nodes: int
+    def __init__(self, num_draft_tokens: _Optional[int] = ..., num_nodes: _Optional[int] = ...) -> None: ...
 
 class Drafted(_message.Message):
     __slots__ = ("tree", "compute_us")
@@ -158,18 +188,20 @@ class Verdict(_message.Message):
     def __init__(self, accepted_nodes: _Optional[_Iterable[int]] = ..., token_ids: _Optional[_Iterable[int]] = ..., target_probs: _Optional[bytes] = ..., target_top: _Optional[_Union[SparseRows, _Mapping]] = ..., compute_us: _Optional[int] = ...) -> None: ...
 
 class Observe(_message.Message):
-    __slots__ = ("start", "token_ids", "target_probs", "target_top", "wants_scores")
+    __slots__ = ("start", "token_ids", "target_probs", "target_top", "wants_scores", "score_from")
     START_FIELD_NUMBER: _ClassVar[int]
     TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     TARGET_PROBS_FIELD_NUMBER: _ClassVar[int]
     TARGET_TOP_FIELD_NUMBER: _ClassVar[int]
     WANTS_SCORES_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FROM_FIELD_NUMBER: _ClassVar[int]
     start: int
     token_ids: _containers.RepeatedScalarFieldContainer[int]
     target_probs: bytes
     target_top: SparseRows
     wants_scores: bool
-    def __init__(self, start: _Optional[int] = ..., token_ids: _Optional[_Iterable[int]] = ..., target_probs: _Optional[bytes] = ..., target_top: _Optional[_Union[SparseRows, _Mapping]] = ..., wants_scores: _Optional[bool] = ...) -> None: ...
+    score_from: int
+    def __init__(self, start: _Optional[int] = ..., token_ids: _Optional[_Iterable[int]] = ..., target_probs: _Optional[bytes] = ..., target_top: _Optional[_Union[SparseRows, _Mapping]] = ..., wants_scores: _Optional[bool] = ..., score_from: _Optional[int] = ...) -> None: ...
 
 class Score(_message.Message):
     __slots__ = ("start", "depth", "acceptance", "acceptance_prob")
@@ -182,6 +214,18 @@ class Score(_message.Message):
     acceptance: bytes
     acceptance_prob: bytes
     def __init__(self, start: _Optional[int] = ..., depth: _Optional[int] = ..., acceptance: _Optional[bytes] = ..., acceptance_prob: _Optional[bytes] = ...) -> None: ...
+
+class ScorePrompt(_message.Message):
+    __slots__ = ("prompt_top",)
+    PROMPT_TOP_FIELD_NUMBER: _ClassVar[int]
+    prompt_top: SparseRows
+    def __init__(self, prompt_top: _Optional[_Union[SparseRows, _Mapping]] = ...) -> None: ...
+
+class PromptScores(_message.Message):
+    __slots__ = ("overlap",)
+    OVERLAP_FIELD_NUMBER: _ClassVar[int]
+    overlap: bytes
+    def __init__(self, overlap: _Optional[bytes] = ...) -> None: ...
 
 class Close(_message.Message):
     __slots__ = ()

@@ -1,0 +1,54 @@
+"""`hedgespec bench engine`: the target's step beside the time that its bytes need."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.table import Table
+
+from deployments.commands.reports import console, progress_bar, write_json
+from hedgespec import zoo
+
+
+def engine(
+    shape: Annotated[
+        str | None, typer.Option(help="Random weights of this shape: tiny, llama-3.2-1b, llama-3.1-8b, qwen3-8b.")
+    ] = None,
+    target: Annotated[Path | None, typer.Option(help="Folder of a target (default: the zoo's).")] = None,
+    batch: Annotated[list[int] | None, typer.Option(min=1, help="May be repeated; default: 1, 4, 8, 16, 32.")] = None,
+    block: Annotated[list[int] | None, typer.Option(min=1, help="May be repeated; default: 1, 4, 6, 8, 16.")] = None,
+    context: Annotated[list[int] | None, typer.Option(min=1, help="May be repeated; default: 128, 1024.")] = None,
+    device: Annotated[Literal["cpu", "cuda"], typer.Option()] = "cpu",
+    threads: Annotated[int, typer.Option(min=1, help="torch threads on the CPU.")] = 1,
+    repeats: Annotated[int, typer.Option(min=2)] = 9,
+    json: Annotated[Path | None, typer.Option("--json", help="Also write the report to this file.")] = None,
+) -> None:
+    """Step time against batch, block and context, as a ratio to batch 1 and as a share of the memory bandwidth."""
+    import torch
+
+    from hedgespec.bench.engine import measure_engine
+    from hedgespec.models.causal_lm_folder import load_causal_lm
+    from hedgespec.models.shapes import random_causal_lm
+
+    if shape is not None and target is not None:
+        raise typer.BadParameter("give --shape or --target, not both")
+    torch.set_num_threads(threads)
+    folder = target or zoo.target_folder()
+    model = random_causal_lm(shape, device) if shape is not None else load_causal_lm(folder, device, "target")
+    batches, blocks, contexts = batch or [1, 4, 8, 16, 32], block or [1, 4, 6, 8, 16], context or [128, 1024]
+    if max(contexts) + max(blocks) > model.max_positions:
+        raise typer.BadParameter(f"this model's context has {model.max_positions} tokens; lower --context")
+    with progress_bar("steps", len(batches) * len(contexts)) as advance:
+        report = measure_engine(model, sorted(batches), sorted(blocks), sorted(contexts), repeats, advance)
+    table = Table(title=f"{report.num_parameters / 1e6:.1f} M parameters, {report.weight_bytes / 1e6:.0f} MB of weights "
+                  f"a pass, copy bandwidth {report.copy_bytes_per_s / 1e9:.1f} GB/s")  # fmt: skip
+    for column in ("context", "batch", "block", "median ms", "min ms", "x single step", "bandwidth share"):
+        table.add_column(column, justify="right")
+    for step in report.steps:
+        shown = (f"{step.median_ms:.2f}", f"{step.min_ms:.2f}", f"{step.ratio:.2f}", f"{step.bandwidth_share:.0%}")
+        table.add_row(str(step.context), str(step.batch), str(step.block), *shown)
+    console.print(table)
+    settings = {"shape": shape, "device": device, "threads": threads, "repeats": repeats}
+    write_json(json, report, command="bench engine", **settings)

@@ -1,0 +1,96 @@
+"""`hedgespec bench serve --url`: load on any OpenAI-compatible server, as an open loop."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from deployments.commands.reports import console, progress_bar, write_json
+from hedgespec import zoo
+from hedgespec.bench.load import LoadPlan, LoadResult, first_model, run_load
+from hedgespec.bench.load_report import LoadReport, load_report
+from hedgespec.errors import ConfigError, HedgeSpecError
+
+
+def serve(
+    url: Annotated[str, typer.Option(help="An OpenAI-compatible server, without /v1.")] = "http://127.0.0.1:8000",
+    api_key: Annotated[str | None, typer.Option(envvar="HEDGESPEC_API_KEY")] = None,
+    model: Annotated[str | None, typer.Option(help="Default: the first one that the server lists.")] = None,
+    requests: Annotated[int, typer.Option(min=1)] = 64,
+    rate: Annotated[
+        float, typer.Option(min=0.0, help="Mean arrivals per second (Poisson); 0 sends all at once.")
+    ] = 2.0,
+    max_concurrency: Annotated[int | None, typer.Option(min=1, help="Requests in flight at most.")] = None,
+    max_tokens: Annotated[int, typer.Option(min=1)] = 128,
+    temperature: Annotated[float, typer.Option(min=0.0, max=2.0)] = 0.0,
+    prompts_file: Annotated[Path | None, typer.Option(help="One prompt per line (default: the zoo's, mixed).")] = None,
+    ttft_limit_ms: Annotated[
+        float | None, typer.Option(min=0.0, help="Goodput counts answers that start in time.")
+    ] = None,
+    tpot_limit_ms: Annotated[float | None, typer.Option(min=0.0, help="... and write each token in time.")] = None,
+    ignore_eos: Annotated[bool, typer.Option(help="Ask for answers of exactly max-tokens (an extension).")] = True,
+    seed: Annotated[int, typer.Option(min=0, help="Of the arrival times.")] = 0,
+    json: Annotated[Path | None, typer.Option("--json", help="Also write the report to this file.")] = None,
+) -> None:
+    """TTFT, TPOT, ITL, throughput, goodput and acceptance of a running server under open-loop load."""
+    texts = read_prompts(prompts_file)
+
+    async def run() -> LoadResult:
+        plan = LoadPlan(
+            model=model or await first_model(url, api_key),
+            prompts=texts,
+            num_requests=requests,
+            requests_per_s=rate or math.inf,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            max_concurrency=max_concurrency,
+            seed=seed,
+            extra={"ignore_eos": True} if ignore_eos else {},
+        )
+        with progress_bar("requests", requests) as advance:
+            return await run_load(url, api_key, plan, advance)
+
+    try:
+        report = load_report(asyncio.run(run()), ttft_limit_ms, tpot_limit_ms)
+    except HedgeSpecError as error:
+        raise ConfigError(f"url: {error}") from error
+    show(report)
+    settings = {"url": url, "requests": requests, "rate": rate, "max_concurrency": max_concurrency}
+    write_json(json, report, command="bench serve", **settings, max_tokens=max_tokens, temperature=temperature)
+
+
+def read_prompts(path: Path | None) -> list[str]:
+    if path is None:
+        by_domain = [zoo.held_out_prompts(domain) for domain in zoo.DOMAINS]
+        return [text for turn in zip(*by_domain, strict=True) for text in turn]
+    try:
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"prompts-file: cannot read {path}: {error}") from error
+    if not lines:
+        raise ConfigError(f"prompts-file: {path} has no prompts; it needs one per line")
+    return lines
+
+
+def show(report: LoadReport) -> None:
+    table = Table(title=f"{report.num_completed} answers in {report.duration_s:.1f} s, {report.num_failed} failed")
+    for column in ("", "mean ms", "median ms", "p99 ms"):
+        table.add_column(column, justify="right")
+    for name in ("ttft", "tpot", "itl", "e2e"):
+        spread = getattr(report, name)
+        table.add_row(name.upper(), *(f"{v:.1f}" for v in (spread.mean_ms, spread.median_ms, spread.p99_ms)))
+    console.print(table)
+    console.print(f"{report.requests_per_s:.2f} answers/s, {report.tokens_per_s:.1f} tokens/s")
+    if report.goodput_per_s is not None:
+        console.print(f"goodput: {report.goodput_per_s:.2f} answers/s within the limits")
+    if report.acceptance_length is not None and report.acceptance_rate is not None:
+        console.print(
+            f"acceptance: {report.acceptance_rate:.1%} of drafted tokens, length {report.acceptance_length:.2f}"
+        )
+    for failure, count in report.failures.items():
+        console.print(f"{count} x {failure}", markup=False)

@@ -1,0 +1,147 @@
+"""What a target's step costs (`hedgespec bench engine`), and which share of the memory bandwidth it reaches.
+
+The floor of a step is the time to read, once, the weights and the KV rows that it attends to, at the bandwidth that a
+plain copy reaches on the same machine in the same run.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from hedgespec.models.causal_lm import Block, PackedCausalLM
+from hedgespec.models.kv_memory import KvMemory, KvSlot
+
+COPY_BYTES = 256 << 20
+PREFILL_CHUNK = 512
+
+
+@dataclass(frozen=True, slots=True)
+class StepCost:
+    """One step over `batch` sessions of `context` cached tokens, `block` new rows each.
+
+    bandwidth_share: bytes that must be read / median time / measured copy bandwidth
+    ratio: median time / that of batch 1, block 1 at the same context
+    """
+
+    batch: int
+    block: int
+    context: int
+    median_ms: float
+    min_ms: float
+    bytes_read: int
+    bandwidth_share: float
+    ratio: float
+
+
+@dataclass(frozen=True, slots=True)
+class EngineReport:
+    """copy_bytes_per_s: read + write of a large copy, the bandwidth that shares refer to."""
+
+    model: str
+    device: str
+    num_threads: int
+    num_parameters: int
+    weight_bytes: int
+    copy_bytes_per_s: float
+    steps: list[StepCost]
+
+
+def measure_engine(
+    model: PackedCausalLM,
+    batches: Sequence[int],
+    blocks: Sequence[int],
+    contexts: Sequence[int],
+    num_repeats: int,
+    advance: Callable[[], None],
+) -> EngineReport:
+    """Every combination, repeats interleaved over the block sizes. advance: called after every (batch, context)."""
+    copy_bytes_per_s = copy_bandwidth(model.device)
+    steps: list[StepCost] = []
+    for context in contexts:
+        single_s = 0.0
+        for batch in batches:
+            memory = KvMemory(batch * (context + max(blocks)))
+            slots = [_filled_slot(model, memory, context, max(blocks), seed) for seed in range(batch)]
+            seconds = _interleaved(model, slots, blocks, num_repeats)
+            for block in blocks:
+                median_s = float(np.median(seconds[block]))
+                if (batch, block) == (min(batches), min(blocks)):
+                    single_s = median_s
+                num_bytes = model.weight_bytes + batch * (context + block) * model.kv_bytes_per_token
+                steps.append(
+                    StepCost(
+                        batch,
+                        block,
+                        context,
+                        1e3 * median_s,
+                        1e3 * min(seconds[block]),
+                        num_bytes,
+                        num_bytes / median_s / copy_bytes_per_s,
+                        median_s / single_s,
+                    )
+                )
+            for slot in slots:
+                memory.free(slot)
+            advance()
+    return EngineReport(
+        model.digest,
+        str(model.device),
+        torch.get_num_threads(),
+        model.num_parameters,
+        model.weight_bytes,
+        copy_bytes_per_s,
+        steps,
+    )
+
+
+def copy_bandwidth(device: torch.device, num_repeats: int = 7) -> float:
+    """Bytes per second of a large copy, its reads and writes counted: the best of several."""
+    source = torch.ones(COPY_BYTES // 4, dtype=torch.float32, device=device)
+    target = torch.empty_like(source)
+    best_s = float("inf")
+    for _ in range(num_repeats):
+        started = _now(device)
+        target.copy_(source)
+        best_s = min(best_s, _now(device) - started)
+    return 2 * COPY_BYTES / best_s
+
+
+def _interleaved(
+    model: PackedCausalLM, slots: Sequence[KvSlot], blocks: Sequence[int], num_repeats: int
+) -> dict[int, list[float]]:
+    """Block size -> seconds of each repeat; the first, which pays for allocations, is left out."""
+    seconds: dict[int, list[float]] = {block: [] for block in blocks}
+    for repeat in range(num_repeats + 1):
+        for block in blocks:
+            work = [Block(slot, _ids(model, block, repeat), wants_features=bool(model.feature_width)) for slot in slots]
+            started = _now(model.device)
+            model.forward(work)
+            took = _now(model.device) - started
+            if repeat > 0:
+                seconds[block].append(took)
+            for slot in slots:
+                slot.length -= block
+    return seconds
+
+
+def _filled_slot(model: PackedCausalLM, memory: KvMemory, context: int, room: int, seed: int) -> KvSlot:
+    slot = memory.open(context + room)
+    while slot.length < context:
+        num_rows = min(PREFILL_CHUNK, context - slot.length)
+        model.forward([Block(slot, _ids(model, num_rows, seed), logits_from=num_rows)])
+    return slot
+
+
+def _ids(model: PackedCausalLM, num_rows: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, model.vocab_size, num_rows).astype(np.int32)
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

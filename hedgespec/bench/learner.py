@@ -1,0 +1,118 @@
+"""What a learner costs per verified position, and how NormalHedge's regret grows (`hedgespec bench learner`)."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hedgespec.learners.registry import BANDIT_NAMES, CONSTANT_NAMES, LEARNER_NAMES, make_learner
+
+NAMES = (*LEARNER_NAMES, "ftl", *CONSTANT_NAMES, *BANDIT_NAMES)
+
+ANSWER = 256
+"""Positions per answer: the learners start afresh after so many, because some are cheaper at the start."""
+
+
+@dataclass(frozen=True, slots=True)
+class LearnerTime:
+    """Microseconds for one `weights` and one `update` over num_experts: median, and the 10th and 90th percentile."""
+
+    learner: str
+    num_experts: int
+    median_us: float
+    low_us: float
+    high_us: float
+
+
+def time_learner(name: str, num_experts: int, repeats: int) -> LearnerTime:
+    """Losses of experts of different quality, all awake; for a bandit the one that it would play."""
+    learner = make_learner(name)  # type: ignore[arg-type]
+    losses = np.random.default_rng(0).random((ANSWER, num_experts)) * np.linspace(0.5, 1.0, num_experts)
+    everyone, state = np.ones(num_experts, dtype=bool), learner.init(np.full(num_experts, 1.0 / num_experts))
+    times = np.empty(repeats)
+    for repeat in range(repeats):
+        if repeat % ANSWER == 0:
+            state = learner.init(np.full(num_experts, 1.0 / num_experts))
+        row = losses[repeat % ANSWER]
+        awake = everyone
+        if name in BANDIT_NAMES:
+            awake = np.arange(num_experts) == learner.weights(state).argmax()
+        started = time.perf_counter()
+        learner.weights(state)
+        state = learner.update(state, row, awake)
+        times[repeat] = time.perf_counter() - started
+    low, median, high = (float(1e6 * value) for value in np.quantile(times, [0.1, 0.5, 0.9]))
+    return LearnerTime(name, num_experts, median, low, high)
+
+
+@dataclass(frozen=True, slots=True)
+class RegretGrowth:
+    """Mean regret of NormalHedge at each horizon on fair coins, over seeds, and the slope of its log-log line.
+
+    standard_error: of the slope, by resampling seeds
+    """
+
+    num_experts: int
+    num_seeds: int
+    horizons: tuple[int, ...]
+    mean_regret: tuple[float, ...]
+    slope: float
+    standard_error: float
+
+
+def measure_growth(
+    num_experts: int, num_seeds: int, horizons: Sequence[int], advance: Callable[[], None] = lambda: None
+) -> RegretGrowth:
+    """Losses are 0 or 1 with equal probability, independent. advance: called at each horizon. Horizons must rise."""
+    regrets = normalhedge_regrets(num_experts, num_seeds, horizons, advance)
+    log_horizons = np.log(np.asarray(horizons, dtype=np.float64))
+
+    def slope(rows: NDArray[np.float64]) -> float:
+        return float(np.polyfit(log_horizons, np.log(rows.mean(axis=0)), 1)[0])
+
+    picks = np.random.default_rng(1).integers(0, num_seeds, (200, num_seeds))
+    spread = float(np.std([slope(regrets[pick]) for pick in picks]))
+    means = tuple(float(mean) for mean in regrets.mean(axis=0))
+    return RegretGrowth(num_experts, num_seeds, tuple(horizons), means, slope(regrets), spread)
+
+
+def normalhedge_regrets(
+    num_experts: int, num_seeds: int, horizons: Sequence[int], advance: Callable[[], None] = lambda: None
+) -> NDArray[np.float64]:
+    """Regret to the best expert, [num_seeds, num_horizons]: NormalHedge from a uniform prior, all seeds in step."""
+    rng = np.random.default_rng(0)
+    regret = np.zeros((num_seeds, num_experts))
+    at_horizon: list[NDArray[np.float64]] = []
+    for position in range(1, horizons[-1] + 1):
+        losses = rng.integers(0, 2, (num_seeds, num_experts)).astype(np.float64)
+        weights = batched_weights(regret)
+        regret += (weights * losses).sum(axis=1, keepdims=True) - losses
+        if position == horizons[len(at_horizon)]:
+            at_horizon.append(regret.max(axis=1))
+            advance()
+    return np.stack(at_horizon, axis=1)
+
+
+def batched_weights(regret: NDArray[np.float64]) -> NDArray[np.float64]:
+    """NormalHedge's weights for every row of regret [num_rows, num_experts] under the uniform prior."""
+    num_experts = regret.shape[1]
+    positive = np.maximum(regret, 0.0)
+    largest = positive.max(axis=1, keepdims=True)
+    # without a positive regret all count alike
+    ratios = np.where(largest <= 1e-9, 1.0, positive / np.maximum(largest, 1e-9))
+    shifted = ratios * ratios - 1.0
+    x = np.full((len(regret), 1), math.log((math.e - 1.0) * num_experts + 1.0))
+    # the log of the sum is convex and rising, so Newton from the right end falls to the root without a safeguard
+    for _ in range(7):
+        terms = np.exp(x * shifted)
+        total = terms.mean(axis=1, keepdims=True)
+        slope = 1.0 + (terms * shifted).mean(axis=1, keepdims=True) / total
+        x -= (x + np.log(total) - 1.0) / np.maximum(slope, 1e-12)
+    weights = ratios * np.exp(x * shifted)
+    normalised: NDArray[np.float64] = weights / weights.sum(axis=1, keepdims=True)
+    return normalised

@@ -1,0 +1,72 @@
+"""Which policies `hedgespec bench policies` compares, over one set of models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from hedgespec.bench.policies import Policy
+from hedgespec.config import AppArgs, BanditName, DraftFormName, LearnerName
+from hedgespec.learners.registry import LEARNER_NAMES
+from hedgespec.router.service import GenerationService
+from hedgespec.types import Objective
+
+GENERIC = "generic"
+PROMPT_ROUTER = "prompt router"
+
+LEARNED: tuple[tuple[str, LearnerName | BanditName, Objective], ...] = (
+    ("ucbspec", "ucbspec", "rounds"),
+    ("exp3spec", "exp3spec", "rounds"),
+    ("tuned ucb", "ucb_tuned", "rounds"),
+    ("normalhedge length", "normalhedge", "length"),
+    ("normalhedge rounds", "normalhedge", "rounds"),
+    ("adaptive rounds", "adaptive", "rounds"),
+)
+"""Policies that choose per round: name, learner, objective. The bandits see their own outcomes only."""
+
+
+def standard_policies(
+    args: AppArgs, variant: Callable[[AppArgs], GenerationService], routed: Mapping[str, Sequence[str]]
+) -> list[Policy]:
+    """The ten of the table. variant: a service over the shared models with other settings.
+
+    routed: domain -> per prompt the drafter that the prompt router picks
+    """
+    service = variant(args)
+    policies = [
+        Policy("plain", service, lambda domain, index: "none"),
+        Policy(GENERIC, service, lambda domain, index: GENERIC),
+        Policy("best expert", service, lambda domain, index: domain),
+        Policy("random", service, lambda domain, index: "random"),
+        Policy(PROMPT_ROUTER, service, lambda domain, index: routed[domain][index]),
+    ]
+    return policies + [
+        Policy(name, variant(with_learner(args, learner, objective)), _learned) for name, learner, objective in LEARNED
+    ]
+
+
+def more_policies(args: AppArgs, variant: Callable[[AppArgs], GenerationService]) -> list[Policy]:
+    """For `--full`: every other learner, and draft trees of one drafter and of several."""
+    known = {learner for _, learner, _ in LEARNED}
+    policies = [
+        Policy(f"{name} rounds", variant(with_learner(args, name, "rounds")), _learned)
+        for name in LEARNER_NAMES
+        if name not in known
+    ]
+    trees: tuple[tuple[str, DraftFormName, int], ...] = (("tree", "tree", 1), ("merged trees", "tree", 2))
+    for name, form, num_merged in trees:
+        policies.append(Policy(name, variant(with_form(args, form, num_merged)), _learned))
+    return policies
+
+
+def with_learner(args: AppArgs, learner: LearnerName | BanditName, objective: Objective) -> AppArgs:
+    changed = args.learner.model_copy(update={"name": learner, "objective": objective})
+    return args.model_copy(update={"learner": changed})
+
+
+def with_form(args: AppArgs, form: DraftFormName, num_merged: int) -> AppArgs:
+    changed = {"draft_form": form, "branching": 4, "num_nodes": 12, "merge_drafters": num_merged}
+    return args.model_copy(update={"speculation": args.speculation.model_copy(update=changed)})
+
+
+def _learned(domain: str, index: int) -> None:
+    return None

@@ -1,0 +1,105 @@
+"""Policies that choose by something else than their own outcomes: fixed, random, or the weights of a learner."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hedgespec.bench.simulation.replay import Ints, Moment
+
+Floats = NDArray[np.float64]
+Follow = Literal["sample", "leader"]
+
+
+class FixedPolicy:
+    """One expert per answer, [num_answers]."""
+
+    def __init__(self, experts: Ints) -> None:
+        self._experts = experts
+
+    def choose(self, moment: Moment) -> Ints:
+        return self._experts[moment.answers]
+
+    def played(self, moment: Moment, chosen: Ints, num_emitted: Ints) -> None:
+        """Nothing is learned."""
+
+
+class RandomPolicy:
+    """Any expert, each round anew."""
+
+    def __init__(self, num_experts: int) -> None:
+        self._num_experts = num_experts
+
+    def choose(self, moment: Moment) -> Ints:
+        return (moment.points * self._num_experts).astype(np.int64)
+
+    def played(self, moment: Moment, chosen: Ints, num_emitted: Ints) -> None:
+        """Nothing is learned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When the scores of verified tokens are there.
+
+    dense_rounds, every: the first rounds are all scored, later every so many rounds for all since then
+    delay_rounds: a round's scores are used so many rounds later than at the next one
+    wait_rounds:  in so many first rounds the router waits for outstanding scores
+    """
+
+    dense_rounds: int = 0
+    every: int = 1
+    delay_rounds: int = 0
+    wait_rounds: int = 0
+
+    def is_due(self, round_index: int) -> bool:
+        """As `router.scoring_plan` has it."""
+        since_dense = round_index - self.dense_rounds + 1
+        return since_dense <= 0 or since_dense % self.every == 0
+
+    def last_scored_round(self, round_index: int) -> int:
+        """The last round whose tokens are scored and known when round_index starts; -1 for none."""
+        newest = round_index - 1 - (0 if round_index <= self.wait_rounds else self.delay_rounds)
+        while newest >= 0 and not self.is_due(newest):
+            newest -= 1
+        # what was known in the rounds that were waited for is not forgotten
+        if round_index > self.wait_rounds > 0:
+            newest = max(newest, self.last_scored_round(self.wait_rounds))
+        return max(newest, -1)
+
+
+EVERY_ROUND = Schedule()
+
+
+class WeightsPolicy:
+    """Follows weights that depend on how many tokens of the answer have been scored, and on nothing else.
+
+    weights: [num_answers, num_tokens + 1, num_experts] as `weights_by_position` makes them: with full information they
+    are the same whoever drafted, so one pass of the learner serves all runs of an answer
+    """
+
+    def __init__(self, weights: Floats, schedule: Schedule = EVERY_ROUND, follow: Follow = "sample") -> None:
+        self._levels = np.cumsum(weights, axis=2)
+        self._leaders = weights.argmax(axis=2)
+        self._schedule = schedule
+        self._follow = follow
+        self._ends: list[Ints] = []  # position after each round
+
+    def choose(self, moment: Moment) -> Ints:
+        last = self._schedule.last_scored_round(moment.round_index)
+        scored = self._ends[last] if last >= 0 else np.zeros_like(moment.positions)
+        if self._follow == "leader":
+            leaders: Ints = self._leaders[moment.answers, scored]
+            return leaders
+        return drawn(self._levels[moment.answers, scored], moment.points)
+
+    def played(self, moment: Moment, chosen: Ints, num_emitted: Ints) -> None:
+        self._ends.append(moment.positions + num_emitted)
+
+
+def drawn(levels: Floats, points: Floats) -> Ints:
+    """Inverse-CDF draws. levels: [num_runs, num_experts], cumulative weights; points: [num_runs] in [0, 1)."""
+    indices: Ints = (levels <= (points * levels[:, -1])[:, None]).sum(axis=1)
+    return indices

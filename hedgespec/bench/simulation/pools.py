@@ -1,0 +1,94 @@
+"""Other pools and other texts made from a recording: more drafters, fewer, lengths, and answers that change domain."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hedgespec.bench.simulation.recording import Recording
+from hedgespec.speculative.objectives import Expert
+
+Floats = NDArray[np.float64]
+
+
+def larger_pool(recording: Recording, num_drafters: int, seed: int) -> Recording:
+    """The recorded drafters and perturbed copies up to num_drafters.
+
+    A copy follows one drafter at some positions and another one elsewhere, and is wrong where neither was asked: the
+    shares are drawn per copy. It is a possible drafter at any temperature, since entries are only chosen, never averaged.
+    """
+    rng = np.random.default_rng([seed, num_drafters])
+    acceptance, acceptance_prob = [recording.acceptance], [recording.acceptance_prob]
+    names = recording.drafter_ids.tolist()
+    for copy in range(num_drafters - recording.num_drafters):
+        first, second = rng.choice(recording.num_drafters, size=2, replace=False)
+        share, lost = rng.uniform(0.3, 0.9), rng.uniform(0.0, 0.3)
+        draws = rng.random((recording.num_answers, recording.num_tokens, 1))
+        kept = rng.random((recording.num_answers, recording.num_tokens, 1)) >= lost
+        for rows, source in ((acceptance, recording.acceptance), (acceptance_prob, recording.acceptance_prob)):
+            mixed = np.where(draws < share, source[:, first], source[:, second]) * kept
+            rows.append(mixed.astype(np.float32)[:, None])
+        names.append(f"copy{copy}")
+    return recording.with_drafters(
+        np.array(names), np.concatenate(acceptance, axis=1), np.concatenate(acceptance_prob, axis=1)
+    )
+
+
+def smaller_pool(recording: Recording, num_drafters: int, seed: int) -> Recording:
+    """For each answer num_drafters of the recorded drafters at random; index i is another drafter in every answer."""
+    rng = np.random.default_rng([seed, num_drafters])
+    picks = rng.permuted(np.tile(np.arange(recording.num_drafters), (recording.num_answers, 1)), axis=1)
+    own = picks[:, :num_drafters, None, None]
+    return recording.with_drafters(
+        np.array([f"pick{i}" for i in range(num_drafters)]),
+        np.take_along_axis(recording.acceptance, own, axis=1),
+        np.take_along_axis(recording.acceptance_prob, own, axis=1),
+    )
+
+
+def mixed_answers(recording: Recording, seed: int) -> Recording:
+    """The first half of each answer followed by the second half of one of another domain, at the same temperature.
+
+    Halves keep their places, so that drafts which begin just before a place are those that were scored there.
+    """
+    rng = np.random.default_rng(seed)
+    half = recording.num_tokens // 2
+    others = np.array([_of_another_domain(recording, a, rng) for a in range(recording.num_answers)])
+
+    def joined(rows: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
+        first, second = np.split(rows, [half], axis=axis)[0], np.split(rows[others], [half], axis=axis)[1]
+        return np.concatenate([first, second], axis=axis)
+
+    pairs = [f"{a}+{b}" for a, b in zip(recording.domains, recording.domains[others], strict=True)]
+    return Recording(
+        drafter_ids=recording.drafter_ids,
+        domains=np.array(pairs),
+        temperatures=recording.temperatures,
+        acceptance=joined(recording.acceptance, 2),
+        acceptance_prob=joined(recording.acceptance_prob, 2),
+        prompt_overlap=recording.prompt_overlap,
+        token_ids=np.concatenate([recording.token_ids[:, :half], recording.token_ids[others, half:]], axis=1),
+        target_probs=joined(recording.target_probs, 1),
+    )
+
+
+def with_experts(recording: Recording, experts: Sequence[Expert]) -> Recording:
+    """The experts of objective throughput in place of the drafters: a shorter draft is the beginning of the longest."""
+    lengths = np.array([expert.num_draft_tokens for expert in experts])
+    drafters = np.array([expert.drafter_index or 0 for expert in experts])
+    within = (np.arange(recording.max_draft_tokens) < lengths[:, None])[:, None, :].astype(np.float32)
+    names = [
+        "none" if expert.drafter_index is None else f"{recording.drafter_ids[expert.drafter_index]}/{length}"
+        for expert, length in zip(experts, lengths, strict=True)
+    ]
+    return recording.with_drafters(
+        np.array(names), recording.acceptance[:, drafters] * within, recording.acceptance_prob[:, drafters] * within
+    )
+
+
+def _of_another_domain(recording: Recording, answer: int, rng: np.random.Generator) -> int:
+    is_other = recording.domains != recording.domains[answer]
+    candidates = np.flatnonzero(is_other & (recording.temperatures == recording.temperatures[answer]))
+    return int(rng.choice(candidates)) if len(candidates) else answer

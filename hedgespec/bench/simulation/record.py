@@ -1,0 +1,190 @@
+"""Decode held-out prompts once and keep how every drafter would have fared, by position and depth.
+
+The text is the target's own whoever drafts, so one decode measures all drafters. It talks to the Protocols only: any
+fleet can be recorded, the zoo in one process as well as tabular models in a test.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hedgespec.bench.simulation.recording import Recording
+from hedgespec.errors import HedgeSpecError
+from hedgespec.protocols import Drafter, Fleet, Target
+from hedgespec.types import EMPTY_DRAFT, Observation, SamplingParams, Scores, SessionSpec, SparseRows, Verdict
+
+NUM_TARGET_TOP = 64
+"""As the router asks for: the rest of sum min(p, q) enters without bias."""
+
+NUM_PROMPT_SCORES = 64
+
+NUM_CONCURRENT = 4
+"""Answers decoded at the same time: a pass over a batch is cheaper than one by one, also on a CPU."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One answer to record. drafter: index of the one that drafts; it has no influence on the law of the text."""
+
+    domain: str
+    temperature: float
+    prompt_ids: NDArray[np.int32]
+    drafter: int
+    noise_seed: int
+
+
+async def record(
+    fleet: Fleet,
+    prompts: Mapping[str, Sequence[NDArray[np.int32]]],
+    temperatures: Sequence[float],
+    max_draft_tokens: int,
+    max_tokens: int,
+    advance: Callable[[], None],
+    seed: int = 0,
+) -> Recording:
+    """Every prompt at every temperature. A domain's own drafter drafts where there is one named like it.
+
+    advance: called after every answer (progress bar). The same seed gives the same texts, up to rounding where batches fall
+    differently.
+    Raises HedgeSpecError when a drafter leaves a score out.
+    """
+    drafters = fleet.drafters()
+    names = list(drafters)
+    jobs = [
+        Job(domain, temperature, prompt_ids, names.index(domain) if domain in names else 0, noise_seed(seed, t, d, k))
+        for t, temperature in enumerate(temperatures)
+        for d, (domain, domain_prompts) in enumerate(prompts.items())
+        for k, prompt_ids in enumerate(domain_prompts)
+    ]
+    room = asyncio.Semaphore(NUM_CONCURRENT)
+
+    async def one(job: Job) -> _Rows:
+        async with room, fleet.lease_target() as target:
+            rows = await _record_answer(target, list(drafters.values()), job, max_draft_tokens, max_tokens)
+            advance()
+            return rows
+
+    answers = await asyncio.gather(*(one(job) for job in jobs))
+    return Recording(
+        drafter_ids=np.array(names),
+        domains=np.array([job.domain for job in jobs]),
+        temperatures=np.array([job.temperature for job in jobs]),
+        acceptance=np.stack([rows.acceptance for rows in answers]),
+        acceptance_prob=np.stack([rows.acceptance_prob for rows in answers]),
+        prompt_overlap=np.stack([rows.prompt_overlap for rows in answers]),
+        token_ids=np.stack([rows.token_ids for rows in answers]),
+        target_probs=np.stack([rows.target_probs for rows in answers]),
+    )
+
+
+def noise_seed(*key: int) -> int:
+    return int(np.random.default_rng(key).integers(2**63))
+
+
+class _Rows:
+    """One answer's rows of the recording."""
+
+    def __init__(self, num_drafters: int, answer: Observation, depth: int) -> None:
+        shape = (num_drafters, len(answer.token_ids), depth)
+        self.acceptance = np.zeros(shape, np.float32)
+        self.acceptance_prob = np.zeros(shape, np.float32)
+        self.prompt_overlap = np.full((num_drafters, NUM_PROMPT_SCORES), np.nan, np.float32)
+        self.token_ids = answer.token_ids
+        self.target_probs = answer.target_probs
+
+    def add(self, drafter: Drafter, index: int, scores: Scores | None) -> None:
+        if scores is None or scores.acceptance_prob is None or len(scores.acceptance) != len(self.token_ids):
+            raise HedgeSpecError(f"Drafter {drafter.drafter_id!r} left scores out; a recording needs all of them.")
+        self.acceptance[index] = scores.acceptance
+        # the estimate from a few ids can exceed 1, which is right for a loss and stays
+        self.acceptance_prob[index] = scores.acceptance_prob
+
+
+async def _record_answer(
+    target: Target, drafters: Sequence[Drafter], job: Job, max_draft_tokens: int, max_tokens: int
+) -> _Rows:
+    spec = SessionSpec(
+        session_id=f"decode-{job.noise_seed}",
+        prompt_ids=job.prompt_ids,
+        emitted_ids=np.zeros(0, np.int32),
+        sampling=SamplingParams(temperature=job.temperature, max_tokens=max_tokens, ignore_eos=True),
+        noise_seed=job.noise_seed,
+        max_draft_tokens=max_draft_tokens,
+        num_target_top=NUM_TARGET_TOP,
+        score_depth="exact",
+        num_prompt_scores=min(NUM_PROMPT_SCORES, len(job.prompt_ids) - 1),
+    )
+    answer, prompt_top = await _decode(target, drafters[job.drafter], spec)
+    return await _score(target, drafters, replace(spec, session_id=f"score-{job.noise_seed}"), answer, prompt_top)
+
+
+async def _decode(target: Target, drafter: Drafter, spec: SessionSpec) -> tuple[Observation, SparseRows | None]:
+    """The whole answer as one observation, and the target's top ids on the prompt."""
+    verdicts: list[Verdict] = []
+    num_emitted = 0
+    try:
+        await drafter.open(replace(spec, num_prompt_scores=0))
+        opened = await target.open(replace(spec, feature_sinks=_sinks([drafter])))
+        while num_emitted < spec.sampling.max_tokens:
+            num_draft_tokens = min(spec.max_draft_tokens, spec.sampling.max_tokens - num_emitted - 1)
+            tree = EMPTY_DRAFT
+            if num_draft_tokens > 0:
+                tree = await drafter.draft(spec.session_id, len(verdicts), num_draft_tokens)
+            verdict = await target.verify(spec.session_id, len(verdicts), tree)
+            told = Observation(num_emitted, verdict.token_ids, verdict.target_probs, wants_scores=False)
+            await drafter.observe(spec.session_id, len(verdicts), told)
+            verdicts.append(verdict)
+            num_emitted += len(verdict.token_ids)
+    finally:
+        await asyncio.gather(target.close(spec.session_id), drafter.close(spec.session_id))
+    answer = Observation(
+        start=0,
+        token_ids=np.concatenate([verdict.token_ids for verdict in verdicts]),
+        target_probs=np.concatenate([verdict.target_probs for verdict in verdicts]),
+        target_top=_joined([verdict.target_top for verdict in verdicts if verdict.target_top is not None]),
+    )
+    return answer, opened.prompt_top
+
+
+async def _score(
+    target: Target,
+    drafters: Sequence[Drafter],
+    spec: SessionSpec,
+    answer: Observation,
+    prompt_top: SparseRows | None,
+) -> _Rows:
+    """Every drafter is told the whole answer at once: a few passes over all of its positions instead of some per round."""
+    rows = _Rows(len(drafters), answer, spec.max_draft_tokens)
+    try:
+        await asyncio.gather(*(drafter.open(spec) for drafter in drafters))
+        # the target as after a fail-over: it prefills prompt and answer and pushes the features of both
+        prefilled = replace(spec, emitted_ids=answer.token_ids, feature_sinks=_sinks(drafters), num_prompt_scores=0)
+        await target.open(prefilled)
+        if prompt_top is not None and prompt_top.num_rows:
+            for index, drafter in enumerate(drafters):
+                overlap = await drafter.score_prompt(spec.session_id, prompt_top)
+                rows.prompt_overlap[index, -len(overlap) :] = overlap
+        scores = await asyncio.gather(*(drafter.observe(spec.session_id, 0, answer) for drafter in drafters))
+        for index, (drafter, own) in enumerate(zip(drafters, scores, strict=True)):
+            rows.add(drafter, index, own)
+    finally:
+        await asyncio.gather(target.close(spec.session_id), *(drafter.close(spec.session_id) for drafter in drafters))
+    return rows
+
+
+def _joined(parts: Sequence[SparseRows]) -> SparseRows:
+    sizes = np.concatenate([np.diff(part.offsets) for part in parts])
+    return SparseRows(
+        offsets=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32),
+        ids=np.concatenate([part.ids for part in parts]),
+        probs=np.concatenate([part.probs for part in parts]),
+    )
+
+
+def _sinks(drafters: Sequence[Drafter]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(drafter.feature_sink for drafter in drafters if drafter.feature_sink))

@@ -1,0 +1,111 @@
+"""What is kept of recorded answers: how every drafter would have fared on every verified token.
+
+Given the text, a round of drafter i that starts at t accepts its j-th token with probability a[i, t + j - 1, j - 1],
+independently of everything else (DESIGN 5). A recording is therefore all that a replay of the same text needs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hedgespec.errors import ConfigError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """Answers of one length, scored by every drafter.
+
+    drafter_ids:     [num_drafters]
+    domains, temperatures: [num_answers]
+    acceptance:      [num_answers, num_drafters, num_tokens, max_draft_tokens] float32 by position and depth (`Scores`)
+    acceptance_prob: the same shape, sum_x min(p(x), q(x))
+    prompt_overlap:  [num_answers, num_drafters, num_prompt_scores], depth-1 sum_x min(p, q) on the last prompt tokens, the
+                     last one last; NaN where there is none
+    token_ids:       [num_answers, num_tokens]; target_probs: the target's probability of each, the same shape
+    """
+
+    drafter_ids: NDArray[np.str_]
+    domains: NDArray[np.str_]
+    temperatures: NDArray[np.float64]
+    acceptance: NDArray[np.float32]
+    acceptance_prob: NDArray[np.float32]
+    prompt_overlap: NDArray[np.float32]
+    token_ids: NDArray[np.int32]
+    target_probs: NDArray[np.float32]
+
+    @property
+    def num_answers(self) -> int:
+        return len(self.domains)
+
+    @property
+    def num_drafters(self) -> int:
+        return int(self.acceptance.shape[1])
+
+    @property
+    def num_tokens(self) -> int:
+        return int(self.acceptance.shape[2])
+
+    @property
+    def max_draft_tokens(self) -> int:
+        return int(self.acceptance.shape[3])
+
+    @property
+    def domain_names(self) -> list[str]:
+        """In order of appearance."""
+        return list(dict.fromkeys(self.domains.tolist()))
+
+    def take(self, answers: NDArray[np.int64] | NDArray[np.bool_]) -> Recording:
+        """Only these answers: indices, or a mask [num_answers]."""
+        own = {f.name: getattr(self, f.name)[answers] for f in fields(self) if f.name != "drafter_ids"}
+        return Recording(drafter_ids=self.drafter_ids, **own)
+
+    def with_drafters(
+        self, drafter_ids: NDArray[np.str_], acceptance: NDArray[np.float32], acceptance_prob: NDArray[np.float32]
+    ) -> Recording:
+        """The same texts with another pool, about whose prompts nothing is known."""
+        overlap = np.full((self.num_answers, len(drafter_ids), self.prompt_overlap.shape[2]), np.nan, np.float32)
+        return replace(
+            self,
+            drafter_ids=drafter_ids,
+            acceptance=acceptance,
+            acceptance_prob=acceptance_prob,
+            prompt_overlap=overlap,
+        )
+
+    def save(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # a file handle, because NumPy would add .npz to another name
+        with path.open("wb") as file:
+            np.savez_compressed(file, format=np.int64(FORMAT), **{f.name: getattr(self, f.name) for f in fields(self)})
+
+    @staticmethod
+    def load(path: Path) -> Recording:
+        """Raises ConfigError when the file is not a recording."""
+        names = [f.name for f in fields(Recording)]
+        try:
+            with np.load(path, allow_pickle=False) as content:
+                if int(content["format"]) != FORMAT:
+                    raise ConfigError(f"{path}: format {int(content['format'])}, expected {FORMAT}; record it again")
+                return Recording(**{name: content[name] for name in names})
+        except (OSError, KeyError, ValueError) as error:
+            raise ConfigError(
+                f"{path} is not a recording; make one with `hedgespec simulate record`: {error}"
+            ) from error
+
+
+def by_start(by_position: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Regroup by the round's start: entry [..., t, j - 1] belongs to the j-th token of the round starting at t.
+
+    by_position: [..., num_tokens, depth]; the same shape is returned, 0 behind the end of the answer.
+    """
+    num_tokens, depth = by_position.shape[-2:]
+    regrouped = np.zeros_like(by_position)
+    for j in range(min(depth, num_tokens)):
+        regrouped[..., : num_tokens - j, j] = by_position[..., j:, j]
+    return regrouped

@@ -1,0 +1,105 @@
+"""Decode recorded texts again under a policy, many runs in step.
+
+Run b walks over answer `answers[b]`: at each round start its policy names an expert, the expert's draft is accepted
+token by token with the recorded probabilities, one more token is emitted, and so on to the end of the answer. At
+temperature 0 the probabilities are 0 and 1: the replay is then what would have happened, not a sample of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hedgespec.bench.simulation.recording import Recording, by_start
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """The start of round `round_index` in every run.
+
+    answers: [num_runs] which answer a run decodes; positions: [num_runs] where its round starts (the number of tokens
+    when it is over); points: [num_runs] uniform in [0, 1), the run's own randomness for this choice
+    """
+
+    round_index: int
+    answers: Ints
+    positions: Ints
+    points: Floats
+
+
+class Policy(Protocol):
+    """Chooses an expert per run and round. One object serves one replay."""
+
+    def choose(self, moment: Moment) -> Ints:
+        """[num_runs] expert indices; those of runs that are over are ignored."""
+        ...
+
+    def played(self, moment: Moment, chosen: Ints, num_emitted: Ints) -> None:
+        """The round's outcome: [num_runs], 0 where the run was over."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What happened.
+
+    passes: [num_runs] target passes; seconds: [num_runs] the sum of the chosen experts' costs
+    chosen: [num_runs, num_tokens] the expert of the round that starts there, -1 where none does
+    """
+
+    passes: Ints
+    seconds: Floats
+    chosen: NDArray[np.int16]
+
+    def mean_passes(self, num_runs_each: int) -> Floats:
+        """[num_answers] from runs made by `repeated`."""
+        means: Floats = self.passes.reshape(-1, num_runs_each).mean(axis=1)
+        return means
+
+    def mean_seconds(self, num_runs_each: int) -> Floats:
+        means: Floats = self.seconds.reshape(-1, num_runs_each).mean(axis=1)
+        return means
+
+
+def repeated(num_answers: int, num_runs_each: int) -> Ints:
+    """answers of num_runs_each runs per answer, the runs of an answer next to each other."""
+    return np.repeat(np.arange(num_answers), num_runs_each)
+
+
+def replay(recording: Recording, policy: Policy, answers: Ints, seed: int, costs: Floats | None = None) -> Replayed:
+    """costs: [num_drafters], of one round; None: 1. The same seed gives the same runs, and policies that are compared on
+    one seed meet the same luck: whether a token is accepted depends on one number per run and position."""
+    starts = by_start(recording.acceptance)
+    num_tokens, depth = recording.num_tokens, recording.max_draft_tokens
+    num_runs = len(answers)
+    luck_of, choice_of = (np.random.default_rng([seed, stream]) for stream in (0, 1))
+    luck = np.pad(luck_of.random((num_runs, num_tokens)), ((0, 0), (0, depth)))
+    points = choice_of.random((num_runs, num_tokens))
+    price = np.ones(recording.num_drafters) if costs is None else costs
+
+    runs = np.arange(num_runs)
+    positions = np.zeros(num_runs, np.int64)
+    passes, seconds = np.zeros(num_runs, np.int64), np.zeros(num_runs)
+    choices = np.full((num_runs, num_tokens), -1, np.int16)
+    round_index = 0
+    while (positions < num_tokens).any():
+        moment = Moment(round_index, answers, positions, points[:, round_index])
+        chosen = policy.choose(moment)
+        going = positions < num_tokens
+        at = np.minimum(positions, num_tokens - 1)
+        accepted = luck[runs[:, None], at[:, None] + np.arange(depth)] < starts[answers, chosen, at]
+        emitted = np.minimum(1 + np.cumprod(accepted, axis=1).sum(axis=1), num_tokens - positions)
+        choices[runs[going], at[going]] = chosen[going]
+        passes += going
+        seconds += np.where(going, price[chosen], 0.0)
+        policy.played(moment, chosen, emitted)
+        positions = positions + emitted
+        round_index += 1
+    return Replayed(passes, seconds, choices)

@@ -1,0 +1,60 @@
+"""Other ways to make losses of the same scores: per round, censored, provisional, mixed, skipped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hedgespec.bench.simulation.studies.study import Study
+from hedgespec.bench.simulation.workbench import Workbench
+from hedgespec.learners.registry import make_learner
+from hedgespec.router.learning import AnswerLearner
+from hedgespec.speculative.ablations import (
+    CensoredLengthLosses,
+    ChunkLosses,
+    ForwardLengthLosses,
+    HybridLosses,
+    ProvisionalLengthLosses,
+    SkippingLosses,
+)
+from hedgespec.speculative.feedback import Feedback
+from hedgespec.speculative.objectives import LengthLosses, ObjectiveLosses, RoundsLosses
+
+NewLosses = Callable[[int], ObjectiveLosses]
+"""max_draft_tokens -> the losses of one answer."""
+
+VARIANTS: dict[str, NewLosses] = {
+    "rounds": lambda depth: RoundsLosses(),
+    "rounds, one update per round": lambda depth: ChunkLosses(RoundsLosses()),
+    "rounds, every 2nd update": lambda depth: SkippingLosses(RoundsLosses(), 2),
+    "rounds, every 4th update": lambda depth: SkippingLosses(RoundsLosses(), 4),
+    "length, waits": LengthLosses,
+    "length, one update per round": lambda depth: ChunkLosses(LengthLosses(depth)),
+    "length, censored": CensoredLengthLosses,
+    "length, provisional": ProvisionalLengthLosses,
+    "length by position": ForwardLengthLosses,
+    "0.25 acceptance + 0.75 length": lambda depth: HybridLosses(depth, 0.25),
+    "0.5 acceptance + 0.5 length": lambda depth: HybridLosses(depth, 0.5),
+}
+
+
+def study(bench: Workbench) -> Study:
+    rows = []
+    for name, new_losses in VARIANTS.items():
+        passes = bench.served(new_learning(bench, new_losses)).passes
+        rows.append(bench.summary(passes).row(losses=name))
+    return Study(
+        "ablations",
+        "NormalHedge, uniform start, scores of every round, one round late after the first waited rounds; "
+        "replayed with the router's own learner.",
+        rows,
+    )
+
+
+def new_learning(bench: Workbench, new_losses: NewLosses) -> Callable[[int], AnswerLearner]:
+    num_drafters, depth = bench.recording.num_drafters, bench.recording.max_draft_tokens
+
+    def make(answer: int) -> AnswerLearner:
+        feedback = Feedback(new_losses(depth), num_drafters, depth, score_timeout_rounds=64)
+        return AnswerLearner(make_learner("normalhedge"), bench.uniform[answer], feedback)
+
+    return make

@@ -1,0 +1,94 @@
+"""How close every policy comes to the best fixed drafter in hindsight, by domain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hedgespec.bench.simulation.bandits import Exp3SpecPolicy, UcbPolicy, UcbSpecPolicy
+from hedgespec.bench.simulation.hindsight import best_per_round_passes, round_starts
+from hedgespec.bench.simulation.policies import FixedPolicy, RandomPolicy, WeightsPolicy
+from hedgespec.bench.simulation.replay import Policy, Replayed
+from hedgespec.bench.simulation.studies.study import Study
+from hedgespec.bench.simulation.workbench import SHIPPED, Workbench
+from hedgespec.learners.registry import LEARNER_NAMES
+from hedgespec.types import Objective
+
+Floats = NDArray[np.float64]
+
+GENERIC = "generic"
+
+WIDTHS = (0.0, 0.25, 0.5, 1.0, 2.0)
+DISCOUNTS = (0.9, 0.95, 0.98)
+OBJECTIVES: tuple[Objective, ...] = ("rounds", "length", "length_product", "acceptance")
+
+
+def study(bench: Workbench) -> Study:
+    num_tokens = bench.recording.num_tokens
+    rows = [bench.summary(np.full(len(bench.best), float(num_tokens))).row(policy="plain", objective="")]
+    curves: dict[str, list[float]] = {}
+    for name, objective, policy in _cases(bench):
+        replayed = bench.run(policy)
+        rows.append(bench.summary(replayed.mean_passes(bench.runs_each)).row(policy=name, objective=objective))
+        curves[f"{name} {objective}".strip()] = regret_curve(bench, replayed)
+    rows += [tuned_ucb(bench), tuned_ucb(bench, DISCOUNTS)]
+    oracle = best_per_round_passes(bench.recording.acceptance)
+    rows.append(bench.summary(oracle).row(policy="best choice of every round in hindsight", objective=""))
+    return Study(
+        "policies",
+        "Passes of the best fixed drafter in hindsight / passes of the policy; mean over domains and temperatures. "
+        "Learners start uniform, with the shipped scoring schedule; bandits start with a round of each drafter (UCB) and "
+        "the constants of the tuned ones were chosen on these answers, in their favour. The figure is the excess of passes "
+        "over the best fixed drafter's up to a token.",
+        rows,
+        curves,
+        "output index",
+    )
+
+
+def tuned_ucb(bench: Workbench, discounts: tuple[float, ...] = (1.0,)) -> dict[str, object]:
+    """The row of the best constants on these answers."""
+    num_arms = bench.recording.num_drafters
+    tried = [(bench.passes(UcbPolicy(num_arms, w, d)), w, d) for w in WIDTHS for d in discounts]
+    passes, width, discount = min(tried, key=lambda case: float((case[0] / bench.best).mean()))
+    name = "tuned ucb" if discounts == (1.0,) else "discounted ucb"
+    return bench.summary(passes).row(policy=name, objective=f"width {width:g}, discount {discount:g}")
+
+
+def domain_best(bench: Workbench) -> NDArray[np.int64]:
+    """[num_answers]: the drafter with the fewest passes over all answers of the domain and temperature."""
+    best = np.zeros(bench.recording.num_answers, np.int64)
+    for own in bench.cells():
+        best[own] = bench.fixed[own].sum(axis=0).argmin()
+    return best
+
+
+def regret_curve(bench: Workbench, replayed: Replayed) -> list[float]:
+    """Mean rounds started up to each position, minus those of the answer's best fixed drafter."""
+    started = (replayed.chosen >= 0).reshape(bench.recording.num_answers, bench.runs_each, -1).mean(axis=1)
+    answers = np.arange(bench.recording.num_answers)
+    fixed = round_starts(bench.recording.acceptance)[answers, bench.fixed.argmin(axis=1)]
+    curve = np.cumsum(started - fixed, axis=1).mean(axis=0)
+    return [round(float(value), 3) for value in curve]
+
+
+def _cases(bench: Workbench) -> Iterator[tuple[str, str, Policy]]:
+    recording = bench.recording
+    num_arms, depth = recording.num_drafters, recording.max_draft_tokens
+    yield "random", "", RandomPolicy(num_arms)
+    names = recording.drafter_ids.tolist()
+    if GENERIC in names:
+        yield GENERIC, "", FixedPolicy(np.full(recording.num_answers, names.index(GENERIC)))
+    yield "best drafter of the domain", "", FixedPolicy(domain_best(bench))
+    yield "ucbspec", "", UcbSpecPolicy(num_arms, depth)
+    yield "exp3spec", "", Exp3SpecPolicy(num_arms, depth)
+    for objective in OBJECTIVES:
+        weights = bench.weights("normalhedge", objective)
+        yield "normalhedge", objective, WeightsPolicy(weights, SHIPPED)
+    weights = bench.weights("normalhedge")
+    yield "normalhedge, leader", "rounds", WeightsPolicy(weights, SHIPPED, "leader")
+    for name in LEARNER_NAMES:
+        if name != "normalhedge":
+            yield name, "rounds", WeightsPolicy(bench.weights(name), SHIPPED)

@@ -1,0 +1,67 @@
+"""What a tenant's preference is worth, right or wrong."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hedgespec.bench.simulation.policies import Follow, WeightsPolicy
+from hedgespec.bench.simulation.studies.study import Study
+from hedgespec.bench.simulation.workbench import SHIPPED, Workbench
+from hedgespec.config import LearnerConfig, LearnerName
+from hedgespec.learners.prior import mixed_prior
+from hedgespec.store.preference import ALPHA, AnswerOutcome, answer_totals
+
+Floats = NDArray[np.float64]
+
+LEARNERS: tuple[LearnerName, ...] = ("normalhedge", "adaptive")
+FOLLOWS: tuple[Follow, ...] = ("sample", "leader")
+
+
+def study(bench: Workbench) -> Study:
+    num_others = len(bench.recording.domain_names) - 1
+    cases = {
+        "uniform": [bench.uniform],
+        "single domain": [preferences(bench, [0])],
+        "two domains": [preferences(bench, [0, other]) for other in range(1, num_others + 1)],
+        "wrong domain": [preferences(bench, [other]) for other in range(1, num_others + 1)],
+        "all domains": [preferences(bench, list(range(num_others + 1)))],
+    }
+    rows = []
+    for learner, (name, priors) in product(LEARNERS, cases.items()):
+        weights = [bench.weights(learner, priors=prior) for prior in priors]
+        for follow in FOLLOWS:
+            passes = [bench.passes(WeightsPolicy(own, SHIPPED, follow)) for own in weights]
+            summary = bench.summary(np.mean(passes, axis=0))
+            rows.append(summary.row(learner=learner, follow=follow, preference=name))
+    return Study(
+        "priors",
+        "Objective rounds, shipped schedule. A preference is made of the other recorded answers of the named "
+        "domains at the same temperature, by the store's rule, and mixed with the uniform one as served. Two domains: the "
+        "answer's own and one other, wrong: another one alone; both averaged over all others.",
+        rows,
+    )
+
+
+def preferences(bench: Workbench, offsets: list[int]) -> Floats:
+    """[num_answers, num_drafters]: priors from other answers of the domains that many places further in the list."""
+    recording, mixing = bench.recording, LearnerConfig().prior_mixing
+    names = recording.domain_names
+    wins = np.stack([answer_wins(passes, recording.num_tokens) for passes in bench.fixed])
+    priors = np.empty_like(wins)
+    for answer in range(recording.num_answers):
+        place = names.index(str(recording.domains[answer]))
+        domains = [names[(place + offset) % len(names)] for offset in offsets]
+        others = np.isin(recording.domains, domains) & (recording.temperatures == recording.temperatures[answer])
+        others[answer] = False
+        total = wins[others].sum(axis=0) + ALPHA / recording.num_drafters
+        priors[answer] = mixed_prior(total / total.sum(), mixing)
+    return priors
+
+
+def answer_wins(passes: Floats, num_tokens: int) -> Floats:
+    """[num_drafters], by the store's rule."""
+    totals = answer_totals(AnswerOutcome({str(i): float(p) for i, p in enumerate(passes)}, num_tokens))
+    return np.array([totals[str(i)].wins for i in range(len(passes))])

@@ -1,0 +1,75 @@
+"""Scoring less: every M rounds after a dense start, and drafters that sleep."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hedgespec.bench.simulation.policies import Schedule, WeightsPolicy
+from hedgespec.bench.simulation.studies.study import Row, Study
+from hedgespec.bench.simulation.workbench import SHIPPED, Workbench
+from hedgespec.learners.registry import make_learner
+from hedgespec.router.learning import AnswerLearner
+from hedgespec.router.scoring_plan import ScoringPlan
+from hedgespec.router.sleepers import Sleepers
+from hedgespec.speculative.feedback import make_feedback
+
+EVERY = (1, 2, 4, 8, 16)
+DENSE = (0, 4, 8, 16)
+SLEEP = ((0.0, 0), (0.001, 8), (0.001, 16), (0.01, 8), (0.01, 16), (0.01, 32))
+"""(weight below which a drafter falls asleep, rounds until it wakes); 0 rounds: nobody sleeps."""
+
+
+def study(bench: Workbench) -> Study:
+    rows = [_dense_row(bench, dense, every) for every in EVERY for dense in (DENSE if every > 1 else DENSE[:1])]
+    rows += [_sleep_row(bench, 4, weight, wake) for weight, wake in SLEEP]
+    return Study(
+        "schedule",
+        "NormalHedge, objective rounds, uniform start, scores one round late after the first waited rounds. calls: requests "
+        "for scores, scored: (drafter, token) pairs, both as shares of scoring every round. The last rows run the "
+        "router's own learner, sleepers and plan.",
+        rows,
+    )
+
+
+def _dense_row(bench: Workbench, dense: int, every: int) -> Row:
+    schedule = Schedule(dense, every, SHIPPED.delay_rounds, SHIPPED.wait_rounds)
+    replayed = bench.run(WeightsPolicy(bench.weights("normalhedge"), schedule))
+    # the last round of an answer is never asked about in the replay: nothing could be chosen with it
+    due = np.cumsum([schedule.is_due(r) for r in range(bench.recording.num_tokens)])
+    calls = due[replayed.passes - 1].sum() / replayed.passes.sum()
+    summary = bench.summary(replayed.mean_passes(bench.runs_each))
+    return {
+        "dense_rounds": dense,
+        "every": every,
+        "sleep_weight": 0.0,
+        "wake_rounds": 0,
+        "calls": round(float(calls), 3),
+        "scored": 1.0,
+        **summary.row(),
+    }
+
+
+def _sleep_row(bench: Workbench, every: int, weight: float, wake: int) -> Row:
+    recording = bench.recording
+    num_drafters, depth = recording.num_drafters, recording.max_draft_tokens
+    dense = SHIPPED.dense_rounds
+
+    def learning(answer: int) -> AnswerLearner:
+        return AnswerLearner(
+            make_learner("normalhedge"),
+            bench.uniform[answer],
+            make_feedback("rounds", num_drafters, depth, score_timeout_rounds=64),
+            plan=ScoringPlan(num_drafters, dense, every),
+            sleepers=Sleepers(num_drafters, weight, wake, dense),
+        )
+
+    served = bench.served(learning)
+    return {
+        "dense_rounds": dense,
+        "every": every,
+        "sleep_weight": weight,
+        "wake_rounds": wake,
+        "calls": round(float(served.num_calls.sum() / (served.passes.sum() * num_drafters)), 3),
+        "scored": round(float(served.num_scored.mean() / (num_drafters * recording.num_tokens)), 3),
+        **bench.summary(served.passes).row(),
+    }

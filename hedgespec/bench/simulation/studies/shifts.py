@@ -1,0 +1,90 @@
+"""Answers whose domain changes half-way: excess passes over the best drafter of each half."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hedgespec.bench.simulation.hindsight import best_switch_passes
+from hedgespec.bench.simulation.pools import mixed_answers
+from hedgespec.bench.simulation.studies.study import Row, Study, mean_interval
+from hedgespec.bench.simulation.workbench import Workbench
+from hedgespec.config import LearnerName
+from hedgespec.learners.forgetting import ForgettingNormalHedge
+from hedgespec.learners.learner import Learner
+from hedgespec.learners.registry import LEARNER_NAMES
+from hedgespec.types import Objective
+
+Floats = NDArray[np.float64]
+
+OBJECTIVES: tuple[Objective, ...] = ("rounds", "length")
+
+
+DISCOUNTS = (0.995, 0.99, 0.98, 0.95, 0.9)
+MAX_DEBTS = (None, 4.0, 2.0, 1.0)
+"""Caps on negative regret."""
+
+
+def study(bench: Workbench) -> Study:
+    shifted = Shifted(bench)
+    rows = [shifted.row("best fixed drafter", "", shifted.mixed.best, bench.best)]
+    for objective in OBJECTIVES:
+        on_mixed, alone = fixed_choice(shifted.mixed, objective), fixed_choice(bench, objective)
+        rows.append(shifted.row("fixed, best by its sum", objective, on_mixed, alone))
+    for name in LEARNER_NAMES:
+        rows += [shifted.learned_row(name, name, objective) for objective in OBJECTIVES]
+    return Study("shifts", shifted.notes, rows)
+
+
+def discount_study(bench: Workbench) -> Study:
+    """Forgetting by discount and by a cap on negative regret, objective rounds."""
+    shifted = Shifted(bench)
+    rows = [shifted.learned_row("normalhedge", "normalhedge", "rounds", discount=1.0, max_debt=None)]
+    for discount, debt in product(DISCOUNTS, MAX_DEBTS):
+        learner = ForgettingNormalHedge("discounted", discount, math.inf if debt is None else debt)
+        rows.append(shifted.learned_row("forgetting", learner, "rounds", discount=discount, max_debt=debt))
+    return Study("discount", shifted.notes, rows)
+
+
+class Shifted:
+    """A bench and its answers mixed in pairs."""
+
+    def __init__(self, bench: Workbench) -> None:
+        self.bench = bench
+        self.mixed = Workbench(mixed_answers(bench.recording, bench.seed), bench.runs_each, bench.seed)
+        self.switched = best_switch_passes(self.mixed.recording.acceptance, self.mixed.recording.num_tokens // 2)
+        self.notes = (
+            "First half of one answer, second half of one of another domain. excess: passes above the best pair of drafters "
+            f"in hindsight, whose mean is {self.switched.mean():.2f}; over fixed: above the best single one. stationary: "
+            "the ratio on unmixed answers. Uniform start, shipped schedule."
+        )
+
+    def learned_row(
+        self, name: str, learner: Learner[Any] | LearnerName, objective: Objective, **settings: float | None
+    ) -> Row:
+        mixed = self.mixed.learned_passes(learner, objective)
+        return self.row(name, objective, mixed, self.bench.learned_passes(learner, objective), **settings)
+
+    def row(self, name: str, objective: str, mixed: Floats, stationary: Floats, **settings: float | None) -> Row:
+        mean, low, high = mean_interval(mixed - self.switched)
+        return {
+            "learner": name,
+            "objective": objective,
+            **settings,
+            "excess": round(mean, 3),
+            "low": round(low, 3),
+            "high": round(high, 3),
+            "over fixed": round(float((mixed - self.mixed.best).mean()), 3),
+            "stationary": round(self.bench.summary(stationary).mean, 4),
+        }
+
+
+def fixed_choice(bench: Workbench, objective: Objective) -> np.ndarray:
+    """[num_answers]: passes of the drafter that the objective's summed losses prefer on the whole answer."""
+    sums = np.stack([np.sum([losses for losses, _ in own.vectors], axis=0) for own in bench.losses(objective)])
+    passes: np.ndarray = bench.fixed[np.arange(len(sums)), sums.argmin(axis=1)]
+    return passes

@@ -1,0 +1,174 @@
+"""What the studies share: a recording with its best fixed drafters, cached losses and weights, and honest averages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hedgespec.bench.simulation.hindsight import fixed_passes
+from hedgespec.bench.simulation.learning import NEVER, AnswerLosses, answer_losses, weights_by_position
+from hedgespec.bench.simulation.policies import FixedPolicy, Follow, Schedule, WeightsPolicy
+from hedgespec.bench.simulation.recording import Recording
+from hedgespec.bench.simulation.replay import Policy, Replayed, repeated, replay
+from hedgespec.bench.simulation.served import ServedAnswers, replay_served
+from hedgespec.config import LearnerName, SpeculationConfig
+from hedgespec.learners.learner import Learner
+from hedgespec.learners.registry import make_learner
+from hedgespec.router.learning import AnswerLearner
+from hedgespec.speculative.feedback import make_feedback
+from hedgespec.types import Objective
+
+Floats = NDArray[np.float64]
+
+NUM_RESAMPLES = 1000
+
+SERVED_RUNS = 2
+"""Replays of an answer by the slow path."""
+
+_DEFAULTS = SpeculationConfig()
+
+SHIPPED = Schedule(
+    dense_rounds=_DEFAULTS.score_dense_rounds,
+    every=_DEFAULTS.score_every,
+    delay_rounds=1,
+    wait_rounds=_DEFAULTS.warm_rounds,
+)
+"""The configured schedule; scores of a round are used one round late unless they are waited for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A ratio of passes, summed over the answers of a (temperature, domain) cell, then averaged over cells.
+
+    mean, low, high: over all cells, with a 95 % bootstrap interval over answers within their cells
+    domains: domain -> mean over temperatures; temperatures: temperature -> mean over domains
+    """
+
+    mean: float
+    low: float
+    high: float
+    domains: dict[str, float]
+    temperatures: dict[str, float]
+
+    def row(self, **first: Any) -> dict[str, Any]:
+        """As a table row."""
+        domains = {name: round(value, 4) for name, value in self.domains.items()}
+        temperatures = {f"T={name}": round(value, 4) for name, value in self.temperatures.items()}
+        interval = {"mean": round(self.mean, 4), "low": round(self.low, 4), "high": round(self.high, 4)}
+        return {**first, **interval, "lowest domain": min(domains.values()), **temperatures, **domains}
+
+
+class Workbench:
+    """runs_each: replays per answer, with different luck."""
+
+    def __init__(self, recording: Recording, runs_each: int = 16, seed: int = 0) -> None:
+        self.recording = recording
+        self.runs_each = runs_each
+        self.seed = seed
+        self.fixed = fixed_passes(recording.acceptance)
+        self.best = self.fixed.min(axis=1)
+        self._losses: dict[Objective, list[AnswerLosses]] = {}
+        self._weights: dict[tuple[LearnerName, Objective], Floats] = {}
+
+    @property
+    def uniform(self) -> Floats:
+        """[num_answers, num_drafters]: the prior of somebody who knows nothing."""
+        return np.full_like(self.fixed, 1.0 / self.recording.num_drafters)
+
+    def losses(self, objective: Objective) -> list[AnswerLosses]:
+        if objective not in self._losses:
+            num_drafters, depth = self.recording.num_drafters, self.recording.max_draft_tokens
+            self._losses[objective] = answer_losses(
+                self.recording, lambda: make_feedback(objective, num_drafters, depth, NEVER)
+            )
+        return self._losses[objective]
+
+    def weights(
+        self, learner: Learner[Any] | LearnerName, objective: Objective = "rounds", priors: Floats | None = None
+    ) -> Floats:
+        """`weights_by_position`. learner: one of the registered ones by name, which is remembered for the uniform prior."""
+        if not isinstance(learner, str):
+            return weights_by_position(self.losses(objective), learner, self.uniform if priors is None else priors)
+        if priors is not None:
+            return self.weights(make_learner(learner), objective, priors)
+        if (learner, objective) not in self._weights:
+            self._weights[learner, objective] = self.weights(make_learner(learner), objective)
+        return self._weights[learner, objective]
+
+    def run(self, policy: Policy, costs: Floats | None = None) -> Replayed:
+        answers = repeated(self.recording.num_answers, self.runs_each)
+        return replay(self.recording, policy, answers, self.seed, costs)
+
+    def passes(self, policy: Policy) -> Floats:
+        """[num_answers], the mean over the runs."""
+        return self.run(policy).mean_passes(self.runs_each)
+
+    def cells(self) -> list[NDArray[np.int64]]:
+        """The answers of every temperature and domain that there are."""
+        return list(cells_of(self.recording).values())
+
+    def learned_passes(
+        self,
+        learner: Learner[Any] | LearnerName,
+        objective: Objective = "rounds",
+        priors: Floats | None = None,
+        schedule: Schedule = SHIPPED,
+        follow: Follow = "sample",
+    ) -> Floats:
+        return self.passes(WeightsPolicy(self.weights(learner, objective, priors), schedule, follow))
+
+    def served(self, new_learning: Callable[[int], AnswerLearner]) -> ServedAnswers:
+        """Means over SERVED_RUNS replays by the router's own learner, at the shipped delays.
+
+        The luck of a few runs is taken out of the passes: what the best fixed drafter needed with the same luck above its
+        expectation is subtracted, which leaves the mean as it is.
+        """
+        best = FixedPolicy(self.fixed.argmin(axis=1))
+        runs = []
+        for seed in range(self.seed, self.seed + SERVED_RUNS):
+            served = replay_served(self.recording, new_learning, seed, SHIPPED.delay_rounds, SHIPPED.wait_rounds)
+            luck = replay(self.recording, best, repeated(self.recording.num_answers, 1), seed).passes - self.best
+            runs.append(replace(served, passes=served.passes - luck))
+        means = (np.mean([getattr(run, field.name) for run in runs], axis=0) for field in fields(ServedAnswers))
+        return ServedAnswers(*means)
+
+    def summary(self, used: Floats, best: Floats | None = None) -> Summary:
+        """best / used. Both [num_answers]; best: the best fixed drafter's passes in hindsight unless given."""
+        return summarise(self.recording, self.best if best is None else best, used)
+
+
+def cells_of(recording: Recording) -> dict[tuple[str, str], NDArray[np.int64]]:
+    """(temperature, domain) -> its answers; only those that have any."""
+    cells = {}
+    for temperature in np.unique(recording.temperatures):
+        for domain in recording.domain_names:
+            own = np.flatnonzero((recording.temperatures == temperature) & (recording.domains == domain))
+            if len(own):
+                cells[f"{temperature:g}", domain] = own
+    return cells
+
+
+def summarise(recording: Recording, best: Floats, used: Floats) -> Summary:
+    rng = np.random.default_rng(0)
+    cells: dict[tuple[str, str], float] = {}
+    resampled = []
+    for cell, own in cells_of(recording).items():
+        cells[cell] = float(best[own].sum() / used[own].sum())
+        picks = rng.choice(own, size=(NUM_RESAMPLES, len(own)))
+        resampled.append(best[picks].sum(axis=1) / used[picks].sum(axis=1))
+    low, high = np.quantile(np.mean(resampled, axis=0), [0.025, 0.975])
+    return Summary(
+        mean=float(np.mean(list(cells.values()))),
+        low=float(low),
+        high=float(high),
+        domains={name: _mean_where(cells, 1, name) for name in recording.domain_names},
+        temperatures={name: _mean_where(cells, 0, name) for name in dict.fromkeys(t for t, _ in cells)},
+    )
+
+
+def _mean_where(cells: dict[tuple[str, str], float], part: int, name: str) -> float:
+    return float(np.mean([value for cell, value in cells.items() if cell[part] == name]))

@@ -1,0 +1,99 @@
+"""What a drafter's network has to provide; `neural_drafter` makes drafts and scores of it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Generic, TypeVar
+
+from torch import Tensor
+
+from hedgespec.models.kv_memory import KvSlot
+from hedgespec.models.score_columns import ScoreColumns
+from hedgespec.models.session_text import SessionText
+from hedgespec.models.shadow_cursor import ShadowCursor
+from hedgespec.models.unscored import UnscoredTokens
+from hedgespec.speculative.processing import TokenCounts
+from hedgespec.types import SessionSpec
+
+
+class DraftSession:
+    """One session of one drafter.
+
+    scored_until: output index before which no score will be asked for; what only older scores need can be forgotten
+    wanted_from:  output index of the first token whose scores have been asked for, as far as known
+    """
+
+    def __init__(self, text: SessionText, slot: KvSlot) -> None:
+        self.text = text
+        self.slot = slot
+        self.scored_until = text.num_emitted
+        self.wanted_from = text.num_emitted
+        self.unscored = UnscoredTokens()
+        self.cursor = ShadowCursor()
+        spec = text.spec
+        self.counts = TokenCounts(spec.prompt_ids, spec.emitted_ids) if spec.sampling.has_penalties else None
+
+    @property
+    def is_wide(self) -> bool:
+        return self.text.spec.draft_form.kind != "chain"
+
+
+S = TypeVar("S", bound=DraftSession)
+B = TypeVar("B")
+
+
+class DraftNetwork(ABC, Generic[S, B]):
+    """Several sessions share each pass. S: what is kept per session. B: what is kept per tree that is being drafted
+    ("branches")."""
+
+    @abstractmethod
+    def _new_session(self, text: SessionText, slot: KvSlot) -> S: ...
+
+    @abstractmethod
+    def _catch_up(self, sessions: Sequence[S]) -> None:
+        """Process everything that was verified since the last time, all sessions packed."""
+
+    @abstractmethod
+    def _first_logits(self, sessions: Sequence[S]) -> list[Tensor | None]:
+        """After `_catch_up`: logits [1, vocab] of the next token, None for a session that has nothing to go on."""
+
+    @abstractmethod
+    def _advance(self, sessions: Sequence[S], token_ids: Sequence[int]) -> Tensor:
+        """Follow one more token of a chain per session and return logits [num_sessions, vocab] after it."""
+
+    @abstractmethod
+    def _drop_drafts(self, sessions: Sequence[S]) -> None:
+        """Forget everything that `_advance` wrote."""
+
+    @abstractmethod
+    def _root(self, session: S, position: int) -> tuple[Tensor, B] | None:
+        """Begin a draft whose first token stands at `position`, the end of the text or earlier: logits [1, vocab] of
+        it, and the branches, one row so far. None when there is nothing to go on."""
+
+    @abstractmethod
+    def _extend(self, steps: Sequence[tuple[B, list[int], list[int]]]) -> Tensor:
+        """One pass: per step, rows that follow the given rows of its last step with the given tokens.
+
+        Returns the logits after all of them, [total rows, vocab]. Branches of one session are never extended while
+        others of it are.
+        """
+
+    @abstractmethod
+    def _end_branches(self, sessions: Sequence[S]) -> None:
+        """Forget everything that `_extend` wrote."""
+
+    @abstractmethod
+    def _logits_at(self, session: S, first: int, end: int) -> tuple[list[int], Tensor]:
+        """After `_catch_up`: of which positions in [first, end) it can tell the law, and their logits [num, vocab]."""
+
+    def _is_by_start(self, session: S) -> bool:
+        """Whether its scores depend on where a round started."""
+        return False
+
+    def _add_deeper(self, columns: Sequence[tuple[S, ScoreColumns]]) -> None:
+        """Add the columns of depth 2, 3, ... to scores by start."""
+
+    def _num_draft_rows(self, spec: SessionSpec) -> int:
+        """KV rows that a draft needs behind the text."""
+        return spec.max_draft_tokens

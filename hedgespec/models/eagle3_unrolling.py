@@ -1,0 +1,103 @@
+"""Exact scores of a head: which starts draft the verified tokens again, and how long each of them is worth it.
+
+A start whose draft has ended is unrolled no further. Its later entries would be weighted by the probability that the
+draft gets there: they are 0 instead. At temperature 0 and under `coupled` that probability is 0 after a miss, and nothing
+changes; under `rejection` a draft counts as ended below MIN_SURVIVAL, which moves the sum of u by at most that share.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hedgespec.models.branches import BranchedAttention, HeadBranches
+from hedgespec.models.eagle3_session import Eagle3Session
+from hedgespec.models.score_columns import ScoreColumns
+from hedgespec.types import Observation
+
+MIN_SURVIVAL = 1e-3
+
+
+class Unrolling:
+    """The starts of one session that draft its verified tokens; `columns` holds the first column already."""
+
+    def __init__(self, session: Eagle3Session, columns: ScoreColumns, scale: float) -> None:
+        self._session = session
+        self._columns = columns
+        observation, text = columns.observation, session.text
+        self._first, self._num_prompt = observation.start, text.num_prompt
+        self._end = observation.start + len(observation.token_ids)
+        if observation.start != session.scored_until:
+            session.survivals = {}  # nobody follows drafts over a gap
+        survivals = session.survivals
+        values, overlaps = columns.first_column()
+        for row in range(len(values)):
+            survivals[self._first + row] = 1.0, 1.0
+            self._survive(self._first + row, row, values, overlaps)
+        self._starts = [
+            start
+            for start in sorted(survivals)
+            if start < self._end - 1 and self._is_alive(start) and self._pair(start) in session.states
+        ]
+        states = [session.states[self._pair(start)] for start in self._starts]
+        bases = [bisect_right(session.positions, self._pair(start)) for start in self._starts]
+        attention = BranchedAttention(session.slot, bases, scale)
+        empty = torch.zeros(0)  # never looked at: without starts there is no step
+        pairs = [self._pair(start) for start in self._starts]
+        self.branches = HeadBranches(attention, torch.cat(states) if states else empty, pairs)
+
+    def keep_for(self, depth: int) -> bool:
+        """Go on with the starts whose depth-th token was realised and still matters; False when there are none."""
+        if depth > self._columns.depth:
+            return False
+        reaching = [start + depth - 1 < self._end and self._is_alive(start) for start in self._starts]
+        kept = [index for index, is_reaching in enumerate(reaching) if is_reaching]
+        self._starts = [self._starts[index] for index in kept]
+        if kept and len(kept) < len(self.branches):
+            self.branches.keep(kept)
+        return bool(kept)
+
+    def next_tokens(self, depth: int) -> list[int]:
+        """Of every start, the realised token before its depth-th one."""
+        ids = self._session.text.ids
+        return [int(ids[self._num_prompt + start + depth - 2]) for start in self._starts]
+
+    def scored_branches(self, depth: int) -> list[int]:
+        """The branches whose depth-th token lies in the observation; earlier ones have their score already."""
+        return [index for index, start in enumerate(self._starts) if start + depth - 1 >= self._first]
+
+    def add(self, depth: int, logits: Tensor) -> None:
+        scored = [self._starts[index] for index in self.scored_branches(depth)]
+        if not scored:
+            return
+        values, overlaps = self._columns.add(depth, [start + depth - 1 - self._first for start in scored], logits)
+        for index, start in enumerate(scored):
+            self._survive(start, index, values, overlaps)
+
+    def _survive(
+        self, start: int, index: int, values: NDArray[np.float32], overlaps: NDArray[np.float32] | None
+    ) -> None:
+        accepted, overlap = self._session.survivals[start]
+        gamma = 0.0 if overlaps is None else float(overlaps[index])
+        self._session.survivals[start] = accepted * float(values[index]), overlap * gamma
+
+    def _is_alive(self, start: int) -> bool:
+        """The products of acceptance_prob matter too to those who asked for it."""
+        return max(self._session.survivals[start]) >= MIN_SURVIVAL
+
+    def _pair(self, start: int) -> int:
+        return self._num_prompt + start - 2
+
+
+def forget_complete_starts(session: Eagle3Session, observation: Observation) -> None:
+    """Starts that have ended, or whose drafts reach no further than the observation, are of no use to later scores."""
+    end, depth = observation.start + len(observation.token_ids), session.text.spec.max_draft_tokens
+    session.survivals = {
+        start: survival
+        for start, survival in session.survivals.items()
+        if start + depth > end and max(survival) >= MIN_SURVIVAL
+    }

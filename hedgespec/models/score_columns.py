@@ -1,0 +1,153 @@
+"""Scores of one observation, column by column of depth, from the logits of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hedgespec.models.form_draft import DraftPlace, ranked
+from hedgespec.models.session_text import SessionText
+from hedgespec.speculative.multi_scoring import first_token_scores
+from hedgespec.speculative.processing import TokenCounts, process_logits, shape_logits
+from hedgespec.speculative.proposal import propose, truncate
+from hedgespec.speculative.scoring import acceptance_prob, realised_acceptance
+from hedgespec.types import Observation, Scores, SparseRows
+
+Values = NDArray[np.float32]
+
+
+class ScoreColumns:
+    """[num_tokens, depth], 0 where nothing is known.
+
+    A chain has one column when its drafts do not depend on the start. The chains of a multi-draft differ from a chain in
+    their first tokens alone, so it has max_draft_tokens columns of which the later ones are a chain's.
+    """
+
+    def __init__(self, text: SessionText, observation: Observation, *, is_by_start: bool) -> None:
+        spec = text.spec
+        self.observation = observation
+        self.is_wide = spec.draft_form.kind in ("iid", "distinct")
+        self.depth = max(spec.max_draft_tokens, 1) if is_by_start or self.is_wide else 1
+        self.is_by_start = is_by_start
+        self._text = text
+        shape = len(observation.token_ids), self.depth
+        self._acceptance = np.zeros(shape, np.float32)
+        self._overlap = np.zeros(shape, np.float32) if observation.target_top is not None else None
+
+    def add_first(self, rows: Sequence[int], logits: Tensor) -> None:
+        """First tokens of a draft; rows: rising indices into the observation, logits: [len(rows), vocab]."""
+        if not len(rows):
+            return
+        if not self.is_wide:
+            self._put(rows, [0], *scored(self._text, self.observation, rows, logits))
+            return
+        self._put(rows, [0], *first_scored(self._text, self.observation, rows, logits))
+        if not self.is_by_start and self.depth > 1:
+            self._put(rows, range(1, self.depth), *scored(self._text, self.observation, rows, logits))
+
+    def add(self, depth: int, rows: Sequence[int], logits: Tensor) -> tuple[Values, Values | None]:
+        """The depth-th tokens of a draft (2, 3, ...); returns what was added."""
+        values, overlaps = scored(self._text, self.observation, rows, logits)
+        self._put(rows, [depth - 1], values, overlaps)
+        return values, overlaps
+
+    def first_column(self) -> tuple[Values, Values | None]:
+        return self._acceptance[:, 0], None if self._overlap is None else self._overlap[:, 0]
+
+    def finished(self) -> Scores:
+        return Scores(self.observation.start, self._acceptance, self._overlap)
+
+    def _put(self, rows: Sequence[int], columns: Sequence[int], values: Values, overlaps: Values | None) -> None:
+        where = np.ix_(np.asarray(rows), np.asarray(columns))
+        self._acceptance[where] = values[:, None]
+        if self._overlap is not None and overlaps is not None:
+            self._overlap[where] = overlaps[:, None]
+
+
+def scored(
+    text: SessionText, observation: Observation, rows: Sequence[int], logits: Tensor
+) -> tuple[Values, Values | None]:
+    """A chain's acceptance of an observation's tokens `rows`, and, when the target's top ids were sent, acceptance_prob.
+
+    logits: [len(rows), vocab]; both results [len(rows)].
+    """
+    chosen, ancestors, counts = _chosen(text, observation, rows)
+    spec = text.spec
+    if spec.sampling.method == "greedy":
+        own = shape_logits(logits, spec.sampling, counts, ancestors).argmax(dim=-1).cpu().numpy()
+        hits = (own == chosen.token_ids).astype(np.float32)
+        return hits, hits
+    laws = truncate(process_logits(logits, spec.sampling, counts, ancestors))
+    if spec.sampling.method == "coupled":
+        indices = [observation.start + row for row in rows]
+        proposed = [propose(*laws.row(r), "coupled", spec.noise_seed, i, 0) for r, i in enumerate(indices)]
+        values = (np.array(proposed) == chosen.token_ids).astype(np.float32)
+    else:
+        values = realised_acceptance(
+            laws, chosen.token_ids, chosen.target_probs, "rejection", spec.noise_seed, chosen.start
+        )
+    if chosen.target_top is None:
+        return values, None
+    return values, acceptance_prob(laws, chosen.token_ids, chosen.target_probs, chosen.target_top)
+
+
+def first_scored(
+    text: SessionText, observation: Observation, rows: Sequence[int], logits: Tensor
+) -> tuple[Values, Values | None]:
+    """The same for the first tokens of a multi-draft."""
+    chosen, ancestors, counts = _chosen(text, observation, rows)
+    spec = text.spec
+    is_distinct = spec.draft_form.kind == "distinct"
+    if spec.sampling.method == "rejection":
+        laws = truncate(process_logits(logits, spec.sampling, counts, ancestors))
+        indices = observation.start + np.asarray(rows)
+        branching, top = spec.draft_form.branching, chosen.target_top
+        given = laws, chosen.token_ids, chosen.target_probs, top, branching, spec.noise_seed, indices
+        values, any_accepted = first_token_scores(*given, is_distinct=is_distinct)
+        return values, any_accepted if top is not None else None
+    if not is_distinct:
+        return scored(text, observation, rows, logits)
+    place = DraftPlace(spec, counts, observation.start)
+    hits = np.zeros(len(rows), np.float32)
+    for index, (row, own) in enumerate(zip(rows, ancestors, strict=True)):
+        ids, _ = ranked(place, logits[index : index + 1], [own], row)[0]
+        hits[index] = observation.token_ids[row] in ids
+    return hits, hits
+
+
+def _chosen(
+    text: SessionText, observation: Observation, rows: Sequence[int]
+) -> tuple[Observation, list[list[int]], TokenCounts | None]:
+    """The observation's tokens `rows`, what stands before each of them in it, and the counts before it."""
+    index = np.asarray(rows, np.int64)
+    top = observation.target_top
+    chosen = Observation(
+        start=observation.start,
+        token_ids=observation.token_ids[index],
+        target_probs=observation.target_probs[index],
+        target_top=_select(top, index) if top is not None else None,
+    )
+    if not text.spec.sampling.has_penalties:
+        return chosen, [[]] * len(index), None
+    ancestors = [observation.token_ids[:row].tolist() for row in rows]
+    return chosen, ancestors, counts_before(text, observation.start)
+
+
+def counts_before(text: SessionText, output_index: int) -> TokenCounts | None:
+    if not text.spec.sampling.has_penalties:
+        return None
+    return TokenCounts(text.spec.prompt_ids, text.ids[text.num_prompt : text.num_prompt + output_index])
+
+
+def _select(rows: SparseRows, index: NDArray[np.int64]) -> SparseRows:
+    parts = [rows.row(int(row)) for row in index]
+    offsets = np.concatenate([[0], np.cumsum([len(ids) for ids, _ in parts])]).astype(np.int32)
+    none_ids, none_probs = np.zeros(0, np.int32), np.zeros(0, np.float32)
+    return SparseRows(
+        offsets,
+        np.concatenate([none_ids, *(ids for ids, _ in parts)]),
+        np.concatenate([none_probs, *(probs for _, probs in parts)]),
+    )

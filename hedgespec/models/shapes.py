@@ -1,0 +1,70 @@
+"""Models of published shapes with random weights: speed does not depend on what the weights are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, Qwen3Config
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from hedgespec.config import Device
+from hedgespec.errors import ConfigError
+from hedgespec.models.causal_lm import ATTENTION_NAME, PackedCausalLM, packed_attention
+
+_SHAPES: dict[str, Callable[[], PreTrainedConfig]] = {
+    "tiny": lambda: LlamaConfig(
+        vocab_size=4096,
+        hidden_size=256,
+        intermediate_size=768,
+        num_hidden_layers=12,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=4096,
+        tie_word_embeddings=True,
+    ),
+    "llama-3.2-1b": lambda: LlamaConfig(
+        vocab_size=128256,
+        hidden_size=2048,
+        intermediate_size=8192,
+        num_hidden_layers=16,
+        num_attention_heads=32,
+        num_key_value_heads=8,
+        max_position_embeddings=131072,
+        tie_word_embeddings=True,
+    ),
+    "llama-3.1-8b": lambda: LlamaConfig(
+        vocab_size=128256,
+        hidden_size=4096,
+        intermediate_size=14336,
+        num_hidden_layers=32,
+        num_attention_heads=32,
+        num_key_value_heads=8,
+        max_position_embeddings=131072,
+    ),
+    "qwen3-8b": lambda: Qwen3Config(
+        vocab_size=151936,
+        hidden_size=4096,
+        intermediate_size=12288,
+        num_hidden_layers=36,
+        num_attention_heads=32,
+        num_key_value_heads=8,
+        head_dim=128,
+        max_position_embeddings=40960,
+    ),
+}
+
+SHAPES: tuple[str, ...] = tuple(_SHAPES)
+
+
+def random_causal_lm(shape: str, device: Device, seed: int = 0) -> PackedCausalLM:
+    """A packed runner of that shape: float32 on CPU, bfloat16 on CUDA. Raises ConfigError for an unknown shape."""
+    if shape not in _SHAPES:
+        raise ConfigError(f"No shape named {shape!r}. Known: {list(SHAPES)}.")
+    ALL_ATTENTION_FUNCTIONS.register(ATTENTION_NAME, packed_attention)
+    torch.manual_seed(seed)
+    dtype = torch.float32 if device == "cpu" else torch.bfloat16
+    with torch.device(device):
+        model: Any = AutoModelForCausalLM.from_config(_SHAPES[shape](), dtype=dtype, attn_implementation=ATTENTION_NAME)
+    return PackedCausalLM(model.eval().requires_grad_(False), f"random-{shape}-{seed}", torch.device(device))

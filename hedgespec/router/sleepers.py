@@ -1,0 +1,118 @@
+"""Drafters that are not worth asking: their weight has been negligible for a while.
+
+A sleeper still hears of every verified token (that is cheap, and it can draft at once when it wakes) but scores nothing
+and is never drawn. It wakes on a schedule, and at once when the leader's losses rise: the text has changed, and who was
+bad may be good now. Whoever has done better than the leader lately stays awake, whatever its weight: a learner with a
+long past needs a while to follow a change. A learner gives a sleeper the mixture's loss meanwhile (specialists), and
+after waking its `rounds` cursor starts afresh.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+PATIENCE = 4
+"""Scoring occasions in a row with a negligible weight before a drafter falls asleep."""
+
+WINDOW = 16
+"""Positions whose mean loss of the leader is compared with its mean before them."""
+
+RECENT = 0.9
+"""Share that one more position leaves of the earlier ones, in comparing a drafter with the leader: about ten of them."""
+
+ALARM_DEVIATIONS = 3.0
+"""By how many standard deviations of a window's mean it must be higher to wake everybody (one false alarm in about a
+thousand windows if losses were independent)."""
+
+
+class Sleepers:
+    """Of one answer.
+
+    weight: below it a drafter's weight is negligible; wake_every_rounds: 0 lets nobody sleep; first_round: nobody falls
+    asleep before it, since early weights say little
+    """
+
+    def __init__(self, num_drafters: int, weight: float, wake_every_rounds: int, first_round: int = 0) -> None:
+        self._weight = weight
+        self._first_round = first_round
+        self._wake_every_rounds = wake_every_rounds
+        self._idle = np.zeros(num_drafters, dtype=np.int64)  # occasions in a row with a negligible weight
+        self._since = np.zeros(num_drafters, dtype=np.int64)
+        self._gains = np.zeros(num_drafters)  # recent positions: the leader's loss minus the drafter's own
+        self._alarm = LossAlarm()
+        self.awake: Mask = np.ones(num_drafters, dtype=bool)
+        self.have_slept: Mask = np.zeros(num_drafters, dtype=bool)
+
+    @property
+    def is_on(self) -> bool:
+        return self._wake_every_rounds > 0
+
+    def occasion(self, weights: Floats, round_index: int) -> None:
+        """Decide, when scores have been asked for, who sleeps from now on. weights: [num_drafters]."""
+        if not self.is_on or round_index < self._first_round:
+            return
+        self._wake(~self.awake & (round_index - self._since >= self._wake_every_rounds))
+        negligible = weights < self._weight
+        negligible[int(weights.argmax())] = False
+        self._idle = np.where(negligible & self.awake, self._idle + 1, 0)
+        falling = (self._idle >= PATIENCE) & (self._gains <= 0.0)
+        self.awake &= ~falling
+        self.have_slept |= falling
+        self._since[falling] = round_index
+        self._idle[falling] = 0
+
+    def learned(self, losses: Floats, awake: Mask, leader: int) -> None:
+        """One position's losses [num_drafters], read where awake. leader: whoever had most weight before it."""
+        if not self.is_on or not awake[leader]:
+            return
+        self._gains = RECENT * self._gains + np.where(awake, losses[leader] - losses, 0.0)
+        if self._alarm.push(float(losses[leader])):
+            self._wake(~self.awake)
+
+    def usable(self, available: Sequence[bool]) -> Mask:
+        """Who may be drawn: available and awake. When every drafter that is awake is down, everybody wakes."""
+        present = np.asarray(available, dtype=bool)
+        if present.any() and not (present & self.awake).any():
+            self._wake(~self.awake)
+        return present & self.awake
+
+    def _wake(self, who: Mask) -> None:
+        self.awake |= who
+        self._idle[who] = 0
+        self._gains[who] = 0.0
+
+
+class LossAlarm:
+    """Notices that a sequence of losses in [0, 1] has become clearly larger than it used to be."""
+
+    def __init__(self) -> None:
+        self._recent: deque[float] = deque(maxlen=WINDOW)
+        self._num_before = 0
+        self._sum = 0.0
+        self._sum_squares = 0.0
+
+    def push(self, loss: float) -> bool:
+        """True when the mean of the last WINDOW losses is far above that of all before; then the past is forgotten."""
+        if len(self._recent) == WINDOW:
+            oldest = self._recent[0]
+            self._num_before += 1
+            self._sum += oldest
+            self._sum_squares += oldest * oldest
+        self._recent.append(loss)
+        if self._num_before < WINDOW:
+            return False
+        mean = self._sum / self._num_before
+        variance = max(self._sum_squares / self._num_before - mean * mean, 1.0 / (4.0 * WINDOW))
+        rise = sum(self._recent) / WINDOW - mean
+        if rise <= ALARM_DEVIATIONS * (variance / WINDOW) ** 0.5:
+            return False
+        self._recent.clear()
+        self._num_before, self._sum, self._sum_squares = 0, 0.0, 0.0
+        return True

@@ -1,0 +1,291 @@
+"""Losslessness of everything that is more than a chain, exactly: the law of a round's first tokens is enumerated.
+
+`walk_rejection` itself runs. It asks `keep` with a probability; the harness answers both ways and multiplies, and it sums
+over every draft with the probability of drawing it. What a round emits is completed to two tokens by the target, so that
+wrong laws at the second token show as well. No false alarms: the tolerance is 1e-9, far above the error of float64.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
+
+import numpy as np
+import pytest
+
+from hedgespec.models.tabular import TabularModel
+from hedgespec.speculative import tree_walk
+from hedgespec.speculative.merging import merge
+from hedgespec.speculative.noise import Purpose, gumbel_argmax, uniform
+from hedgespec.speculative.tree_walk import walk_match, walk_rejection
+from hedgespec.types import DraftTree, SparseRows
+
+VOCAB = 3
+TOLERANCE = 1e-9
+PROMPT = [2, 1]
+
+Drafts = Iterator[tuple[DraftTree, float]]
+"""Every tree that can be drafted, with its probability."""
+
+Law = dict[tuple[int, int], float]
+
+
+def models(seed: int) -> tuple[TabularModel, TabularModel, TabularModel]:
+    target = TabularModel(VOCAB, order=2, seed=seed, sharpness=1.2)
+    return target, target.related(0.6, seed + 1), TabularModel(VOCAB, order=2, seed=seed + 2, sharpness=1.2)
+
+
+def iid_chains(model: TabularModel, num_chains: int, length: int) -> Drafts:
+    """Independent chains of one law: duplicates are allowed."""
+    for chains in product(list(sampled(model, length)), repeat=num_chains):
+        yield (
+            tree_of([tokens for tokens, _, _ in chains], [laws for _, laws, _ in chains]),
+            float(np.prod([prob for _, _, prob in chains])),
+        )
+
+
+def distinct_chains(model: TabularModel, num_chains: int, length: int) -> Drafts:
+    """First tokens without replacement; the law that travels is the one without the earlier siblings."""
+
+    def grow(taken: list[int], prob: float) -> Drafts:
+        if len(taken) == num_chains:
+            rests = [list(sampled(model, length - 1, (first,))) for first in taken]
+            for tails in product(*rests):
+                chains = [(first, *tokens) for first, (tokens, _, _) in zip(taken, tails, strict=True)]
+                laws = [[without(model.probs(PROMPT), taken[:k]), *own] for k, (_, own, _) in enumerate(tails)]
+                yield tree_of(chains, laws), prob * float(np.prod([tail for _, _, tail in tails]))
+            return
+        law = without(model.probs(PROMPT), taken)
+        for token in range(VOCAB):
+            if law[token] > 0:
+                yield from grow([*taken, token], prob * law[token])
+
+    yield from grow([], 1.0)
+
+
+def deterministic_tree(model: TabularModel, children: Sequence[int]) -> Drafts:
+    """The best children of every node, level by level: one tree, chosen with certainty, without laws."""
+    tokens, parents, level = [], [], [(-1, ())]
+    for num_children in children:
+        deeper = []
+        for node, path in level:
+            for token in np.argsort(-model.probs([*PROMPT, *path]))[:num_children].tolist():
+                tokens.append(token)
+                parents.append(node)
+                deeper.append((len(tokens) - 1, (*path, token)))
+        level = deeper
+    yield DraftTree(np.array(tokens, np.int32), np.array(parents, np.int32)), 1.0
+
+
+def merged(first: Callable[[], Drafts], second: Callable[[], Drafts], budget: int = 99) -> Drafts:
+    """Two drafters draft independently; the first one's nodes are tried first."""
+    for (tree, prob), (other, other_prob) in product(list(first()), list(second())):
+        yield merge([(0, tree), (1, other)], budget), prob * other_prob
+
+
+FORMS: dict[str, Callable[[TabularModel, TabularModel], Drafts]] = {
+    "2 iid chains of 2": lambda a, b: iid_chains(a, 2, 2),
+    "3 iid chains of 1": lambda a, b: iid_chains(a, 3, 1),
+    "2 distinct chains of 2": lambda a, b: distinct_chains(a, 2, 2),
+    "3 distinct chains of 1": lambda a, b: distinct_chains(a, 3, 1),
+    "deterministic 2 x 2": lambda a, b: deterministic_tree(b, (2, 2)),
+    "deterministic 3 x 1": lambda a, b: deterministic_tree(a, (3, 1)),
+    "merged chains of two drafters": lambda a, b: merged(lambda: iid_chains(a, 1, 2), lambda: iid_chains(b, 1, 2)),
+    "merged, cut to three nodes": lambda a, b: merged(lambda: iid_chains(b, 1, 2), lambda: iid_chains(a, 1, 2), 3),
+    "merged distinct and iid": lambda a, b: merged(lambda: distinct_chains(a, 2, 1), lambda: iid_chains(b, 2, 1)),
+    "merged deterministic trees": lambda a, b: merged(
+        lambda: deterministic_tree(a, (1, 2)), lambda: deterministic_tree(b, (2, 1))
+    ),
+}
+
+
+@pytest.mark.parametrize("form", FORMS, ids=str)
+@pytest.mark.parametrize("seed", [0, 10, 20])
+def test_the_output_law_is_the_targets(form: str, seed: int) -> None:
+    """Whatever is drafted: the first two tokens follow the target."""
+    target, close, unrelated = models(seed)
+    assert distance(output_law(target, FORMS[form](close, unrelated)), target_law(target)) < TOLERANCE
+
+
+def keep_the_law(law: np.ndarray, draft_law: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    return law
+
+
+def remove_the_mass_only(law: np.ndarray, draft_law: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    ids, _ = draft_law
+    rest = law.copy()
+    rest[ids[0]] = 0.0
+    return rest / rest.sum() if rest.sum() > 0 else law
+
+
+@pytest.mark.parametrize("form", ["2 iid chains of 2", "merged chains of two drafters", "3 distinct chains of 1"])
+@pytest.mark.parametrize("wrong", [keep_the_law, remove_the_mass_only], ids=["no residual", "one token removed"])
+def test_a_wrong_rule_is_caught(monkeypatch: pytest.MonkeyPatch, form: str, wrong: Callable[..., np.ndarray]) -> None:
+    """The enumeration can fail: siblings tried against the same law, or a residual without the whole draft law."""
+    target, close, unrelated = models(0)
+    monkeypatch.setattr(tree_walk, "rest_law", wrong)
+    assert distance(output_law(target, FORMS[form](close, unrelated)), target_law(target)) > 1e-3
+
+
+def test_counting_the_same_sample_of_two_drafters_once_is_caught() -> None:
+    """Why sampled drafts are not merged by common beginnings: one node for two draws changes the law."""
+    target, close, unrelated = models(0)
+
+    def deduplicated() -> Drafts:
+        for (tree, prob), (other, other_prob) in product(
+            list(iid_chains(close, 1, 1)), list(iid_chains(unrelated, 1, 1))
+        ):
+            same = tree.token_ids[0] == other.token_ids[0]
+            yield (tree if same else merge([(0, tree), (1, other)], 9)), prob * other_prob
+
+    assert distance(output_law(target, deduplicated()), target_law(target)) > 1e-3
+
+
+def test_a_deterministic_node_accepts_with_the_summed_mass_of_its_children() -> None:
+    """paper.md 3.4: acceptance of a tree level is the target's probability of the child set."""
+    target, close, _ = models(3)
+    ((tree, _),) = deterministic_tree(close, (2,))
+    accepted = sum(prob for path, _, prob in outcomes(target, tree) if path)
+    assert accepted == pytest.approx(float(target.probs(PROMPT)[tree.token_ids].sum()), abs=1e-12)
+
+
+def test_coupled_and_greedy_walks_emit_the_targets_own_tokens_on_any_tree() -> None:
+    """500 random trees: what is emitted is what plain keyed decoding emits, however much of it the tree had guessed."""
+    target = models(7)[0]
+    rng = np.random.default_rng(0)
+    num_accepted = 0
+    for seed in range(500):
+        tree = random_tree(rng, int(rng.integers(1, 9)))
+        for is_greedy in (True, False):
+            alone = own_tokens(target, seed, is_greedy, 10)
+            paths = tree_walk.path_tokens(tree)
+
+            def own(node: int, depth: int, seed: int = seed, greedy: bool = is_greedy, rows: list = paths) -> int:
+                return keyed(target, [*PROMPT, *rows[node + 1]], seed, depth, greedy)
+
+            path, last = walk_match(tree, own)
+            emitted = [*(int(tree.token_ids[node]) for node in path), last]
+            assert emitted == alone[: len(emitted)]
+            num_accepted += len(path)
+    assert num_accepted > 300
+
+
+def test_merged_nodes_belong_to_their_first_drafter_and_the_budget_cuts_the_last() -> None:
+    first = DraftTree(np.array([1, 2, 0], np.int32), np.array([-1, 0, 0], np.int32))
+    second = DraftTree(np.array([1, 0, 1], np.int32), np.array([-1, 0, 1], np.int32))
+    tree = merge([(4, first), (2, second)], 9)
+    assert tree.token_ids.tolist() == [1, 2, 0, 1]
+    assert tree.parent.tolist() == [-1, 0, 0, 2]
+    assert tree.drafter_index is not None
+    assert tree.drafter_index.tolist() == [4, 4, 4, 2]
+    assert merge([(4, first), (2, second)], 3).num_nodes == 3
+    assert merge([(4, first), (2, second)], 2).parent.tolist() == [-1, 0]
+
+
+# ------------------------------------------------------------------------------------------------------- the harness
+
+
+def output_law(target: TabularModel, drafts: Drafts) -> Law:
+    law: Law = defaultdict(float)
+    for tree, draft_prob in drafts:
+        for path, last_law, prob in outcomes(target, tree):
+            tokens = tuple(int(tree.token_ids[node]) for node in path)
+            for last in range(VOCAB):
+                mass = draft_prob * prob * last_law[last]
+                emitted = (*tokens, last)
+                if len(emitted) >= 2:
+                    law[emitted[:2]] += mass
+                    continue
+                for after, own in enumerate(target.probs([*PROMPT, last])):
+                    law[last, after] += mass * own
+    return law
+
+
+def outcomes(target: TabularModel, tree: DraftTree) -> Iterator[tuple[list[int], np.ndarray, float]]:
+    """(accepted path, law of the next token, probability) for every sequence of decisions."""
+    paths = tree_walk.path_tokens(tree)
+    pending: list[list[bool]] = [[]]
+    while pending:
+        script = pending.pop()
+        asked: list[float] = []
+
+        def keep(
+            depth: int, ordinal: int, prob: float, script: list[bool] = script, asked: list[float] = asked
+        ) -> bool:
+            asked.append(prob)
+            return script[len(asked) - 1] if len(asked) <= len(script) else False
+
+        path, law = walk_rejection(tree, lambda node: target.probs([*PROMPT, *paths[node + 1]]), keep)
+        decisions = [*script, *[False] * (len(asked) - len(script))]
+        pending += [[*decisions[:k], True] for k in range(len(script), len(asked))]
+        yield path, law, float(np.prod([p if kept else 1.0 - p for p, kept in zip(asked, decisions, strict=True)]))
+
+
+def sampled(
+    model: TabularModel, length: int, before: tuple[int, ...] = ()
+) -> Iterator[tuple[tuple[int, ...], list[np.ndarray], float]]:
+    """(tokens, their laws, probability) of every chain of a length."""
+    for tokens in product(range(VOCAB), repeat=length):
+        laws = [model.probs([*PROMPT, *before, *tokens[:k]]) for k in range(length)]
+        yield tokens, laws, float(np.prod([law[token] for law, token in zip(laws, tokens, strict=True)]))
+
+
+def tree_of(chains: Sequence[Sequence[int]], laws: Sequence[Sequence[np.ndarray]]) -> DraftTree:
+    tokens = [token for chain in chains for token in chain]
+    parents = [-1 if k == 0 else start + k - 1 for start, chain in starts_of(chains) for k in range(len(chain))]
+    rows = [law for own in laws for law in own]
+    kept = [np.flatnonzero(law) for law in rows]
+    offsets = np.cumsum([0, *(len(ids) for ids in kept)]).astype(np.int32)
+    # float64, where float32 travels: the proof is about the rule, not about rounding
+    probs = np.concatenate([law[ids] for law, ids in zip(rows, kept, strict=True)])
+    sparse = SparseRows(offsets, np.concatenate(kept).astype(np.int32), probs)  # type: ignore[arg-type]
+    return DraftTree(np.array(tokens, np.int32), np.array(parents, np.int32), sparse)
+
+
+def starts_of(chains: Sequence[Sequence[int]]) -> Iterator[tuple[int, Sequence[int]]]:
+    start = 0
+    for chain in chains:
+        yield start, chain
+        start += len(chain)
+
+
+def without(law: np.ndarray, taken: Sequence[int]) -> np.ndarray:
+    rest = law.copy()
+    rest[list(taken)] = 0.0
+    return rest / rest.sum()
+
+
+def random_tree(rng: np.random.Generator, num_nodes: int) -> DraftTree:
+    parent = [int(rng.integers(-1, node)) for node in range(num_nodes)]
+    return DraftTree(rng.integers(0, VOCAB, num_nodes).astype(np.int32), np.array(parent, np.int32))
+
+
+def keyed(target: TabularModel, ids: list[int], seed: int, index: int, is_greedy: bool) -> int:
+    law = target.probs(ids)
+    return int(law.argmax()) if is_greedy else gumbel_argmax(np.arange(VOCAB, dtype=np.int32), law, seed, index)
+
+
+def own_tokens(target: TabularModel, seed: int, is_greedy: bool, num_tokens: int) -> list[int]:
+    tokens: list[int] = []
+    for index in range(num_tokens):
+        tokens.append(keyed(target, [*PROMPT, *tokens], seed, index, is_greedy))
+    return tokens
+
+
+def target_law(target: TabularModel) -> Law:
+    first = target.probs(PROMPT)
+    return {(x, y): first[x] * target.probs([*PROMPT, x])[y] for x, y in product(range(VOCAB), repeat=2)}
+
+
+def distance(law: Law, other: Law) -> float:
+    assert abs(sum(law.values()) - 1) < 1e-9
+    return max(abs(law.get(pair, 0.0) - other[pair]) for pair in other)
+
+
+def test_siblings_have_noise_of_their_own_and_the_first_one_that_of_a_chain() -> None:
+    from hedgespec.speculative.noise import uniforms
+
+    noise = uniforms(5, 3, Purpose.ACCEPT, np.arange(4))
+    assert noise[0] == uniform(5, 3, Purpose.ACCEPT)
+    assert len(set(noise.tolist())) == 4

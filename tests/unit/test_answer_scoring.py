@@ -1,0 +1,240 @@
+"""Scores of one answer: asked for on a schedule, not from sleepers, and from the prompt before the first round."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from hedgespec.config import LearnerConfig
+from hedgespec.errors import ReplicaLost
+from hedgespec.router.learning import AnswerLearner
+from hedgespec.types import SparseRows
+from tests.scripted_answer import EXPECTED, Run, fleet_of
+from tests.scripted_models import ScriptedDrafter, ScriptedTarget
+
+PROMPT_TOP = SparseRows(np.arange(4, dtype=np.int32), np.array([1, 2, 3], np.int32), np.ones(3, np.float32))
+
+
+def learner_of(run: Run) -> AnswerLearner:
+    assert isinstance(run.learner, AnswerLearner)
+    return run.learner
+
+
+@pytest.mark.parametrize(("dense", "every"), [(0, 1), (8, 1), (3, 4), (0, 7), (2, 64)])
+async def test_no_position_is_lost_by_the_schedule(dense: int, every: int) -> None:
+    """Chosen or not, every drafter scores every position once, and the sums are those of dense scoring."""
+    drafters = ScriptedDrafter("good", 5), ScriptedDrafter("bad", 0)
+    run = Run(fleet_of(*drafters), ["good", "bad"], score_dense_rounds=dense, score_every=every)
+    assert await run.finish() == EXPECTED
+    for drafter in drafters:
+        assert drafter.scored == list(range(40))
+    assert learner_of(run).expected_passes() == pytest.approx({0: 7, 1: 40})
+
+
+async def test_between_occasions_nobody_is_asked() -> None:
+    drafter = ScriptedDrafter("d", 1)
+    run = Run(fleet_of(drafter, ScriptedDrafter("e", 1)), ["d", "e"], score_dense_rounds=2, score_every=4)
+    await run.finish()
+    asked = [index for index, observation in enumerate(drafter.observed) if observation.wants_scores]
+    assert asked == [0, 1, 5, 9, 13, 17, 19], "the last round of the answer asks for the rest"
+    assert [drafter.observed[index].score_from for index in asked] == [None, None, 4, 12, 20, 28, 36]
+
+
+async def test_what_is_scheduled_later_does_not_time_out() -> None:
+    """With a timeout of three rounds and an occasion every tenth, every drafter is still scored throughout."""
+    drafters = [ScriptedDrafter("a", 1), ScriptedDrafter("b", 2)]
+    run = Run(
+        fleet_of(*drafters), ["a", "b"], score_dense_rounds=0, score_every=10, score_timeout_rounds=3, warm_rounds=0
+    )
+    await run.finish()
+    assert set(learner_of(run).expected_passes()) == {0, 1}
+
+
+async def test_an_answer_that_is_cut_short_still_scores_its_backlog() -> None:
+    """A stop string ends the answer outside of the loop: what the schedule had put off is asked for without a round."""
+    drafters = [ScriptedDrafter("a", 1), ScriptedDrafter("b", 0)]
+    run = Run(fleet_of(*drafters), ["a", "b"], score_dense_rounds=2, score_every=20)
+    reports = run.loop.rounds()
+    for _ in range(9):
+        run.reports.append(await anext(reports))
+    await reports.aclose()
+    tokens = await run.settle()
+    for drafter in drafters:
+        assert drafter.scored == list(range(len(tokens)))
+    assert set(learner_of(run).expected_passes()) == {0, 1}
+
+
+async def test_late_scores_of_a_backlog_are_used_late() -> None:
+    slow = ScriptedDrafter("slow", 5)
+    slow.scoring.clear()
+    run = Run(fleet_of(slow, ScriptedDrafter("quick", 0)), ["slow", "quick"], score_every=4, score_timeout_rounds=1000)
+    async for report in run.loop.rounds():
+        run.reports.append(report)
+    slow.scoring.set()
+    await run.settle()
+    assert learner_of(run).expected_passes() == pytest.approx({0: 7, 1: 40})
+
+
+async def test_a_hopeless_drafter_falls_asleep_and_is_neither_asked_nor_drawn() -> None:
+    good, bad = ScriptedDrafter("good", 2), ScriptedDrafter("bad", 0)
+    run = Run(fleet_of(good, bad), ["good", "bad"], num_tokens=150, score_dense_rounds=2, wake_every_rounds=1000)
+    assert await run.finish() == list(range(4, 154))
+    assert good.scored == list(range(150))
+    assert bad.scored == list(range(len(bad.scored)))
+    assert len(bad.scored) < 60
+    slept_from = sum(observation.wants_scores for observation in bad.observed)  # rounds before it fell asleep
+    assert {r.drafter_id for r in run.reports[slept_from + 1 :] if r.num_drafted} == {"good"}
+    assert len(bad.observed) == len(good.observed), "it hears of every token all the same"
+    assert set(learner_of(run).expected_passes()) == {0}, "only who was scored throughout counts"
+
+
+async def test_sleepers_are_asked_again_on_schedule() -> None:
+    good, bad = ScriptedDrafter("good", 2), ScriptedDrafter("bad", 0)
+    run = Run(
+        fleet_of(good, bad), ["good", "bad"], num_tokens=240, score_dense_rounds=2, score_every=1, wake_every_rounds=10
+    )
+    await run.finish()
+    asked = np.array([observation.wants_scores for observation in bad.observed])
+    num_naps = int((asked[:-1] & ~asked[1:]).sum())
+    assert num_naps >= 3
+    naps = "".join("x" if a else "." for a in asked).split("x")
+    assert max(map(len, naps)) <= 10
+
+
+async def test_sleepers_wake_when_the_text_changes_and_the_leader_gets_worse() -> None:
+    """Far from any scheduled waking, the former loser takes over after the change."""
+    first = ScriptedDrafter("first", right_at=lambda index: 5 if index < 200 else 0)
+    second = ScriptedDrafter("second", right_at=lambda index: 0 if index < 200 else 5)
+    run = Run(
+        fleet_of(first, second), ["first", "second"], num_tokens=1500, score_dense_rounds=2, wake_every_rounds=10_000
+    )
+    await run.finish()
+    assert 200 not in second.scored, "asleep when it happens"
+    woken_at = next(index for index in second.scored if index > 200)
+    assert woken_at < 240
+    assert run.reports[-2].drafter_id == "second"
+    assert learner_of(run).weights[1] > 0.5
+
+
+async def test_the_learner_is_told_who_slept_and_a_waking_drafter_starts_a_round_afresh() -> None:
+    """`mid` drafts one right token, so alone it would start a round at every other position. Whatever the length of a nap,
+    the loss after the first position that it scores again is 0: a round began there."""
+    good, mid = ScriptedDrafter("good", 5), ScriptedDrafter("mid", 1)
+    run = Run(fleet_of(good, mid), ["good", "mid"], num_tokens=400, score_dense_rounds=2, wake_every_rounds=7)
+    seen: list[tuple[float, bool]] = []
+    learner = learner_of(run)
+    update = learner._learner.update
+
+    def spy(state: object, losses: np.ndarray, awake: np.ndarray) -> object:
+        assert awake[0]
+        seen.append((float(losses[1]), bool(awake[1])))
+        return update(state, losses, awake)
+
+    learner._learner.update = spy  # type: ignore[method-assign]
+    await run.finish()
+    wakings = [i for i in range(1, len(seen)) if seen[i][1] and not seen[i - 1][1]]
+    assert len(wakings) >= 2
+    for i in wakings:
+        assert [loss for loss, _ in seen[i : i + 4]] == [0.0, 1.0, 0.0, 1.0]
+
+
+async def test_prompt_scores_tilt_the_first_choice_and_never_enter_as_rounds() -> None:
+    fine, poor = ScriptedDrafter("fine", 2, prompt_overlap=1.0), ScriptedDrafter("poor", 2, prompt_overlap=0.0)
+    target = ScriptedTarget(prompt_top=PROMPT_TOP)
+    run = Run(fleet_of(poor, fine, target=target), ["poor", "fine"], prompt_scores=3, warm_wait_fraction=1.0)
+    reports = run.loop.rounds()
+    await asyncio.sleep(0)
+    run.reports.append(await anext(reports))
+    prior = learner_of(run).expert_prior
+    assert prior[1] > 0.7
+    assert target.specs[0].num_prompt_scores == 3
+    async for report in reports:
+        run.reports.append(report)
+    assert await run.settle() == EXPECTED
+    assert learner_of(run)._state.num_updates == 40, "one update per verified token and none for the prompt"
+
+
+async def test_late_prompt_scores_count_as_if_they_had_come_in_time() -> None:
+    """They come during round 1: the weights are those of a learner that had them at the start."""
+    weights = []
+    for is_late in (False, True):
+        drafters = [ScriptedDrafter("a", 1, prompt_overlap=1.0), ScriptedDrafter("b", 2, prompt_overlap=0.0)]
+        fleet = fleet_of(*drafters, target=ScriptedTarget(prompt_top=PROMPT_TOP))
+        run = Run(fleet, ["a", "b"], prompt_scores=3, warm_wait_fraction=1.0, score_timeout_rounds=1000)
+        for drafter in drafters:
+            if is_late:
+                drafter.scoring.clear()
+        async for report in run.loop.rounds():
+            run.reports.append(report)
+            if report.round_index == 1:
+                for drafter in drafters:
+                    drafter.scoring.set()
+        await run.settle()
+        weights.append(learner_of(run).weights)
+    assert weights[0] == pytest.approx(weights[1], abs=1e-12)
+
+
+async def test_prompt_scores_that_come_after_the_first_rounds_are_dropped() -> None:
+    drafters = [ScriptedDrafter("a", 1, prompt_overlap=1.0), ScriptedDrafter("b", 1, prompt_overlap=0.0)]
+    fleet = fleet_of(*drafters, target=ScriptedTarget(prompt_top=PROMPT_TOP))
+    run = Run(fleet, ["a", "b"], prompt_scores=3, warm_rounds=2, score_timeout_rounds=1000)
+    for drafter in drafters:
+        drafter.scoring.clear()
+    async for report in run.loop.rounds():
+        run.reports.append(report)
+        if report.round_index == 5:
+            for drafter in drafters:
+                drafter.scoring.set()
+    assert await run.settle() == EXPECTED
+    np.testing.assert_array_equal(learner_of(run).expert_prior, [0.5, 0.5])
+
+
+@pytest.mark.parametrize("failure", [ReplicaLost("gone"), ValueError("a defect"), 2.5], ids=["lost", "defect", "lie"])
+async def test_a_drafter_that_cannot_score_the_prompt_costs_only_its_evidence(failure: Exception | float) -> None:
+    odd = ScriptedDrafter("odd", 5, prompt_overlap=failure)
+    fleet = fleet_of(odd, ScriptedDrafter("b", 0), target=ScriptedTarget(prompt_top=PROMPT_TOP))
+    run = Run(fleet, ["odd", "b"], prompt_scores=3)
+    assert await run.finish() == EXPECTED
+    assert run.events.missing["odd"] == 1
+    assert not run.events.failures
+    assert any(r.drafter_id == "odd" for r in run.reports), "it still drafts"
+
+
+async def test_a_frozen_drafter_does_not_hold_up_the_first_round_for_the_prompt() -> None:
+    """The wait is a share of the prefill, which here takes no time at all."""
+    frozen = ScriptedDrafter("frozen", 5)
+    frozen.scoring.clear()
+    fleet = fleet_of(frozen, target=ScriptedTarget(prompt_top=PROMPT_TOP))
+    run = Run(fleet, ["frozen"], prompt_scores=3)
+    async with asyncio.timeout(10):
+        first = await anext(run.loop.rounds())
+    assert first.round_index == 0
+    await run.panel.close()
+
+
+async def test_prompt_scores_are_not_asked_for_again_after_a_fail_over() -> None:
+    first, second = ScriptedTarget({2: ReplicaLost("x")}, PROMPT_TOP), ScriptedTarget(prompt_top=PROMPT_TOP)
+    fleet = fleet_of(ScriptedDrafter("a", 1), ScriptedDrafter("b", 2))
+    fleet.targets[:] = [first, second]
+    run = Run(fleet, ["a", "b"], prompt_scores=3)
+    assert await run.finish() == EXPECTED
+    assert [t.specs[0].num_prompt_scores for t in (first, second)] == [3, 0]
+
+
+@pytest.mark.parametrize("learner", [True, False], ids=["bandit-free", "pinned"])
+async def test_who_does_not_learn_asks_for_nothing(learner: bool) -> None:
+    """A pinned drafter hears of every token and is never asked for scores, on the prompt or later."""
+    drafter = ScriptedDrafter("a", 3)
+    run = Run(fleet_of(drafter, target=ScriptedTarget(prompt_top=PROMPT_TOP)), ["a"], learn=learner, prompt_scores=3)
+    assert await run.finish() == EXPECTED
+    assert any(o.wants_scores for o in drafter.observed) == learner
+    assert drafter.specs[0].num_prompt_scores == (3 if learner else 0)
+
+
+async def test_leader_follows_the_largest_weight() -> None:
+    config = LearnerConfig(follow="leader")
+    run = Run(fleet_of(ScriptedDrafter("bad", 0), ScriptedDrafter("good", 5)), ["bad", "good"], learner_config=config)
+    assert await run.finish() == EXPECTED
+    assert [r.drafter_id for r in run.reports[1:] if r.num_drafted].count("good") >= len(run.reports) - 3

@@ -1,0 +1,56 @@
+"""Live policies side by side, on exact models."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from hedgespec.assembly.local_service import local_service
+from hedgespec.bench.policies import ALL, Policy, measure_policies, policies_json
+from hedgespec.config import AppArgs, DrafterConfig, StoreConfig, TargetConfig
+from hedgespec.types import SamplingParams
+
+ARGS = AppArgs(
+    target=TargetConfig(model="tabular:3", model_name="toy"),
+    drafters=(
+        DrafterConfig(id="near", kind="tabular", model="tabular:1,closeness=0.95"),
+        DrafterConfig(id="far", kind="tabular", model="tabular:2,closeness=0.05"),
+    ),
+    store=StoreConfig(url="memory://"),
+)
+
+
+async def test_every_policy_decodes_every_prompt_and_the_shares_follow() -> None:
+    """Plain decoding emits one token per pass; the learner lies between the two drafters and knows the better one."""
+    prompts = {
+        "one": [np.arange(5, dtype=np.int32)],
+        "two": [np.arange(7, dtype=np.int32), np.arange(3, dtype=np.int32)],
+    }
+    num_answers = 0
+
+    def advance() -> None:
+        nonlocal num_answers
+        num_answers += 1
+
+    async with local_service(ARGS) as local:
+        policies = [
+            Policy("plain", local.service, lambda domain, index: "none"),
+            Policy("near", local.service, lambda domain, index: "near"),
+            Policy("far", local.service, lambda domain, index: "far"),
+            Policy("learned", local.variant(ARGS), lambda domain, index: None),
+        ]
+        samplings = [SamplingParams(temperature=0.0, max_tokens=60)]
+        report = await measure_policies(policies, prompts, samplings, 2, advance)
+    assert num_answers == 4 * 3 * 2
+    mix = report.results["0"][ALL]
+    assert [len(r.tokens) for r in mix.values()] == [6, 6, 6, 6]
+    assert mix["plain"].mean_accepted_tokens.value == 1.0
+    assert mix["far"].mean_accepted_tokens.value < mix["learned"].mean_accepted_tokens.value
+    assert mix["plain"].share_of_best_fixed is None
+    share = mix["learned"].share_of_best_fixed
+    assert share is not None
+    assert 0.5 < share.value <= 1.2
+    assert math.isclose(sum(mix["near"].passes), sum(mix["learned"].best_fixed), rel_tol=0.05)
+    content = policies_json(report)
+    assert set(content["temperatures"]["0"]) == {"one", "two", ALL}  # type: ignore[index]

@@ -1,0 +1,176 @@
+"""Objective `throughput`: from one trajectory, the seconds that every drafter and draft length would have taken alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hedgespec.errors import ConfigError
+from hedgespec.speculative.feedback import Feedback, make_feedback
+from hedgespec.speculative.objectives import Expert
+from hedgespec.types import DraftForm, Scores
+from tests.enumerated_models import RandomModels
+
+NONE = Expert(None, 0)
+DEPTH = 3
+EXPERTS = [NONE] + [Expert(drafter, length) for drafter in range(2) for length in (1, 2, 3)]
+SECONDS = np.array([0.010, 0.012, 0.013, 0.015, 0.014, 0.018, 0.025])
+
+
+def made(seconds: np.ndarray = SECONDS) -> Feedback:
+    return make_feedback("throughput", 2, DEPTH, 8, EXPERTS, lambda: seconds)
+
+
+def test_sum_of_u_times_seconds_is_the_expected_time_of_each_expert_alone() -> None:
+    """Averaged over every trajectory of the target, seconds_e + sum of losses * seconds_max (without the last vector,
+    which is u behind the end) is the expected time of speculative decoding with that drafter and length, exactly."""
+    num_tokens = 5
+    for seed in range(2):
+        models = [RandomModels(seed, has_start_dependent_drafts=True) for _ in range(2)]
+        models[1].target = models[0].target
+        models[1].drafter = RandomModels(seed + 100, has_start_dependent_drafts=True).drafter
+        estimate = np.zeros(len(EXPERTS))
+        for tokens, probability in models[0].trajectories(num_tokens):
+            feedback = made()
+            feedback.verified(num_tokens, round_index=0)
+            for drafter, own in enumerate(models):
+                acceptance, _ = own.acceptance(tokens, DEPTH)
+                feedback.push(drafter, Scores(0, np.nan_to_num(acceptance)))
+            losses = np.array([vector for vector, _ in feedback.closed_losses(0)])
+            estimate += probability * (SECONDS + losses[:-1].sum(axis=0) * SECONDS.max())
+        truth = [SECONDS[0] * num_tokens] + [
+            models[e.drafter_index].expected_passes(num_tokens, e.num_draft_tokens) * SECONDS[index]
+            for index, e in enumerate(EXPERTS)
+            if e.drafter_index is not None
+        ]
+        assert estimate == pytest.approx(truth, rel=1e-12)
+        assert len({round(value, 6) for value in truth}) == len(EXPERTS)
+
+
+def test_a_shorter_draft_is_the_rounds_objective_of_that_length() -> None:
+    """Expert (drafter, k) sees the first k columns and nothing else: the same u as max_draft_tokens = k gives."""
+    rows = np.random.default_rng(0).random((2, 30, DEPTH), dtype=np.float32)
+    together = vectors_of(made(np.ones(len(EXPERTS))), rows)
+    for index, expert in enumerate(EXPERTS[1:], start=1):
+        alone = vectors_of(
+            make_feedback("rounds", 2, expert.num_draft_tokens, 8), rows[:, :, : expert.num_draft_tokens]
+        )
+        np.testing.assert_allclose(together[:, index], alone[:, expert.drafter_index], atol=1e-12)
+
+
+def test_no_speculation_costs_its_seconds_at_every_position() -> None:
+    """Without drafts u is exactly 1, whatever the drafters did."""
+    rows = np.random.default_rng(1).random((2, 20, DEPTH), dtype=np.float32)
+    assert (vectors_of(made(), rows)[:, 0] == SECONDS[0] / SECONDS.max()).all()
+
+
+def test_seconds_are_those_of_the_moment_of_closing() -> None:
+    """When the load changes, vectors that close afterwards carry the new times, the largest of which is loss 1."""
+    seconds = np.ones(len(EXPERTS))
+    feedback = make_feedback("throughput", 2, DEPTH, 8, EXPERTS, lambda: seconds)
+    for round_index, none_s in enumerate((1.0, 0.25)):
+        seconds = np.ones(len(EXPERTS))
+        seconds[0] = none_s
+        feedback.verified(1, round_index)
+        for drafter in range(2):
+            feedback.push(drafter, Scores(round_index, np.zeros((1, DEPTH), np.float32)))
+        ((losses, _),) = feedback.closed_losses(round_index)
+        assert losses.tolist() == [none_s, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
+
+
+def test_an_expert_is_awake_when_its_drafter_answered() -> None:
+    """All lengths of an absent drafter sleep and restart at u = 1; no speculation never sleeps."""
+    feedback = made(np.ones(len(EXPERTS)))
+    feedback.mark_absent(1)
+    feedback.verified(2, round_index=0)
+    feedback.push(0, Scores(0, np.ones((2, DEPTH), np.float32)))
+    for _, awake in feedback.closed_losses(0):
+        assert awake.tolist() == [True, True, True, True, False, False, False]
+    feedback.verified(1, round_index=1)
+    for drafter in range(2):
+        feedback.push(drafter, Scores(2, np.full((1, DEPTH), 0.5, np.float32)))
+    ((losses, awake),) = feedback.closed_losses(1)
+    assert awake.all()
+    # drafter 0 stood behind two hits: inside its second, its full and its first draft
+    assert losses[1:4].tolist() == [0.5, 1.0, 0.5]
+    assert losses[4:].tolist() == [0.5, 0.5, 0.5]
+
+
+@pytest.mark.parametrize("answering", [0, 1])
+def test_no_speculation_is_awake_whoever_answers(answering: int) -> None:
+    """Its loss is known without scores, so that it never sleeps where there is anything to compare with."""
+    feedback = made()
+    feedback.mark_absent(1 - answering)
+    feedback.verified(1, round_index=0)
+    feedback.push(answering, Scores(0, np.ones((1, DEPTH), np.float32)))
+    ((losses, awake),) = feedback.closed_losses(0)
+    assert awake.tolist() == [True] + [answering == 0] * 3 + [answering == 1] * 3
+    assert losses[0] == SECONDS[0] / SECONDS.max()
+
+
+def test_positions_that_no_drafter_scored_are_no_evidence_for_no_speculation() -> None:
+    """A vector in which only `no speculation` is awake would move nothing, and is left out."""
+    feedback = made()
+    for drafter in range(2):
+        feedback.mark_absent(drafter)
+    feedback.verified(3, round_index=0)
+    assert feedback.closed_losses(0) == []
+
+
+def test_expected_passes_stay_per_drafter_at_the_full_length() -> None:
+    """Preferences mean the same under every objective."""
+    rows = np.random.default_rng(2).random((2, 30, DEPTH), dtype=np.float32)
+    by_rounds, by_time = make_feedback("rounds", 2, DEPTH, 8), made()
+    vectors_of(by_rounds, rows), vectors_of(by_time, rows)
+    assert by_time.expected_passes().tolist() == by_rounds.expected_passes().tolist()
+    assert by_time.scored_throughout().tolist() == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("experts", "message"),
+    [
+        (None, "needs experts"),
+        ([Expert(2, 1)], "no expert"),
+        ([Expert(0, 0)], "no expert"),
+        ([Expert(0, DEPTH + 1)], "no expert"),
+        ([Expert(None, 1)], "no expert"),
+        ([NONE], "nothing to choose"),
+        ([], "nothing to choose"),
+    ],
+)
+def test_experts_that_cannot_be_are_refused(experts: list[Expert] | None, message: str) -> None:
+    """Every expert is a known drafter with 1 to max_draft_tokens tokens, or nothing at all."""
+    with pytest.raises(ConfigError, match=message):
+        make_feedback("throughput", 2, DEPTH, 8, experts, lambda: np.ones(1))
+
+
+def test_experts_belong_to_throughput_alone() -> None:
+    """Nothing is accepted and ignored: other objectives refuse experts, throughput refuses to do without times."""
+    with pytest.raises(ConfigError, match="belong to objective throughput"):
+        make_feedback("rounds", 2, DEPTH, 8, EXPERTS)
+    with pytest.raises(ConfigError, match="seconds"):
+        make_feedback("throughput", 2, DEPTH, 8, EXPERTS)
+
+
+@pytest.mark.parametrize("seconds", [np.ones(3), np.zeros(7), np.full(7, np.nan), np.full(7, np.inf)])
+def test_times_that_are_none_are_refused(seconds: np.ndarray) -> None:
+    """A wrong number of times, or one that is not positive and finite, is an error and not a loss."""
+    feedback = made(seconds)
+    with pytest.raises(ConfigError, match="positive seconds"):
+        vectors_of(feedback, np.ones((2, 1, DEPTH), np.float32))
+
+
+def test_trees_have_one_length() -> None:
+    """Shadow-cursor scores follow rounds of the full length; shorter experts would read entries that mean nothing."""
+    tree = DraftForm("tree", 4)
+    make_feedback("throughput", 2, DEPTH, 8, [NONE, Expert(1, DEPTH)], lambda: np.ones(2), tree)
+    with pytest.raises(ConfigError, match="shorter than 3"):
+        make_feedback("throughput", 2, DEPTH, 8, [NONE, Expert(1, 2)], lambda: np.ones(2), tree)
+
+
+def vectors_of(feedback: Feedback, rows: np.ndarray) -> np.ndarray:
+    """[num_vectors, num_experts] of drafters that score everything at once; rows: [num_drafters, num_tokens, depth]."""
+    feedback.verified(rows.shape[1], round_index=0)
+    for drafter, own in enumerate(rows):
+        feedback.push(drafter, Scores(0, own))
+    return np.array([losses for losses, _ in feedback.closed_losses(0)])

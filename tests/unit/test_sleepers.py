@@ -1,0 +1,104 @@
+"""Who is not worth asking, and when that is asked again."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hedgespec.router.sleepers import PATIENCE, WINDOW, LossAlarm, Sleepers
+
+WEIGHTS = np.array([0.9999, 0.0001, 0.0])
+
+
+def asleep(sleepers: Sleepers) -> list[int]:
+    return np.flatnonzero(~sleepers.awake).tolist()
+
+
+def after(num_occasions: int, sleepers: Sleepers, weights: np.ndarray = WEIGHTS) -> list[int]:
+    for round_index in range(num_occasions):
+        sleepers.occasion(weights, round_index)
+    return asleep(sleepers)
+
+
+def lost(sleepers: Sleepers, loss: float) -> None:
+    """The leader's loss at one position that it alone has scored."""
+    sleepers.learned(np.array([loss, 1.0, 1.0]), np.array([True, False, False]), 0)
+
+
+def test_a_negligible_weight_must_last_before_its_drafter_falls_asleep() -> None:
+    assert after(PATIENCE - 1, Sleepers(3, 0.001, 50)) == []
+    assert after(PATIENCE, Sleepers(3, 0.001, 50)) == [1, 2]
+
+
+def test_one_occasion_with_weight_starts_the_count_again() -> None:
+    sleepers = Sleepers(3, 0.001, 50)
+    after(PATIENCE - 1, sleepers)
+    sleepers.occasion(np.array([0.5, 0.5, 0.0]), PATIENCE)
+    sleepers.occasion(WEIGHTS, PATIENCE + 1)
+    assert asleep(sleepers) == [2]
+
+
+def test_the_leader_never_sleeps() -> None:
+    """Also where the threshold is above every weight."""
+    assert after(20, Sleepers(3, 0.45, 1000), np.array([0.34, 0.33, 0.33])) == [1, 2]
+
+
+def test_nobody_sleeps_when_it_is_off_or_before_the_first_round_for_it() -> None:
+    assert after(20, Sleepers(3, 0.001, 0)) == []
+    assert after(20, Sleepers(3, 0.001, 50, first_round=20)) == []
+
+
+def test_sleepers_wake_on_schedule_and_get_their_patience_again() -> None:
+    sleepers = Sleepers(3, 0.001, 10)
+    rounds_asleep = []
+    for round_index in range(PATIENCE + 10 + PATIENCE):
+        sleepers.occasion(WEIGHTS, round_index)
+        if asleep(sleepers):
+            rounds_asleep.append(round_index)
+    fell = PATIENCE - 1
+    assert rounds_asleep[:10] == list(range(fell, fell + 10))
+    assert rounds_asleep[10] == fell + 10 + PATIENCE - 1, "awake for as many occasions as it takes to judge it"
+
+
+def test_sleepers_wake_at_once_when_the_leader_gets_clearly_worse() -> None:
+    sleepers = Sleepers(3, 0.001, 10_000)
+    after(PATIENCE, sleepers)
+    for position in range(100):
+        lost(sleepers, float(position % 5 == 0))  # five tokens a pass
+    assert asleep(sleepers) == [1, 2]
+    for _ in range(WINDOW - 1):
+        lost(sleepers, 1.0)
+    assert asleep(sleepers) == [], "before a whole window has passed"
+
+
+def test_who_does_better_than_the_leader_stays_awake_although_its_weight_is_negligible() -> None:
+    """A learner with a long past follows a change slowly; what it would learn from must not fall asleep meanwhile."""
+    sleepers = Sleepers(3, 0.001, 1000)
+    for round_index in range(5 * PATIENCE):
+        sleepers.learned(np.array([0.8, 0.2, 0.9]), np.ones(3, dtype=bool), 0)
+        sleepers.occasion(WEIGHTS, round_index)
+    assert asleep(sleepers) == [2]
+
+
+def test_steady_random_losses_ring_the_alarm_rarely() -> None:
+    """Independent losses with mean 0.3 over 20,000 positions: 3 deviations of a window's mean are passed in 0.13 % of
+    windows by a normal law; the binomial's skew makes it more. 16 other seeds gave 11 to 32 alarms, mean 19: at most 50
+    is seven standard deviations of a Poisson count above that."""
+    losses = np.random.default_rng(5).random(20_000) < 0.3
+    alarm = LossAlarm()
+    num_alarms = sum(alarm.push(float(loss)) for loss in losses)
+    assert num_alarms <= 50
+
+
+def test_everybody_wakes_when_those_awake_are_down() -> None:
+    sleepers = Sleepers(3, 0.001, 10_000)
+    after(PATIENCE, sleepers)
+    assert sleepers.usable([True, True, True]).tolist() == [True, False, False]
+    assert sleepers.usable([False, True, True]).tolist() == [False, True, True]
+    assert asleep(sleepers) == []
+
+
+def test_nobody_wakes_for_nothing_when_all_are_down() -> None:
+    sleepers = Sleepers(3, 0.001, 10_000)
+    after(PATIENCE, sleepers)
+    assert not sleepers.usable([False, False, False]).any()
+    assert asleep(sleepers) == [1, 2]
