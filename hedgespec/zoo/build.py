@@ -93,7 +93,8 @@ def _write_own_text(settings: ZooSettings, domain: str, progress: Callable[[floa
     teacher = Teacher(settings.out / "target", settings.drafter.device)
     tokenizer = Tokenizer.from_file(str(settings.work / "tokenizer.json"))
     starts = json.loads((settings.work / f"starts-{domain}.json").read_text(encoding="utf-8"))
-    prompts = [np.asarray(e.ids) for e in tokenizer.encode_batch(starts, add_special_tokens=False)]
+    longest = settings.drafter.max_prompt_length
+    prompts = [np.asarray(e.ids[:longest]) for e in tokenizer.encode_batch(starts, add_special_tokens=False)]
     np.save(file, own_windows(teacher, prompts, settings.drafter, lambda share: progress(share, "")))
 
 
@@ -142,7 +143,10 @@ def _write_card(settings: ZooSettings, tokenizer: Tokenizer) -> None:
         target_minutes=state["elapsed"] / 60,
         drafter_steps=drafter.steps,
         drafter_tokens=drafter.steps * drafter.sequences_per_step * drafter.sequence_length,
-        own_tokens=drafter.num_own_windows * (drafter.sequence_length - drafter.prompt_length),
+        own_tokens=drafter.num_own_windows * (drafter.sequence_length - drafter.max_prompt_length),
+        own_share=drafter.own_text_share,
+        intermediate_size=drafter.intermediate_size or settings.target.intermediate_size,
+        draft_vocab_size=drafter.draft_vocab_size,
         seed=settings.seed,
         losses={d: (loss, loss / math.log(2) / _bytes_per_token(settings, tokenizer, d)) for d, loss in losses.items()},
     )
