@@ -255,11 +255,11 @@ async def test_memory_is_bounded_and_sessions_come_first(build: Build) -> None:
         assert usage.num_prefix_tokens + usage.num_reserved_tokens <= 320
     assert target.usage() == Usage(num_prefix_tokens=128)  # 164 of 320 were reserved while they were added
     assert await num_cached(target, random_ids(100, seed=7)) == 96
-    small = make_spec(random_ids(200), "small", SamplingParams(temperature=0.0, max_tokens=0))
+    small = make_spec(random_ids(200, seed=9), "small", SamplingParams(temperature=0.0, max_tokens=0))
     await target.open(small)
     assert target.usage().num_prefix_tokens == 96
     await target.close("small")
-    assert await num_cached(target, random_ids(100, seed=0)) == 0
+    assert await num_cached(target, random_ids(100, seed=1)) == 0
     await target.open(make_spec(random_ids(40), "whole", SamplingParams(temperature=0.0, max_tokens=280)))
     assert target.usage() == Usage(1, 39, 320, 0)
     await target.close("whole")
