@@ -68,7 +68,10 @@ class PrefixReuse:
             own: Features | None = None if rows is None else rows[start : start + BLOCK_TOKENS].copy()
             return None if copied is None else CachedBlock(copied, own)
 
-        self._cache.add(self._chain.keys(ids, end), first, rows is not None, make)
+        try:
+            self._cache.add(self._chain.keys(ids, end), first, rows is not None, make)
+        except torch.OutOfMemoryError:
+            self._cache.clear()  # no session fails for want of memory while others' text is kept beyond need
         self._num_blocks = end
         if rows is not None:
             self._features = [rows[(end - first) * BLOCK_TOKENS :].copy()]

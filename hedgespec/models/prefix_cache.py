@@ -89,6 +89,9 @@ class PrefixCache:
             self._blocks[keys[index]] = block
         self._use(keys)
 
+    def clear(self) -> None:
+        self._blocks.clear()
+
     def _make_room(self, num_kept: int) -> bool:
         """Room for one more block. num_kept: so many of the most recent ones stay."""
         limit = min(self.max_tokens, self._memory.num_unreserved_tokens)

@@ -16,6 +16,7 @@ from hedgespec.engine.factory import build_drafters, build_target
 from hedgespec.engine.features import LocalFeatureTransport
 from hedgespec.engine.local import LocalTarget
 from hedgespec.models.drafter_model import Usage
+from hedgespec.models.kv_memory import KvSlot
 from hedgespec.types import DraftForm, DraftTree, SamplingParams
 from tests.engine_sessions import GREEDY, Draft, RecordingSink, decode, make_spec, random_ids
 from tests.model_folders import VOCAB_SIZE, make_eagle3, make_llama, make_mistral, make_qwen3
@@ -285,3 +286,21 @@ async def test_eviction_does_not_touch_a_live_session(build: Build) -> None:
     assert own == expected
     assert max(sizes) <= 128
     assert await num_cached(target, SYSTEM) == 0
+
+
+async def test_a_device_without_memory_for_copies_costs_the_cache_and_no_session(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = build()
+    expected = await decode(target, make_spec(SYSTEM), 40)
+    assert target.usage().num_prefix_tokens == 128
+
+    def fail(slot: KvSlot, start: int, num_rows: int) -> torch.Tensor:
+        raise torch.OutOfMemoryError("no memory on this device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(KvSlot, "copied", fail)
+        assert await decode(target, make_spec(random_ids(100, seed=5), "other"), 1)
+    assert target.usage() == Usage()
+    assert await decode(target, make_spec(SYSTEM), 40) == expected
+    assert target.usage().num_prefix_tokens == 128
