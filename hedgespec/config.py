@@ -108,7 +108,7 @@ class LearnerConfig(Section):
     drafter from the weights, as the bounds assume, or take the one with the largest weight. baseline: the drafter that
     `safe` is never slower than by more than a round; default: the first one."""
 
-    name: LearnerName | BanditName = "normalhedge"
+    name: LearnerName | BanditName = "adaptive"
     objective: Objective = "rounds"
     prior_mixing: float = Field(0.1, gt=0, le=1)
     follow: Literal["sample", "leader"] = "sample"
@@ -149,7 +149,7 @@ class SpeculationConfig(Section):
     draft_deadline_s: float = Field(0.5, gt=0)
     verify_deadline_s: float = Field(10.0, gt=0)
     open_deadline_s: float = Field(30.0, gt=0)
-    score_depth: Literal["depth1", "exact"] = "depth1"
+    score_depth: Literal["depth1", "exact"] = "exact"
     warm_rounds: int = Field(4, ge=0)
     warm_wait_fraction: float = Field(0.1, ge=0, le=1)
     score_timeout_rounds: int = Field(8, ge=1)

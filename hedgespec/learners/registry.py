@@ -36,7 +36,7 @@ _LEARNERS: dict[str, Callable[[LearnerSettings], Learner[Any]]] = {
     "fixed_share": lambda settings: FixedShare(settings.horizon, settings.num_switches),
     "discounted": lambda settings: ForgettingNormalHedge("discounted", settings.discount),
     # measured on answers of 256 tokens: half of NormalHedge's loss to a shift, 0.2 to 0.3 % more where there is none
-    "adaptive": lambda settings: ForgettingNormalHedge("adaptive", discount=0.995, max_debt=4.0),
+    "adaptive": lambda settings: ForgettingNormalHedge("adaptive", discount=0.99, max_debt=2.0),
     "safe": lambda settings: Safe(NormalHedge(), settings.baseline_index, settings.allowance),
     "ftl": lambda settings: FollowTheLeader(),
     "static": lambda settings: Static(),

@@ -23,7 +23,7 @@ GOLDEN = {
     "squint": [0.4169147391221468, 0.33162651110290814, 0.2514587497749451],
     "fixed_share": [0.2868973714861752, 0.37995785041132923, 0.33314477810249565],
     "discounted": [0.0, 0.03987517019499254, 0.9601248298050075],
-    "adaptive": [0.0, 0.06793845369309351, 0.9320615463069065],
+    "adaptive": [0.0, 0.06449375199341245, 0.9355062480065875],
     "safe": [0.07812817402811933, 0.06589748411688452, 0.8559743418549962],
 }
 
@@ -156,7 +156,7 @@ BY_HAND = {
     "squint": squint_by_hand,
     "fixed_share": fixed_share_by_hand,
     "discounted": lambda: normalhedge_by_hand(0.95),
-    "adaptive": lambda: normalhedge_by_hand(0.995, -4.0),
+    "adaptive": lambda: normalhedge_by_hand(0.99, -2.0),
     "safe": safe_by_hand,
 }
 
