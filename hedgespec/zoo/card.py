@@ -99,8 +99,8 @@ Documents are assigned to training, validation and test by a hash of their name.
 - Heads: the published EAGLE-3 architecture with a feed-forward layer of {facts.intermediate_size};
   {facts.drafter_steps} steps, {facts.drafter_tokens / 1e3:.0f} k tokens each, from one common start whose output rows are
   the target's embedding of the head's {facts.draft_vocab_size} most frequent tokens. Small on purpose: quick on a CPU,
-  and one domain is easier to know than six. Training-time test with five unrolled steps, loss weights 0.8^i, soft cross-entropy against the target renormalised
-  over the draft vocabulary.
+  and one domain is easier to know than six. Training-time test with five unrolled steps, loss weights 0.8^i, soft
+  cross-entropy against the target renormalised over the draft vocabulary.
 - Data of a head: {facts.own_share:.0%} text that the target wrote itself, at least {facts.own_tokens / 1e3:.0f} k tokens
   per domain, continuing prompts cut from training documents as the held-out ones are, at temperatures 0, 0.7 and 1; the
   rest is domain text.
