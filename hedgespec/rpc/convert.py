@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -146,8 +146,9 @@ def read_prompt_scores(message: pb.PromptScores) -> NDArray[np.float32]:
 
 def write_tree(message: pb.DraftTree, tree: DraftTree) -> None:
     message.token_ids.extend(tree.token_ids.tolist())
-    if not tree.is_chain:
-        message.parent.extend(tree.parent.tolist())
+    parent = tree.parent.tolist()
+    if parent != list(range(-1, len(parent) - 1)):  # not a chain
+        message.parent.extend(parent)
     if tree.draft_probs is not None:
         _write_rows(message.draft_probs, tree.draft_probs)
 
@@ -159,10 +160,10 @@ def write_drafted(message: pb.Drafted, tree: DraftTree, compute_s: float) -> Non
 
 def read_drafted(message: pb.Drafted, drafter_id: str) -> DraftTree:
     """Raises InvalidDraft."""
-    return replace(read_tree(message.tree, drafter_id), compute_s=message.compute_us * 1e-6)
+    return read_tree(message.tree, drafter_id, message.compute_us * 1e-6)
 
 
-def read_tree(message: pb.DraftTree, drafter_id: str) -> DraftTree:
+def read_tree(message: pb.DraftTree, drafter_id: str, compute_s: float = 0.0) -> DraftTree:
     """Raises InvalidDraft."""
     error = InvalidDraft
     num_nodes = len(message.token_ids)
@@ -179,7 +180,7 @@ def read_tree(message: pb.DraftTree, drafter_id: str) -> DraftTree:
     draft_probs = None
     if message.HasField("draft_probs"):
         draft_probs = _read_rows(message.draft_probs, num_nodes, error, is_complete=True)
-    return DraftTree(token_ids, parent, draft_probs, drafter_id)
+    return DraftTree(token_ids, parent, draft_probs, drafter_id, compute_s)
 
 
 def write_verdict(message: pb.Verdict, verdict: Verdict, compute_s: float = 0.0) -> None:
@@ -196,10 +197,11 @@ def read_verdict(message: pb.Verdict) -> Verdict:
     error = ReplicaLost
     num_emitted = len(message.token_ids)
     _require(0 < num_emitted <= MAX_DRAFT_NODES + 1, error, "token_ids", f"1..{MAX_DRAFT_NODES + 1} tokens")
-    _require(len(message.accepted_nodes) == num_emitted - 1, error, "accepted_nodes", "one fewer than the tokens")
-    _require(all(n < MAX_DRAFT_NODES for n in message.accepted_nodes), error, "accepted_nodes", "draft nodes")
+    accepted_nodes = message.accepted_nodes[:]
+    _require(len(accepted_nodes) == num_emitted - 1, error, "accepted_nodes", "one fewer than the tokens")
+    _require(max(accepted_nodes, default=0) < MAX_DRAFT_NODES, error, "accepted_nodes", "draft nodes")
     return Verdict(
-        accepted_nodes=np.array(message.accepted_nodes, dtype=np.int32),
+        accepted_nodes=np.array(accepted_nodes, dtype=np.int32),
         token_ids=_read_ids(message.token_ids, error, "token_ids"),
         target_probs=_read_probs(message.target_probs, num_emitted, error, "target_probs"),
         target_top=_read_top(message, num_emitted, error),
@@ -360,22 +362,27 @@ def _write_rows(message: pb.SparseRows, rows: SparseRows) -> None:
 
 def _read_rows(message: pb.SparseRows, num_rows: int, error: type[HedgeSpecError], *, is_complete: bool) -> SparseRows:
     """is_complete: every row must sum to 1 (a draft distribution), else at most to 1 (a target's top ids)."""
-    lengths = list(message.lengths)
+    lengths = message.lengths[:]
     _require(len(lengths) == num_rows, error, "lengths", f"{num_rows} long")
-    _require(all(length <= MAX_SPARSE_IDS for length in lengths), error, "lengths", f"at most {MAX_SPARSE_IDS} each")
+    _require(max(lengths, default=0) <= MAX_SPARSE_IDS, error, "lengths", f"at most {MAX_SPARSE_IDS} each")
     num_entries = sum(lengths)
     _require(len(message.ids) == 4 * num_entries, error, "ids", f"{4 * num_entries} bytes long")
     ids = np.frombuffer(message.ids, dtype="<i4")
-    _require(num_entries == 0 or int(ids.min()) >= 0, error, "ids", "non-negative")
-    probs = _read_probs(message.probs, num_entries, error, "probs")
-    offsets = np.zeros(num_rows + 1, dtype=np.int32)
-    np.cumsum(lengths, out=offsets[1:])
+    probs = np.frombuffer(message.probs, dtype="<f4") if len(message.probs) % 4 == 0 else np.zeros(0, np.float32)
+    _require(len(probs) == num_entries, error, "probs", f"{4 * num_entries} bytes long")
+    offsets = np.array([0, *accumulate(lengths)], dtype=np.int32)
     _require(not is_complete or all(lengths), error, "lengths", "positive")
     if num_entries:
-        cumulated = np.concatenate([[0.0], np.cumsum(probs, dtype=np.float64)])
-        sums = cumulated[offsets[1:]] - cumulated[offsets[:-1]]
-        _require(float(sums.max()) <= 1.0 + SUM_TOLERANCE, error, "probs", "rows that sum to at most 1")
-        _require(not is_complete or float(sums.min()) >= 1.0 - SUM_TOLERANCE, error, "probs", "rows that sum to 1")
+        _require(bool(np.minimum.reduce(ids) >= 0), error, "ids", "non-negative")
+        cumulated = np.zeros(num_entries + 1)
+        np.cumsum(probs, dtype=np.float64, out=cumulated[1:])
+        # the smallest of anything and a NaN is a NaN; without negative entries a row's sum bounds each of them
+        is_ok = np.minimum.reduce(probs) >= 0.0 and cumulated[-1] <= num_rows * (1.0 + SUM_TOLERANCE)
+        _require(bool(is_ok), error, "probs", "finite and in 0..1")
+        bounds = cumulated[offsets]
+        sums = (bounds[1:] - bounds[:-1]).tolist()
+        _require(max(sums) <= 1.0 + SUM_TOLERANCE, error, "probs", "rows that sum to at most 1")
+        _require(not is_complete or min(sums) >= 1.0 - SUM_TOLERANCE, error, "probs", "rows that sum to 1")
     return SparseRows(offsets, ids, probs)
 
 
@@ -386,8 +393,9 @@ def _read_top(message: pb.Verdict | pb.Observe, num_rows: int, error: type[Hedge
 
 
 def _read_ids(values: Sequence[int], error: type[HedgeSpecError], name: str) -> NDArray[np.int32]:
-    _require(not values or min(values) >= 0, error, name, "non-negative")
-    return np.array(values, dtype=np.int32)
+    ids = np.array(values[:], dtype=np.int32)  # [:] is a list: NumPy reads a repeated field item by item
+    _require(len(ids) == 0 or bool(np.minimum.reduce(ids) >= 0), error, name, "non-negative")
+    return ids
 
 
 def _read_probs(
