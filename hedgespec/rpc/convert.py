@@ -58,6 +58,8 @@ _KIND_NUMBERS = {kind: number for number, kind in _KINDS.items()}
 SMALL = 64
 """Up to so many numbers are checked faster in Python than by two NumPy reductions."""
 
+_F4, _I4 = np.dtype("<f4"), np.dtype("<i4")
+
 
 def write_open(message: pb.Open, spec: SessionSpec, lease_id: str = "") -> None:
     """Raises RequestError when the session is too long for one message."""
@@ -223,21 +225,23 @@ def write_observation(message: pb.Observe, observation: Observation) -> None:
 def read_observation(message: pb.Observe) -> Observation:
     """Raises InvalidObservation."""
     error = InvalidObservation
-    num_tokens = len(message.token_ids)
-    _require(num_tokens <= MAX_OBSERVED_TOKENS, error, "token_ids", f"at most {MAX_OBSERVED_TOKENS}")
-    _require(message.start < 2**31, error, "start", "an output index")
-    score_from = message.score_from if message.HasField("score_from") else None
-    if score_from is not None:
-        num_scored = message.start - score_from + num_tokens
-        _require(score_from <= message.start, error, "score_from", "at most start")
+    start, score_from = message.start, None
+    token_ids = _read_ids(message.token_ids, error, "token_ids")
+    num_tokens = len(token_ids)
+    if num_tokens > MAX_OBSERVED_TOKENS or start >= 2**31:
+        raise error(f"{num_tokens} tokens from {start} on; an observation has at most {MAX_OBSERVED_TOKENS}.")
+    if message.HasField("score_from"):
+        score_from = message.score_from
+        num_scored = start - score_from + num_tokens
+        _require(score_from <= start, error, "score_from", "at most start")
         _require(num_scored <= MAX_OBSERVED_TOKENS, error, "score_from", f"at most {MAX_OBSERVED_TOKENS} tokens back")
     return Observation(
-        start=message.start,
-        token_ids=_read_ids(message.token_ids, error, "token_ids"),
-        target_probs=_read_probs(message.target_probs, num_tokens, error, "target_probs"),
-        target_top=_read_top(message, num_tokens, error),
-        wants_scores=message.wants_scores,
-        score_from=score_from,
+        start,
+        token_ids,
+        _read_probs(message.target_probs, num_tokens, error, "target_probs"),
+        _read_top(message, num_tokens, error),
+        message.wants_scores,
+        score_from,
     )
 
 
@@ -259,17 +263,19 @@ def read_scores(message: pb.Score) -> Scores | None:
     depth = message.depth
     if depth == 0:
         return None
-    _require(depth <= MAX_SCORE_DEPTH, error, "depth", f"at most {MAX_SCORE_DEPTH}")
-    _require(message.start < 2**31, error, "start", "an output index")
-    num_tokens, rest = divmod(len(message.acceptance), 4 * depth)
-    _require(rest == 0 and num_tokens <= MAX_OBSERVED_TOKENS, error, "acceptance", f"float32 [num_tokens, {depth}]")
-    acceptance = _read_probs(message.acceptance, num_tokens * depth, error, "acceptance").reshape(num_tokens, depth)
+    start, data = message.start, message.acceptance
+    if depth > MAX_SCORE_DEPTH or start >= 2**31:
+        raise error(f"scores of depth {depth} from {start} on; the depth is at most {MAX_SCORE_DEPTH}.")
+    num_tokens, rest = divmod(len(data), 4 * depth)
+    if rest or num_tokens > MAX_OBSERVED_TOKENS:
+        raise error(f"acceptance on the wire must be float32 [num_tokens, {depth}].")
+    acceptance = _read_probs(data, num_tokens * depth, error, "acceptance").reshape(num_tokens, depth)
     acceptance_prob = None
     if message.acceptance_prob:
         # the unbiased estimator adds min(1, q/p) for a token outside of the ids that were sent: up to 2
         flat = _read_probs(message.acceptance_prob, num_tokens * depth, error, "acceptance_prob", maximum=2.0)
         acceptance_prob = flat.reshape(num_tokens, depth)
-    return Scores(message.start, acceptance, acceptance_prob)
+    return Scores(start, acceptance, acceptance_prob)
 
 
 def write_features(block: FeatureBlock) -> pb.FeatureBlock:
@@ -367,8 +373,8 @@ def _read_rows(message: pb.SparseRows, num_rows: int, error: type[HedgeSpecError
     _require(max(lengths, default=0) <= MAX_SPARSE_IDS, error, "lengths", f"at most {MAX_SPARSE_IDS} each")
     num_entries = sum(lengths)
     _require(len(message.ids) == 4 * num_entries, error, "ids", f"{4 * num_entries} bytes long")
-    ids = np.frombuffer(message.ids, dtype="<i4")
-    probs = np.frombuffer(message.probs, dtype="<f4") if len(message.probs) % 4 == 0 else np.zeros(0, np.float32)
+    ids = np.frombuffer(message.ids, _I4)
+    probs = np.frombuffer(message.probs, _F4) if len(message.probs) % 4 == 0 else np.zeros(0, np.float32)
     _require(len(probs) == num_entries, error, "probs", f"{4 * num_entries} bytes long")
     offsets = np.array([0, *accumulate(lengths)], dtype=np.int32)
     _require(not is_complete or all(lengths), error, "lengths", "positive")
@@ -393,26 +399,30 @@ def _read_top(message: pb.Verdict | pb.Observe, num_rows: int, error: type[Hedge
 
 
 def _read_ids(values: Sequence[int], error: type[HedgeSpecError], name: str) -> NDArray[np.int32]:
-    ids = np.array(values[:], dtype=np.int32)  # [:] is a list: NumPy reads a repeated field item by item
-    _require(len(ids) == 0 or bool(np.minimum.reduce(ids) >= 0), error, name, "non-negative")
-    return ids
+    listed = values[:]  # a list: NumPy reads a repeated field item by item
+    if listed and min(listed) < 0:
+        raise error(f"{name} on the wire must be non-negative.")
+    return np.array(listed, dtype=np.int32)
 
 
 def _read_probs(
     data: bytes, count: int, error: type[HedgeSpecError], name: str, maximum: float = 1.0
 ) -> NDArray[np.float32]:
-    _require(len(data) == 4 * count, error, name, f"{4 * count} bytes long")
-    probs = np.frombuffer(data, dtype="<f4")
+    if len(data) != 4 * count:
+        raise error(f"{name} on the wire must be {4 * count} bytes long.")
+    probs = np.frombuffer(data, _F4)
+    if count == 0:
+        return probs
     limit = maximum + SUM_TOLERANCE
     # a sum refuses NaN, which min and max may overlook; short arrays are faster in Python
     values = probs.tolist() if count <= SMALL else (float(probs.min()), float(probs.max()), float(probs.sum()) / count)
-    is_ok = count == 0 or (min(values) >= 0.0 and max(values) <= limit and sum(values) <= limit * len(values))
-    _require(is_ok, error, name, f"finite and in 0..{maximum:g}")
+    if not (min(values) >= 0.0 and max(values) <= limit and sum(values) <= limit * len(values)):
+        raise error(f"{name} on the wire must be finite and in 0..{maximum:g}.")
     return probs
 
 
 def _float_bytes(values: NDArray[np.float32]) -> bytes:
-    return np.asarray(values, dtype="<f4").tobytes()
+    return np.asarray(values, _F4).tobytes()
 
 
 def _require(condition: bool, error: type[HedgeSpecError], name: str, rule: str) -> None:
