@@ -30,21 +30,6 @@ class FrameWriter:
     def add(self, session_id: str, round_id: int, drafter_id: str, fill: Callable[[pb.Item], object]) -> None:
         """An item with the body that `fill` writes; it leaves with the next frame unless filling it raises."""
         self._joinable = None
-        self._add(session_id, round_id, drafter_id, fill)
-
-    def add_shared(
-        self, session_id: str, round_id: int, drafter_id: str, body: object, fill: Callable[[pb.Item], object]
-    ) -> None:
-        """Like `add`, but drafters that are sent the same `body` in a row become the recipients of one item."""
-        joinable = self._joinable
-        if joinable is not None and joinable[0] is body and joinable[1] == session_id and joinable[2] == round_id:
-            self._frame.items[-1].drafter_ids.append(drafter_id)
-            return
-        self._joinable = None
-        self._add(session_id, round_id, drafter_id, fill)
-        self._joinable = (body, session_id, round_id)
-
-    def _add(self, session_id: str, round_id: int, drafter_id: str, fill: Callable[[pb.Item], object]) -> None:
         items = self._frame.items
         item = items.add()
         item.session_id = session_id
@@ -59,6 +44,17 @@ class FrameWriter:
         if self._wakeup is not None and not self._wakeup.done():
             self._wakeup.set_result(None)
 
+    def add_shared(
+        self, session_id: str, round_id: int, drafter_id: str, body: object, fill: Callable[[pb.Item], object]
+    ) -> None:
+        """Like `add`, but drafters that are sent the same `body` in a row become the recipients of one item."""
+        joinable = self._joinable
+        if joinable is not None and joinable[0] is body and joinable[1] == session_id and joinable[2] == round_id:
+            self._frame.items[-1].drafter_ids.append(drafter_id)
+            return
+        self.add(session_id, round_id, drafter_id, fill)
+        self._joinable = (body, session_id, round_id)
+
     async def run(self) -> None:
         """Write until cancelled or until `write` raises."""
         loop = asyncio.get_running_loop()
@@ -67,13 +63,9 @@ class FrameWriter:
                 self._wakeup = loop.create_future()
                 await self._wakeup
             frame, self._frame, self._joinable = self._frame, pb.Frame(), None
-            for data in _split(frame):
+            data = frame.SerializeToString()
+            if len(data) <= MAX_MESSAGE_BYTES or len(frame.items) == 1:
                 await self._write(data)
-
-
-def _split(frame: pb.Frame) -> list[bytes]:
-    """The frame in one message, or one per item when that would exceed the peer's cap."""
-    data = frame.SerializeToString()
-    if len(data) <= MAX_MESSAGE_BYTES or len(frame.items) == 1:
-        return [data]
-    return [pb.Frame(items=[item]).SerializeToString() for item in frame.items]
+            else:
+                for item in frame.items:
+                    await self._write(pb.Frame(items=[item]).SerializeToString())

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import grpc.aio
@@ -54,9 +54,10 @@ class Served:
 
     def drafter(self, drafter_id: str) -> Drafter:
         """Raises RequestError."""
-        if drafter_id not in self.drafters:
+        drafter = self.drafters.get(drafter_id)
+        if drafter is None:
             raise RequestError(f"This replica does not serve drafter {drafter_id!r}.")
-        return self.drafters[drafter_id]
+        return drafter
 
 
 class RoundStream:
@@ -123,7 +124,9 @@ class RoundStream:
             if not isinstance(error, HedgeSpecError):
                 log.exception("model_failed", endpoint=body)
             cause, number = error, _NUMBERS.get(body or "", 0)
-            self._reply(item, drafter_id, lambda reply: write_error(reply.error, cause, number))
+            self._writer.add(
+                item.session_id, item.round_id, drafter_id, lambda reply: write_error(reply.error, cause, number)
+            )
 
     async def _open(self, item: pb.Item, drafter_id: str) -> None:
         model = self._served.model(drafter_id)
@@ -140,11 +143,12 @@ class RoundStream:
         except Exception:
             self._release(key)
             raise
-        self._reply(item, drafter_id, lambda reply: convert.write_opened(reply.opened, opened))
+        self._writer.add(
+            item.session_id, item.round_id, drafter_id, lambda reply: convert.write_opened(reply.opened, opened)
+        )
 
     async def _draft(self, item: pb.Item, drafter_id: str) -> None:
-        drafter = self._served.drafter(drafter_id)
-        self._require_owned(item.session_id, drafter_id)
+        drafter = self._drafter_of(item.session_id, drafter_id)
         num_draft_tokens, num_nodes = item.draft.num_draft_tokens, item.draft.num_nodes
         if max(num_draft_tokens, num_nodes) > convert.MAX_DRAFT_NODES:
             raise RequestError(
@@ -153,7 +157,12 @@ class RoundStream:
         started = time.perf_counter()
         tree = await drafter.draft(item.session_id, item.round_id, num_draft_tokens, num_nodes)
         compute_s = time.perf_counter() - started
-        self._reply(item, drafter_id, lambda reply: convert.write_drafted(reply.drafted, tree, compute_s))
+        self._writer.add(
+            item.session_id,
+            item.round_id,
+            drafter_id,
+            lambda reply: convert.write_drafted(reply.drafted, tree, compute_s),
+        )
 
     async def _verify(self, item: pb.Item) -> None:
         target = self._served.target
@@ -164,25 +173,29 @@ class RoundStream:
         started = time.perf_counter()
         verdict = await target.verify(item.session_id, item.round_id, tree)
         compute_s = time.perf_counter() - started
-        self._reply(item, "", lambda reply: convert.write_verdict(reply.verdict, verdict, compute_s))
+        self._writer.add(
+            item.session_id, item.round_id, "", lambda reply: convert.write_verdict(reply.verdict, verdict, compute_s)
+        )
 
     async def _observe(self, item: pb.Item, drafter_id: str) -> None:
-        drafter = self._served.drafter(drafter_id)
-        self._require_owned(item.session_id, drafter_id)
+        drafter = self._drafter_of(item.session_id, drafter_id)
         if self._observed is None or self._observed[0] is not item:
             self._observed = item, convert.read_observation(item.observe)
         observation = self._observed[1]
         scores = await drafter.observe(item.session_id, item.round_id, observation)
-        self._reply(item, drafter_id, lambda reply: convert.write_scores(reply.score, scores))
+        self._writer.add(
+            item.session_id, item.round_id, drafter_id, lambda reply: convert.write_scores(reply.score, scores)
+        )
 
     async def _score_prompt(self, item: pb.Item, drafter_id: str) -> None:
-        drafter = self._served.drafter(drafter_id)
-        self._require_owned(item.session_id, drafter_id)
+        drafter = self._drafter_of(item.session_id, drafter_id)
         overlap = await drafter.score_prompt(item.session_id, convert.read_score_prompt(item.score_prompt))
-        self._reply(item, drafter_id, lambda reply: convert.write_prompt_scores(reply.prompt_scores, overlap))
-
-    def _reply(self, item: pb.Item, drafter_id: str, fill: Callable[[pb.Item], object]) -> None:
-        self._writer.add(item.session_id, item.round_id, drafter_id, fill)
+        self._writer.add(
+            item.session_id,
+            item.round_id,
+            drafter_id,
+            lambda reply: convert.write_prompt_scores(reply.prompt_scores, overlap),
+        )
 
     async def _close_session(self, session_id: str, drafter_id: str) -> None:
         self._release((session_id, drafter_id))
@@ -196,7 +209,19 @@ class RoundStream:
         owner = self._served.owners.get((session_id, drafter_id))
         return owner is not None and owner[0] is self
 
+    def _drafter_of(self, session_id: str, drafter_id: str) -> Drafter:
+        """Raises RequestError, UnknownSession."""
+        drafter = self._served.drafter(drafter_id)
+        owner = self._served.owners.get((session_id, drafter_id))
+        if owner is None or owner[0] is not self:
+            raise _unknown(session_id)
+        return drafter
+
     def _require_owned(self, session_id: str, drafter_id: str) -> None:
         """A session of another stream is as unknown as one that does not exist."""
         if not self._owns(session_id, drafter_id):
-            raise UnknownSession(f"Session {session_id[:64]!r} is not open on this stream.")
+            raise _unknown(session_id)
+
+
+def _unknown(session_id: str) -> UnknownSession:
+    return UnknownSession(f"Session {session_id[:64]!r} is not open on this stream.")
