@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hedgespec.router.learning import Learning
 from hedgespec.router.node_budget import split_nodes
-from hedgespec.speculative.noise import Purpose, uniforms
+from hedgespec.speculative.noise import Purpose, uniform
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ class RandomSelection:
 def draw(weights: NDArray[np.float64], noise_seed: int, round_index: int) -> int:
     """Inverse-CDF draw with the session's own counter-based randomness, independent of all sampling noise."""
     cumulative = np.cumsum(weights)
-    u = float(uniforms(noise_seed, round_index, Purpose.SELECT, np.zeros(1, np.int64))[0])
+    u = uniform(noise_seed, round_index, Purpose.SELECT)
     return int(min(np.searchsorted(cumulative, u * cumulative[-1], side="right"), np.flatnonzero(weights)[-1]))
 
 
