@@ -24,7 +24,8 @@ from hedgespec.types import Observation, Scores, Verdict
 SESSION_ID = "0123456789abcdef0123456789abcdef"
 TOKENS_PER_ROUND = NUM_DRAFT_TOKENS + 1
 
-_KINDS = ("draft", "drafted", "verify", "verdict", "observe", "score")
+_KINDS = {"draft": ["d0"], "drafted": ["d0"], "verify": [], "verdict": [], "observe": ["d0"], "score": ["d0"]}
+"""Bodies of a round and whom their items name: the target needs no name."""
 
 Call = grpc.aio.StreamStreamCall[bytes, bytes]
 
@@ -106,7 +107,7 @@ def frame_sizes(num_sparse_ids: int, num_joined: int = 1) -> dict[str, tuple[int
     probs = np.full(TOKENS_PER_ROUND, 0.5, np.float32)
     token_ids = np.arange(TOKENS_PER_ROUND, dtype=np.int32)
     verdict = Verdict(np.arange(NUM_DRAFT_TOKENS, dtype=np.int32), token_ids, probs)
-    items = {name: pb.Item(session_id=SESSION_ID, round_id=100, drafter_ids=["d0"]) for name in _KINDS}
+    items = {name: pb.Item(session_id=SESSION_ID, round_id=100, drafter_ids=ids) for name, ids in _KINDS.items()}
     items["draft"].draft.num_draft_tokens = NUM_DRAFT_TOKENS
     convert.write_tree(items["drafted"].drafted.tree, tree)
     convert.write_tree(items["verify"].verify.tree, tree)

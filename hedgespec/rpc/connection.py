@@ -81,6 +81,11 @@ class ReplicaConnection:
     def is_alive(self) -> bool:
         return self._stream is not None and self._lost is None
 
+    @property
+    def num_waiting(self) -> int:
+        """Calls without a reply so far."""
+        return len(self._waiters)
+
     async def wait_lost(self) -> ReplicaLost:
         """Return the cause as soon as the stream is over."""
         if self._stream is not None:
