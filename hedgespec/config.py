@@ -71,10 +71,15 @@ class ReplicaConfig(Section):
 
 
 class TargetConfig(ReplicaConfig):
-    """model: a safetensors folder of a causal LM, or `zoo` for the embedded one, or `tabular:SEED` for tests."""
+    """model: a safetensors folder of a causal LM, or `zoo` for the embedded one, or `tabular:SEED` for tests.
+
+    prefix_cache_tokens: KV rows of earlier text kept for requests of the same tenant that begin alike, in what sessions
+    leave free of max_cached_tokens; hidden features are kept with them in host memory. 0 is off
+    """
 
     model: str = "zoo"
     model_name: str | None = Field(None, description="name under /v1/models; default: the folder's name")
+    prefix_cache_tokens: int = Field(8192, ge=0)
 
 
 class DrafterConfig(ReplicaConfig):

@@ -84,7 +84,8 @@ class SessionSpec:
     """What a replica needs to open a session. `prompt_ids` and `emitted_ids` stay separate, so that fail-over,
     preemption and penalties all use the same path.
 
-    noise_seed:    64-bit key of all randomness of the session (the request's seed, or a random one)
+    noise_seed:    64-bit key of all randomness of the session (the request's seed, or a random one); under `rejection`
+                   each drafter is opened with a key of its own, so that drafts of several can be merged
     feature_sinks: addresses the target pushes hidden features to (empty for drafters, and when nobody wants features)
     num_target_top: ids of the target's distribution that travel per emitted token (0: only its probability)
     score_depth:   `depth1` scores each position as if it were drafted first; `exact` unrolls every start (DESIGN 5)

@@ -50,8 +50,9 @@ async def grpc_service(args: AppArgs) -> AsyncIterator[LocalService]:
         fleet = LocalFleet(RemoteTarget(connections[0]), remote, args.target.max_sessions, 30.0)
         preferences = Preferences(MemoryStore(), args.store)
         tokenizer = load_tokenizer(args.target)
-        service = GenerationService(args, fleet, tokenizer, preferences, NoEvents(), target_identity(args.target))
-        yield LocalService(service, tokenizer, Path(resolved_target(args.target).model))
+        identity = target_identity(args.target)
+        service = GenerationService(args, fleet, tokenizer, preferences, NoEvents(), identity)
+        yield LocalService(service, tokenizer, Path(resolved_target(args.target).model), fleet, identity)
         await service.drain()
         await preferences.close()
         for model in (target, *drafters.values()):

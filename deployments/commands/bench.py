@@ -15,7 +15,7 @@ from rich.table import Table
 from deployments.commands.bench_engine import engine
 from deployments.commands.bench_policies import policies
 from deployments.commands.bench_serve import serve
-from deployments.commands.loading import read_args
+from deployments.commands.loading import read_args, without_prefix_cache
 from deployments.commands.reports import console, progress_bar, write_json
 from hedgespec import zoo
 from hedgespec.bench.decode import LEARNED, DecodeReport, measure_decode
@@ -66,7 +66,7 @@ def decode(
     from hedgespec.assembly.local_service import local_service
     from hedgespec.bench.baselines import transformers_baselines
 
-    args = read_args(config)
+    args = without_prefix_cache(read_args(config))
 
     async def run() -> DecodeReport:
         async with local_service(args) as local:

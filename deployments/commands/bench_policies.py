@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from deployments.commands.loading import read_args
+from deployments.commands.loading import read_args, without_prefix_cache
 from deployments.commands.reports import console, progress_bar, write_json
 from hedgespec import zoo
 from hedgespec.bench.policies import PoliciesReport, Policy, measure_policies, policies_json
@@ -41,7 +41,7 @@ def policies(
     from hedgespec.assembly.local_service import local_service
     from hedgespec.bench.policy_sets import more_policies, standard_policies
 
-    args = read_args(None)
+    args = without_prefix_cache(read_args(None))
     temperatures: Sequence[float] = temperature or (0.0, 1.0)
     if full:
         temperatures, max_tokens = temperature or FULL_TEMPERATURES, FULL_MAX_TOKENS

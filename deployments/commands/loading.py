@@ -31,6 +31,11 @@ def read_args(config: Path | None, device: Device = "cpu") -> AppArgs:
         raise ConfigError("\n".join(explain(error))) from error
 
 
+def without_prefix_cache(args: AppArgs) -> AppArgs:
+    """For arms that take turns on the same prompts: the first one must not pay for what the others find in the cache."""
+    return args.model_copy(update={"target": args.target.model_copy(update={"prefix_cache_tokens": 0})})
+
+
 def read_mapping(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAX_CONFIG_BYTES:

@@ -29,7 +29,8 @@ def build(
     ] = None,
 ) -> None:
     """Corpus, tokenizer, target, generic head, six domain experts, held-out prompts and model card, with one seed."""
-    from hedgespec.zoo.build import build_zoo, preset_settings
+    from hedgespec.zoo.build import build_zoo
+    from hedgespec.zoo.settings import preset_settings
 
     settings = preset_settings(preset.value, out, seed, workers=workers, target_minutes=target_minutes)
     with share_bar() as progress:

@@ -38,6 +38,7 @@ class _Answer:
     texts: list[str] = field(default_factory=list)
     finish_reason: FinishReason | None = None
     report: Json | None = None
+    num_cached_tokens: int | None = None
     num_pieces: int = 0
     last_chunk_at: float = 0.0
 
@@ -48,6 +49,7 @@ class _Answer:
         if chunk.stats is not None:
             # Rounds that completed no character have no chunk; the generator's own count includes them.
             self.num_tokens = chunk.stats.num_emitted
+            self.num_cached_tokens = chunk.stats.num_cached_tokens
             self.report = dict(speculation_report(chunk.stats))
 
 
@@ -156,7 +158,11 @@ class Answering:
     def _usage(self) -> Json:
         prompt = sum(a.num_prompt_tokens for a in self._answers)
         answered = sum(a.num_tokens for a in self._answers)
-        return {"prompt_tokens": prompt, "completion_tokens": answered, "total_tokens": prompt + answered}
+        usage: Json = {"prompt_tokens": prompt, "completion_tokens": answered, "total_tokens": prompt + answered}
+        cached = [a.num_cached_tokens for a in self._answers if a.num_cached_tokens is not None]
+        if len(cached) == len(self._answers):  # known with the last chunk
+            usage["prompt_tokens_details"] = {"cached_tokens": sum(cached)}
+        return usage
 
     def _with_report(self, content: Json) -> Json:
         report = self._answers[0].report

@@ -31,7 +31,7 @@ def build_target(config: TargetConfig, transport: FeatureTransport) -> LocalTarg
 
     _set_num_threads(config.num_threads)
     model = load_causal_lm(_folder(config.model, "target"), config.device, "target")
-    runner = TargetRunner(model, transport, config.max_sessions, config.max_cached_tokens)
+    runner = TargetRunner(model, transport, config.max_sessions, config.max_cached_tokens, config.prefix_cache_tokens)
     engine = Engine(runner, "target")
     engine.start()
     info = TargetInfo(model.vocab_size, model.max_positions, model.num_layers, model.feature_width, model.digest)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from hedgespec.engine.failures import as_own_error
+from hedgespec.engine.prefix_reuse import PrefixReuse
 from hedgespec.engine.scheduler import Prefill, TargetScheduler
 from hedgespec.engine.target_session import TargetSession
 from hedgespec.engine.work import CloseSession, OpenSession, Ticket, Verify
@@ -15,11 +16,12 @@ from hedgespec.errors import InvalidDraft, ReplicaBusy, ReplicaLost, RequestErro
 from hedgespec.models.causal_lm import Block, BlockOutput, PackedCausalLM
 from hedgespec.models.drafter_model import Usage
 from hedgespec.models.kv_memory import KvMemory
+from hedgespec.models.prefix_cache import PrefixCache
 from hedgespec.models.session_text import SessionText
 from hedgespec.protocols import FeatureTransport
 from hedgespec.speculative.acceptance import accept
 from hedgespec.speculative.validation import MAX_NODES, validate_tree
-from hedgespec.types import DraftTree, Opened, SessionSpec, Verdict
+from hedgespec.types import DraftTree, SessionSpec, Verdict
 
 PREFILL_CHUNK_TOKENS = 256
 
@@ -40,15 +42,21 @@ class _VerifyPart:
 
 
 class TargetRunner:
-    """Owns the sessions of one target."""
+    """Owns the sessions of one target. prefix_cache_tokens: see `config.TargetConfig`."""
 
     def __init__(
-        self, model: PackedCausalLM, transport: FeatureTransport, max_sessions: int, max_cached_tokens: int
+        self,
+        model: PackedCausalLM,
+        transport: FeatureTransport,
+        max_sessions: int,
+        max_cached_tokens: int,
+        prefix_cache_tokens: int = 0,
     ) -> None:
         self._model = model
         self._transport = transport
         self._max_sessions = max_sessions
         self._memory = KvMemory(max_cached_tokens)
+        self._prefixes = PrefixCache(self._memory, prefix_cache_tokens)
         self._scheduler = TargetScheduler(PREFILL_CHUNK_TOKENS)
         self._sessions: dict[str, TargetSession] = {}
 
@@ -60,7 +68,10 @@ class TargetRunner:
 
     def usage(self) -> Usage:
         """May be called from any thread; the numbers are those of some recent moment."""
-        return Usage(len(self._sessions), self._memory.num_cached_tokens, self._memory.num_reserved_tokens)
+        memory = self._memory
+        return Usage(
+            len(self._sessions), memory.num_cached_tokens, memory.num_reserved_tokens, self._prefixes.num_tokens
+        )
 
     @torch.inference_mode()
     def step(self, now_s: float) -> float | None:
@@ -91,18 +102,24 @@ class TargetRunner:
             ticket.resolve(None)
 
     def _prefill_part(self, prefill: Prefill, num_rows: int) -> list[_PrefillPart]:
-        """What to compute of an opening session: nothing when it failed, or when it has a single token."""
+        """What to compute of an opening session: nothing when it failed, has a single token, or is known in full."""
         work = prefill.ticket.work
         assert isinstance(work, OpenSession)
         try:
-            session = self._open(work.spec) if prefill.num_done == 0 else self._sessions[work.session_id]
+            if prefill.num_done == 0:
+                session = self._open(work.spec)
+                self._scheduler.advance(prefill, session.reuse())
+                num_rows = min(num_rows, prefill.num_tokens - prefill.num_done)
+            else:
+                session = self._sessions[work.session_id]
         except Exception as error:  # one session's failure is its own
+            self._free(work.session_id)
             self._scheduler.drop(prefill)
             prefill.ticket.fail(as_own_error(error, "target"))
             return []
         if num_rows == 0:
             self._scheduler.advance(prefill, 0)
-            prefill.ticket.resolve(Opened())
+            prefill.ticket.resolve(session.opened())
             return []
         return [_PrefillPart(session, session.prefill_block(prefill.num_done, num_rows), prefill)]
 
@@ -120,7 +137,8 @@ class TargetRunner:
         # rows of a tree that nobody keeps stand behind those of the path
         spare = 0 if spec.draft_form.kind == "chain" else MAX_NODES
         slot = self._memory.open(min(final, self._model.max_positions) + spare)
-        session = self._sessions[spec.session_id] = TargetSession(text, slot, sinks)
+        prefix = PrefixReuse(self._prefixes, spec.cache_salt, wants_features=bool(sinks))
+        session = self._sessions[spec.session_id] = TargetSession(text, slot, sinks, prefix)
         return session
 
     def _verify_part(self, ticket: Ticket) -> list[_VerifyPart]:
@@ -144,6 +162,16 @@ class TargetRunner:
             raise RequestError(f"The context of {self._model.max_positions} tokens is full.", param="max_tokens")
         if tree.depth > room:
             raise InvalidDraft(f"{tree.depth} draft tokens in a row, but the context has room for {room}")
+        if tree.num_nodes:
+            self._make_room(session, tree)
+
+    def _make_room(self, session: TargetSession, tree: DraftTree) -> None:
+        """Positions are counted along a path, rows by node: a draft may need more than `open` has reserved. That it does
+        not get them must cost the draft, not the answer."""
+        try:
+            session.slot.require(len(session.text) + tree.num_nodes)
+        except ReplicaBusy as error:
+            raise InvalidDraft(f"{tree.num_nodes} draft tokens, but there is no KV memory for them: {error}") from error
 
     # -------------------------------------------------------------------------------------------- the pass and after it
 
@@ -163,8 +191,11 @@ class TargetRunner:
         return list(zip(parts, outputs, strict=True))
 
     def _finish_prefill(self, part: _PrefillPart, output: BlockOutput) -> None:
-        part.session.push(part.prefill.num_done, output.features)
-        part.session.add_prompt_laws(part.prefill.num_done, part.block, output.logits)
+        try:
+            part.session.add_prefilled(part.prefill.num_done, part.block, output)
+        except Exception as error:  # whatever torch raises; the other sessions of this pass go on
+            self._fail(part, error)
+            return
         if self._scheduler.advance(part.prefill, part.block.num_rows):
             part.prefill.ticket.resolve(part.session.opened())
 

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hedgespec.engine.prefix_reuse import Features, PrefixReuse
 from hedgespec.engine.work import Verify
-from hedgespec.models.causal_lm import Block
+from hedgespec.models.causal_lm import Block, BlockOutput
 from hedgespec.models.kv_memory import KvSlot
 from hedgespec.models.session_text import SessionText
 from hedgespec.protocols import FeatureSink
@@ -17,18 +18,37 @@ from hedgespec.speculative.proposal import concatenate
 from hedgespec.speculative.target_top import prompt_top
 from hedgespec.types import FeatureBlock, Opened, SparseRows, Verdict
 
+FEATURE_ROWS = 256
+"""Features of reused rows are pushed in pieces of this size, as those of a prefill are."""
+
 
 class TargetSession:
     """Between rounds slot.length is len(text) - 1: the last id is the first row of the next verify block."""
 
-    def __init__(self, text: SessionText, slot: KvSlot, sinks: list[FeatureSink]) -> None:
+    def __init__(self, text: SessionText, slot: KvSlot, sinks: list[FeatureSink], prefix: PrefixReuse) -> None:
         self.text = text
         self.slot = slot
         self.spec = text.spec
         self._sinks = sinks
+        self._prefix = prefix
+        self._num_reused = 0
         self._prompt_laws: list[SparseRows] = []
         has_penalties = self.spec.sampling.has_penalties
         self._counts = TokenCounts(self.spec.prompt_ids, self.spec.emitted_ids) if has_penalties else None
+
+    def reuse(self) -> int:
+        """Take over what the prefix cache knows of the text, features included; the number of rows that it saves.
+
+        Rows whose logits are wanted are computed; those of the last id come with the first verify anyway. Raises
+        ReplicaBusy.
+        """
+        first, end = self._scored_prompt()
+        features = self._prefix.take(self.slot, self.text.ids, first if first < end else len(self.text) - 1)
+        self._num_reused = self.slot.length
+        if features is not None:
+            for start in range(0, len(features), FEATURE_ROWS):
+                self._push(start, features[start : start + FEATURE_ROWS])
+        return self._num_reused
 
     def prefill_block(self, start: int, num_rows: int) -> Block:
         """Logits are wanted only where `num_prompt_scores` asks for laws of prompt tokens: after the tokens before them."""
@@ -37,15 +57,23 @@ class TargetSession:
         logits_from = min(max(first - start, 0), num_rows) if start < end else num_rows
         return Block(self.slot, ids, logits_from=logits_from, wants_features=bool(self._sinks))
 
-    def add_prompt_laws(self, start: int, block: Block, logits: Tensor) -> None:
-        """logits: of the rows from block.logits_from on; the block's first row has position `start`."""
+    def add_prefilled(self, start: int, block: Block, output: BlockOutput) -> None:
+        """Keep what a pass over a piece of the text gave; the block's first row has position `start`."""
+        self._share(start, output.features)
+        self._add_prompt_laws(start, block, output.logits)
+
+    def _add_prompt_laws(self, start: int, block: Block, logits: Tensor) -> None:
+        """logits: of the rows from block.logits_from on."""
         _, end = self._scored_prompt()
         num_wanted = max(0, min(end - start, block.num_rows) - block.logits_from)
         if num_wanted:
             self._prompt_laws.append(prompt_top(logits[:num_wanted], self.spec.sampling))
 
     def opened(self) -> Opened:
-        return Opened(prompt_top=concatenate(self._prompt_laws) if self._prompt_laws else None)
+        return Opened(
+            num_cached_tokens=min(self._num_reused, len(self.spec.prompt_ids)),
+            prompt_top=concatenate(self._prompt_laws) if self._prompt_laws else None,
+        )
 
     def _scored_prompt(self) -> tuple[int, int]:
         """Positions [first, end) whose logits are the laws of the last num_prompt_scores prompt tokens."""
@@ -76,21 +104,26 @@ class TargetSession:
         kept = [0, *(int(node) + 1 for node in verdict.accepted_nodes)]
         self.slot.keep(base, [base + row for row in kept])
         if features is not None:
-            self.push(base, features[: len(kept)] if kept[-1] == len(kept) - 1 else features[kept])
+            features = features[: len(kept)] if kept[-1] == len(kept) - 1 else features[kept]
         self.text.append(verdict.token_ids)
+        self._share(base, features)
         if self._counts is not None:
             self._counts.append(verdict.token_ids)
 
-    def push(self, start_position: int, features: Tensor | None) -> None:
-        """Hand features [num_positions, 3 * hidden] to everybody who asked for them."""
-        if features is None:
-            return
-        block = FeatureBlock(self.spec.session_id, start_position, feature_rows(features))
+    def _share(self, start_position: int, features: Tensor | None) -> None:
+        """Hand features [num_positions, 3 * hidden] to everybody who asked for them, and complete blocks to the cache."""
+        rows = None if features is None else feature_rows(features)
+        if rows is not None:
+            self._push(start_position, rows)
+        self._prefix.offer(self.slot, self.text.ids, rows)
+
+    def _push(self, start_position: int, rows: Features) -> None:
+        block = FeatureBlock(self.spec.session_id, start_position, rows)
         for sink in self._sinks:
             sink.push(block)
 
 
-def feature_rows(features: Tensor) -> np.ndarray:
+def feature_rows(features: Tensor) -> Features:
     """Rows as they travel: float32, or the bits of bfloat16. On CPU float32 rows are not copied."""
     if features.dtype == torch.bfloat16:
         bits: np.ndarray = features.contiguous().view(torch.int16).cpu().numpy().view(np.uint16)

@@ -40,11 +40,13 @@ class PromptScoreRequest:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """num_cached_tokens: rows in KV memory (or indexed tokens); num_reserved_tokens: what sessions may grow to."""
+    """num_cached_tokens: rows in KV memory (or indexed tokens); num_reserved_tokens: what sessions may grow to;
+    num_prefix_tokens: rows that the prefix cache keeps in unreserved memory."""
 
     num_sessions: int = 0
     num_cached_tokens: int = 0
     num_reserved_tokens: int = 0
+    num_prefix_tokens: int = 0
 
 
 class DrafterModel(Protocol):

@@ -6,7 +6,7 @@ target did not accept is forgotten by moving `length` back: rows past it are ove
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -23,10 +23,15 @@ class KvMemory:
     def __init__(self, max_tokens: int) -> None:
         self.max_tokens = max_tokens
         self._slots: set[KvSlot] = set()
+        self._give_back: Callable[[int], None] | None = None
 
     @property
     def num_reserved_tokens(self) -> int:
         return sum(slot.num_reserved for slot in self._slots)
+
+    @property
+    def num_unreserved_tokens(self) -> int:
+        return self.max_tokens - self.num_reserved_tokens
 
     @property
     def num_cached_tokens(self) -> int:
@@ -48,6 +53,13 @@ class KvMemory:
                 "Try another replica, or raise max_cached_tokens."
             )
         slot.num_reserved = num_tokens
+        if self._give_back is not None:
+            self._give_back(self.max_tokens - others - num_tokens)
+
+    def lend(self, give_back: Callable[[int], None]) -> None:
+        """Let somebody keep rows in what no slot has reserved. give_back is called when slots reserve more: it is told
+        how many tokens are left unreserved and must keep no more."""
+        self._give_back = give_back
 
     def free(self, slot: KvSlot) -> None:
         """Give the slot's tensors and its reservation back; freeing twice is fine."""
@@ -108,6 +120,26 @@ class KvSlot:
                 for stored in (keys, values):
                     stored[:, :, base : base + len(index)] = stored[:, :, index]
         self.length = base + len(rows)
+
+    @torch.inference_mode()
+    def copied(self, start: int, num_rows: int) -> Tensor | None:
+        """A copy of some rows of all layers, [2 * num_layers, num_kv_heads, num_rows, head_dim], keys before values.
+
+        None for a model whose layers are not alike and so cannot be stacked.
+        """
+        stored = [tensor for layer in sorted(self.layers) for tensor in self.layers[layer]]
+        is_uniform = len({(tensor.shape, tensor.dtype) for tensor in stored}) == 1
+        if not is_uniform or sorted(self.layers) != list(range(len(self.layers))):
+            return None
+        return torch.stack([tensor[0, :, start : start + num_rows] for tensor in stored])
+
+    @torch.inference_mode()
+    def fill(self, rows: Tensor) -> None:
+        """Begin an empty slot with rows that were `copied`. Raises ReplicaBusy."""
+        self.require(rows.shape[2])
+        for layer, (key, value) in enumerate(zip(rows[0::2], rows[1::2], strict=True)):
+            self.write(layer, key.unsqueeze(0), value.unsqueeze(0), 0)
+        self.length = rows.shape[2]
 
     def _empty_like(self, rows: Tensor) -> Tensor:
         _, num_heads, _, head_dim = rows.shape

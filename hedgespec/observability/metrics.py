@@ -58,6 +58,10 @@ class Metrics:
         self._migrations = self._counter("migrations", "Answers moved to another target replica.")
         self._requests = self._counter("http_requests", "HTTP requests.", "endpoint", "status")
         self._prompt_tokens = self._counter("prompt_tokens", "Prompt tokens of finished answers.")
+        self._cache_queries = self._counter(
+            "prefix_cache_queries", "Prompt tokens that the target's cache was asked for."
+        )
+        self._cache_hits = self._counter("prefix_cache_hits", "Prompt tokens of them that it knew.")
         self._tokens = self._counter("generated_tokens", "Tokens of finished answers.")
         self._running = self._gauge("requests_running", "Answers being generated.")
         self._ttft_s = self._histogram("time_to_first_token_seconds", "From the request to its first token.", _LONG_S)
@@ -88,6 +92,8 @@ class Metrics:
             best = max(stats.weights, key=stats.weights.__getitem__)
             self._selected.labels(self._replica, self._known(best)).inc()
         self._prompt_tokens.labels(self._replica).inc(stats.num_prompt_tokens)
+        self._cache_queries.labels(self._replica).inc(stats.num_prompt_tokens)
+        self._cache_hits.labels(self._replica).inc(stats.num_cached_tokens)
         self._tokens.labels(self._replica).inc(stats.num_emitted)
         self._ttft_s.labels(self._replica).observe(ttft_s)
         self._vllm.observe_request(stats, finish_reason, seconds, ttft_s)

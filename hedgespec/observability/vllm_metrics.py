@@ -28,6 +28,8 @@ class VllmMetrics:
             "spec_decode_num_accepted_tokens_per_pos", "Accepted draft tokens by draft position.", "position"
         )
         self._prompt_tokens = counter("prompt_tokens", "Prompt tokens.").labels(*values)
+        self._cache_queries = counter("prefix_cache_queries", "Prompt tokens looked up.").labels(*values)
+        self._cache_hits = counter("prefix_cache_hits", "Prompt tokens found.").labels(*values)
         self._tokens = counter("generation_tokens", "Generated tokens.").labels(*values)
         self._success = counter("request_success", "Finished answers.", "finished_reason")
         self.running = Gauge(
@@ -51,6 +53,8 @@ class VllmMetrics:
 
     def observe_request(self, stats: DecodeStats, finish_reason: FinishReason, seconds: float, ttft_s: float) -> None:
         self._prompt_tokens.inc(stats.num_prompt_tokens)
+        self._cache_queries.inc(stats.num_prompt_tokens)
+        self._cache_hits.inc(stats.num_cached_tokens)
         self._tokens.inc(stats.num_emitted)
         self._success.labels(*self._values, finish_reason).inc()
         self._ttft_s.observe(ttft_s)

@@ -21,6 +21,7 @@ from hedgespec.router.events import Events
 from hedgespec.router.learning import Learning
 from hedgespec.router.scoring_plan import ScoreFrom
 from hedgespec.router.selection import Choice
+from hedgespec.speculative.noise import drafter_seed
 from hedgespec.types import EMPTY_DRAFT, DraftTree, Observation, Opened, Scores, SessionSpec, SparseRows
 
 MAX_UNANSWERED = 64
@@ -65,7 +66,7 @@ class DrafterPanel:
         self._session_id = spec.session_id
         for index, drafter in enumerate(self.drafters):
             if drafter is not None:
-                task = asyncio.ensure_future(drafter.open(spec))
+                task = asyncio.ensure_future(drafter.open(_for_drafter(spec, index)))
                 task.add_done_callback(partial(self._opened, index))
                 self._opening[index] = task
         pending = [task for task in self._opening if task is not None]
@@ -198,6 +199,13 @@ class DrafterPanel:
         self._events.draft_failed(drafter.drafter_id, reason)
         if self._learner is not None:
             self._learner.mark_absent(index)
+
+
+def _for_drafter(spec: SessionSpec, index: int) -> SessionSpec:
+    """Sampled drafts must be independent of each other; under `coupled` all share the target's own noise instead."""
+    if spec.sampling.method != "rejection":
+        return spec
+    return replace(spec, noise_seed=drafter_seed(spec.noise_seed, index))
 
 
 def _asking(observation: Observation, score_from: int | None) -> Observation:

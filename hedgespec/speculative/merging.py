@@ -14,7 +14,8 @@ from hedgespec.types import DraftTree, SparseRows
 def merge(drafts: Sequence[tuple[int, DraftTree]], budget: int) -> DraftTree:
     """One tree of at most `budget` nodes; each node's drafter is in its drafter_index.
 
-    drafts: (drafter index, draft), heaviest first; what goes beyond the budget is cut from the end
+    drafts: (drafter index, draft), heaviest first; what goes beyond the budget is cut from the end. Sampled ones must have
+        been drawn independently of each other (`noise.drafter_seed`)
     Drafts that were chosen with certainty share the paths that they agree on, and the heavier drafter is credited with
     them. Sampled drafts (with draft_probs) stay side by side, also where they agree: `rejection` tries siblings one after
     the other, each against the distribution that it came from, and one node for two draws would change the law of the

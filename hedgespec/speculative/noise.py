@@ -28,6 +28,7 @@ class Purpose(IntEnum):
     RECOVER: the recovered or bonus token of a round
     SELECT:  which drafter the router draws; keyed by the round instead of an output index
     SHADOW:  what a drafter draws to score a multi-draft; independent of all drafts, since realised tokens depend on those
+    DRAFTER: the key of one drafter's draws, see `drafter_seed`
     """
 
     COUPLED = 1
@@ -36,6 +37,7 @@ class Purpose(IntEnum):
     RECOVER = 4
     SELECT = 5
     SHADOW = 8
+    DRAFTER = 9
 
 
 def uniforms(
@@ -57,6 +59,15 @@ def uniform(seed: int, output_index: int, purpose: Purpose, *, round_index: int 
     """The number of counter 0, for decisions that are taken once per output index (and round)."""
     bits = _absorb(_absorb(_key(seed, purpose, round_index), output_index), 0) >> 11
     return (bits | 1) * 2.0**-53
+
+
+def drafter_seed(seed: int, drafter_index: int) -> int:
+    """The key of what one drafter of a session draws under `rejection`.
+
+    Drafts that are merged into one tree must be drawn independently: with a common key a second drafter would repeat the
+    first one's choice, and after its rejection the sibling's law would no longer be the one that travels with it.
+    """
+    return _key(seed, Purpose.DRAFTER, drafter_index)
 
 
 def gumbels(seed: int, output_index: ArrayLike, token_ids: ArrayLike) -> NDArray[np.float32]:

@@ -27,8 +27,9 @@ def validate_tree(
 ) -> None:
     """Raise InvalidDraft, saying what is wrong, unless `tree` can be verified by `method`.
 
-    max_draft_tokens: in a row. form: of the session; only its trees may come without draft_probs under `rejection`, since
-    tokens that were sampled without saying from what would change the law of the output.
+    max_draft_tokens: in a row. form: of the session; only its trees may come without draft_probs under `rejection`. Sampled
+    tokens without their laws would be verified as if they were certain, which is lossless as well but accepts far fewer
+    of them: a drafter's mistake that must not pass unseen.
     """
     num_nodes = tree.num_nodes
     if tree.token_ids.ndim != 1 or tree.parent.shape != tree.token_ids.shape:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,12 @@ from hedgespec.training.ttt_loss import ttt_loss
 
 @dataclass(frozen=True, slots=True)
 class DrafterSettings:
-    """Recipe of a head; its token count is steps * sequences_per_step * sequence_length."""
+    """Recipe of a head; its token count is steps * sequences_per_step * sequence_length.
+
+    intermediate_size: width of the head's feed-forward layer; None is the target's, as published heads have it
+    own_text_share:    part of the windows that the target wrote itself, continuing prompts of min_prompt_length to
+                       max_prompt_length tokens; the others are the domain's text
+    """
 
     steps: int = 720
     sequences_per_step: int = 4
@@ -37,10 +42,12 @@ class DrafterSettings:
     depth_decay: float = 0.8
     start_share: float = 0.3
     draft_vocab_size: int = 2048
-    prompt_length: int = 48
-    own_text_share: float = 0.5
+    intermediate_size: int | None = None
+    min_prompt_length: int = 40
+    max_prompt_length: int = 120
+    own_text_share: float = 0.85
     num_text_windows: int = 480
-    num_own_windows: int = 320
+    num_own_windows: int = 1024
     matrix_lr: float = 0.02
     embedding_lr: float = 0.003
     seed: int = 0
@@ -66,7 +73,8 @@ def train_drafter(
     windows = domain_windows(teacher, target, text, settings)
     own_file = work / "own_text.npy"
     if not own_file.is_file():
-        own = own_windows(teacher, windows, settings, lambda share: progress("target's own text", share, ""))
+        prompts = beginnings(windows, settings)
+        own = own_windows(teacher, prompts, settings, lambda share: progress("target's own text", share, ""))
         np.save(own_file, own)
     data = mixed(windows, np.load(own_file), settings)
     head = train_head(teacher, data, settings, work / "head.pt", progress)
@@ -89,12 +97,18 @@ def domain_windows(teacher: Teacher, target: Path, text: Path, settings: Drafter
     ]
 
 
+def beginnings(windows: Windows, settings: DrafterSettings) -> list[Windows]:
+    """Return `num_own_windows` prompts: beginnings of windows, of all lengths that the settings allow."""
+    rng = np.random.default_rng(settings.seed + 1)
+    chosen = np.resize(rng.permutation(len(windows)), settings.num_own_windows)
+    lengths = rng.integers(settings.min_prompt_length, settings.max_prompt_length, len(chosen), endpoint=True)
+    return [windows[row, :length] for row, length in zip(chosen, lengths, strict=True)]
+
+
 def own_windows(
-    teacher: Teacher, windows: Windows, settings: DrafterSettings, progress: Callable[[float], None]
+    teacher: Teacher, prompts: Sequence[Windows], settings: DrafterSettings, progress: Callable[[float], None]
 ) -> Windows:
-    """Let the target continue the beginnings of windows."""
-    order = np.random.default_rng(settings.seed + 1).permutation(len(windows))
-    prompts = windows[np.resize(order, settings.num_own_windows), : settings.prompt_length]
+    """Let the target continue prompts to whole windows."""
     return continue_prompts(teacher, prompts, settings.sequence_length, settings.seed, progress)
 
 
@@ -115,7 +129,7 @@ def train_head(
 ) -> Eagle3Head:
     """Train a head from the common start on [num_windows, length], resuming from `checkpoint` when it exists."""
     draft_ids = draft_vocabulary(data, settings.draft_vocab_size, teacher.config.vocab_size)
-    head = fresh_head(teacher, draft_ids, settings.seed)
+    head = fresh_head(teacher, draft_ids, settings.intermediate_size, settings.seed)
     optimizers = Optimizers(head, matrix_lr=settings.matrix_lr, embedding_lr=settings.embedding_lr)
     step = _resume(checkpoint, settings, head, optimizers)
     hits = torch.zeros(settings.num_depths)

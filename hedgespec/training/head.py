@@ -17,15 +17,18 @@ def draft_vocabulary(data: Windows, size: int, vocab_size: int) -> torch.Tensor:
     return torch.from_numpy(np.sort(np.argsort(-counts, kind="stable")[: min(size, vocab_size)]))
 
 
-def fresh_head(teacher: Teacher, draft_ids: torch.Tensor, seed: int) -> Eagle3Head:
-    """Return a head of the target's width whose output rows start as the target's, for `draft_ids` [draft_vocab]."""
+def fresh_head(teacher: Teacher, draft_ids: torch.Tensor, intermediate_size: int | None, seed: int) -> Eagle3Head:
+    """Return a head of the target's width whose output rows start as the target's, for `draft_ids` [draft_vocab].
+
+    intermediate_size: None is the target's
+    """
     torch.manual_seed(seed)
     config = teacher.config
     head = Eagle3Head(
         Eagle3Config(
             hidden_size=config.hidden_size,
             target_hidden_size=config.hidden_size,
-            intermediate_size=config.intermediate_size,
+            intermediate_size=intermediate_size or config.intermediate_size,
             num_heads=config.num_attention_heads,
             num_kv_heads=config.num_key_value_heads,
             head_dim=config.hidden_size // config.num_attention_heads,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,37 +14,46 @@ from transformers import StaticCache
 
 from hedgespec.training.features import Teacher
 
-TEMPERATURES = (0.0, 0.7, 1.0)
+TEMPERATURES = (0.0, 1.0, 0.0, 1.0, 0.7)
+"""What the rows of a run take in turn: most weight on the two that users ask for most."""
 _BATCH = 128
 
 
 @torch.no_grad()
 def continue_prompts(
-    teacher: Teacher, prompts: NDArray[np.int64], length: int, seed: int, progress: Callable[[float], None]
+    teacher: Teacher, prompts: Sequence[NDArray[np.int64]], length: int, seed: int, progress: Callable[[float], None]
 ) -> NDArray[np.int64]:
     """Return prompts continued to `length` tokens, [num_prompts, length]; the rows take the temperatures in turn.
 
-    prompts: [num_prompts, prompt_length]
+    prompts: each [prompt_length], of any lengths below `length`
     """
     model = copy.deepcopy(teacher.model).to(torch.bfloat16)
-    generator = torch.Generator(device=teacher.embedding.device).manual_seed(seed)
-    batches: list[NDArray[np.int64]] = []
-    for start in range(0, len(prompts), _BATCH):
-        ids = torch.from_numpy(prompts[start : start + _BATCH]).to(teacher.embedding.device)
-        batches.append(_continue(model, ids, length, generator).cpu().numpy())
+    device = teacher.embedding.device
+    generator = torch.Generator(device=device).manual_seed(seed)
+    turns = torch.tensor(TEMPERATURES)[torch.arange(len(prompts)) % len(TEMPERATURES)]
+    text = np.zeros((len(prompts), length), dtype=np.int64)
+    # Prompts of like lengths together: what a batch's longest prompt needs more than its shortest is computed for all.
+    order = np.argsort([len(prompt) for prompt in prompts], kind="stable")
+    for start in range(0, len(order), _BATCH):
+        rows = order[start : start + _BATCH]
+        lengths = torch.tensor([len(prompts[row]) for row in rows])
+        for row in rows:
+            text[row, : len(prompts[row])] = prompts[row]
+        ids, temperatures = torch.from_numpy(text[rows]).to(device), turns[torch.from_numpy(rows)].to(device)
+        text[rows] = _continue(model, ids, lengths.to(device), temperatures, generator).cpu().numpy()
         progress(min(1.0, (start + _BATCH) / len(prompts)))
-    return np.concatenate(batches)
+    return text
 
 
-def _continue(model: Any, ids: Tensor, length: int, generator: torch.Generator) -> Tensor:
-    num_rows, prompt_length = ids.shape
+def _continue(model: Any, text: Tensor, lengths: Tensor, temperatures: Tensor, generator: torch.Generator) -> Tensor:
+    """Fill text [num_rows, length] from each row's prompt length on, in place."""
     # In place: a growing cache would be copied whole for every token.
-    cache = StaticCache(config=model.config, max_cache_len=length)
-    temperatures = torch.tensor(TEMPERATURES, device=ids.device)[torch.arange(num_rows, device=ids.device) % 3]
-    text = torch.cat((ids, ids.new_zeros(num_rows, length - prompt_length)), dim=1)
-    logits = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1).logits
-    for place in range(prompt_length, length):
-        text[:, place] = _draw(logits[:, -1].float(), temperatures, generator)
+    cache = StaticCache(config=model.config, max_cache_len=text.shape[1])
+    shortest = int(lengths.min())
+    logits = model(input_ids=text[:, :shortest], past_key_values=cache, use_cache=True, logits_to_keep=1).logits
+    for place in range(shortest, text.shape[1]):
+        drawn = _draw(logits[:, -1].float(), temperatures, generator)
+        text[:, place] = torch.where(place < lengths, text[:, place], drawn)
         logits = model(input_ids=text[:, place : place + 1], past_key_values=cache, use_cache=True).logits
     return text
 

@@ -9,16 +9,14 @@ import json
 import math
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Literal
+from random import Random
 
 import numpy as np
 import torch
 from tokenizers import Tokenizer
 
 from hedgespec.models.eagle3 import save_eagle3
-from hedgespec.training.drafter import DrafterSettings, mixed, own_windows, train_head
+from hedgespec.training.drafter import mixed, own_windows, train_head
 from hedgespec.training.features import Teacher
 from hedgespec.training.memory import keep_freed_memory
 from hedgespec.training.progress import Progress
@@ -28,42 +26,11 @@ from hedgespec.zoo.card import CardFacts, write_card
 from hedgespec.zoo.dataset import encode_stream, training_texts, windows
 from hedgespec.zoo.parallel import run_parallel
 from hedgespec.zoo.prepare import prepare, training_documents
-from hedgespec.zoo.prompts import held_out_prompts
-from hedgespec.zoo.target import TargetSettings, export_target, held_out_loss, train_target
+from hedgespec.zoo.prompts import cut_prompts, held_out_prompts
+from hedgespec.zoo.settings import ZooSettings
+from hedgespec.zoo.target import export_target, held_out_loss, train_target
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
-
-
-@dataclass(frozen=True, slots=True)
-class ZooSettings:
-    """One build. `workers`: processes of one thread each that make heads side by side; 1 makes them in this process."""
-
-    out: Path
-    seed: int = 0
-    train_bytes: int = 29_000_000
-    held_out_bytes: int = 150_000
-    num_prompts: int = 32
-    workers: int = 1
-    target: TargetSettings = field(default_factory=TargetSettings)
-    drafter: DrafterSettings = field(default_factory=DrafterSettings)
-
-    @property
-    def work(self) -> Path:
-        return self.out / ".build"
-
-
-def preset_settings(
-    preset: Literal["cpu", "gpu"], out: Path, seed: int = 0, *, workers: int = 1, target_minutes: float | None = None
-) -> ZooSettings:
-    """Return the recipe of a preset; `gpu` trains the same shapes on more text for far more steps."""
-    target, drafter = TargetSettings(seed=seed, minutes=target_minutes), DrafterSettings(seed=seed)
-    if preset == "cpu":
-        return ZooSettings(out, seed, workers=workers, target=target, drafter=drafter)
-    target = replace(target, device="cuda", steps=12_000, tokens_per_step=32_768)
-    drafter = replace(
-        drafter, device="cuda", steps=3_000, sequences_per_step=32, num_own_windows=16_384, start_share=1.0
-    )
-    return ZooSettings(out, seed, train_bytes=120_000_000, target=target, drafter=drafter)
 
 
 def build_zoo(settings: ZooSettings, progress: Progress) -> None:
@@ -103,27 +70,32 @@ def _build_target(settings: ZooSettings, progress: Progress) -> None:
 
 
 def _write_text(settings: ZooSettings, tokenizer: Tokenizer) -> None:
-    """Write `text-<domain>.npy`: windows of a domain's training documents and chats."""
+    """Write what a domain's training documents give: `text-<domain>.npy`, windows of them and of chats about them,
+    and `starts-<domain>.json`, prompts cut from them as the held-out ones are."""
     drafter = settings.drafter
     for domain in DOMAINS:
-        file = settings.work / f"text-{domain}.npy"
-        if file.is_file():
+        text, starts = settings.work / f"text-{domain}.npy", settings.work / f"starts-{domain}.json"
+        if text.is_file() and starts.is_file():
             continue
         documents = training_documents(domain, seed=settings.seed, train_bytes=settings.train_bytes)
-        texts = training_texts(documents, settings.seed + 1)
-        cut = windows(encode_stream(tokenizer, texts), drafter.sequence_length)
+        cut = windows(encode_stream(tokenizer, training_texts(documents, settings.seed + 1)), drafter.sequence_length)
         order = np.random.default_rng(settings.seed).permutation(len(cut))[: drafter.num_text_windows]
-        np.save(file, cut[order].astype(np.int64))
+        np.save(text, cut[order].astype(np.int64))
+        rng = Random(f"starts-{settings.seed}-{domain}")
+        starts.write_text(json.dumps(cut_prompts(tokenizer, documents, rng, drafter.num_own_windows)), encoding="utf-8")
 
 
 def _write_own_text(settings: ZooSettings, domain: str, progress: Callable[[float, str], None]) -> None:
-    """Write `own-<domain>.npy`: what the target writes when it continues the domain's text."""
+    """Write `own-<domain>.npy`: what the target writes when it is served prompts of the domain."""
     file = settings.work / f"own-{domain}.npy"
     if file.is_file():
         return
     teacher = Teacher(settings.out / "target", settings.drafter.device)
-    text = np.load(settings.work / f"text-{domain}.npy")
-    np.save(file, own_windows(teacher, text, settings.drafter, lambda share: progress(share, "")))
+    tokenizer = Tokenizer.from_file(str(settings.work / "tokenizer.json"))
+    starts = json.loads((settings.work / f"starts-{domain}.json").read_text(encoding="utf-8"))
+    longest = settings.drafter.max_prompt_length
+    prompts = [np.asarray(e.ids[:longest]) for e in tokenizer.encode_batch(starts, add_special_tokens=False)]
+    np.save(file, own_windows(teacher, prompts, settings.drafter, lambda share: progress(share, "")))
 
 
 def _build_head(settings: ZooSettings, name: str, progress: Callable[[float, str], None]) -> None:
@@ -171,7 +143,10 @@ def _write_card(settings: ZooSettings, tokenizer: Tokenizer) -> None:
         target_minutes=state["elapsed"] / 60,
         drafter_steps=drafter.steps,
         drafter_tokens=drafter.steps * drafter.sequences_per_step * drafter.sequence_length,
-        own_tokens=drafter.num_own_windows * (drafter.sequence_length - drafter.prompt_length),
+        own_tokens=drafter.num_own_windows * (drafter.sequence_length - drafter.max_prompt_length),
+        own_share=drafter.own_text_share,
+        intermediate_size=drafter.intermediate_size or settings.target.intermediate_size,
+        draft_vocab_size=drafter.draft_vocab_size,
         seed=settings.seed,
         losses={d: (loss, loss / math.log(2) / _bytes_per_token(settings, tokenizer, d)) for d, loss in losses.items()},
     )

@@ -30,6 +30,9 @@ class CardFacts:
     drafter_steps: int
     drafter_tokens: int
     own_tokens: int
+    own_share: float
+    intermediate_size: int
+    draft_vocab_size: int
     seed: int
     losses: dict[str, tuple[float, float]]
 
@@ -93,12 +96,15 @@ Documents are assigned to training, validation and test by a hash of their name.
 - Target: {facts.target_steps} steps, {facts.target_tokens / 1e6:.1f} M tokens, sequences of 256, then 512, at last 2048
   tokens; Muon (0.02) for the hidden matrices, AdamW (0.004) for the rest, bfloat16 autocast; warm-up over 2 %, constant,
   linear decay to zero over the last 55 %. It took {facts.target_minutes:.0f} minutes.
-- Heads: the published EAGLE-3 architecture, {facts.drafter_steps} steps, {facts.drafter_tokens / 1e3:.0f} k tokens each,
-  from one common start whose output rows are the target's embedding of the head's 2048 most frequent tokens.
-  Training-time test with five unrolled steps, loss weights 0.8^i, soft cross-entropy against the target renormalised
+- Heads: the published EAGLE-3 architecture with a feed-forward layer of {facts.intermediate_size};
+  {facts.drafter_steps} steps, {facts.drafter_tokens / 1e3:.0f} k tokens each, from one common start whose output rows are
+  the target's embedding of the head's {facts.draft_vocab_size} most frequent tokens. Small on purpose: quick on a CPU,
+  and one domain is easier to know than six. Training-time test with five unrolled steps, loss weights 0.8^i, soft cross-entropy against the target renormalised
   over the draft vocabulary.
-- Data of a head: domain text, and {facts.own_tokens / 1e3:.0f} k tokens that the target wrote itself, continuing training
-  documents at temperatures 0, 0.7 and 1. `generic` has the same steps and tokens, from all domains in equal parts.
+- Data of a head: {facts.own_share:.0%} text that the target wrote itself, at least {facts.own_tokens / 1e3:.0f} k tokens
+  per domain, continuing prompts cut from training documents as the held-out ones are, at temperatures 0, 0.7 and 1; the
+  rest is domain text.
+  `generic` has the same steps and tokens, from all domains in equal parts.
 
 ## Acceptance
 

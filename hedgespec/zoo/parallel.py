@@ -7,12 +7,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import suppress
 from queue import Empty
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from hedgespec.training.progress import Progress
-
-if TYPE_CHECKING:
-    from hedgespec.zoo.build import ZooSettings
+from hedgespec.zoo.settings import ZooSettings
 
 Report = Callable[[float, str], None]
 

@@ -20,11 +20,16 @@ _STARTS = {
 
 def held_out_prompts(tokenizer: Tokenizer, domain: str, split: Split, *, seed: int, count: int) -> list[str]:
     """Return `count` prompts of 40 to 120 tokens; documents give one each before any gives a second."""
-    rng = Random(f"prompts-{seed}-{domain}-{split}")
-    pool = [d for d in documents(domain, split, seed=seed, max_bytes=30_000 * count) if len(d.text) >= 2 * _MIN_REST]
+    pool = documents(domain, split, seed=seed, max_bytes=30_000 * count)
+    return cut_prompts(tokenizer, pool, Random(f"prompts-{seed}-{domain}-{split}"), count)
+
+
+def cut_prompts(tokenizer: Tokenizer, pool: list[Document], rng: Random, count: int) -> list[str]:
+    """Return up to `count` different prompts of 40 to 120 tokens, from each document of a pool in turn."""
+    long_enough = [document for document in pool if len(document.text) >= 2 * _MIN_REST]
     prompts: list[str] = []
     for _ in range(8):
-        for document in rng.sample(pool, len(pool)):
+        for document in rng.sample(long_enough, len(long_enough)):
             prompt = _cut(tokenizer, document, rng)
             if prompt is not None and prompt not in prompts:
                 prompts.append(prompt)

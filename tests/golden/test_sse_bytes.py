@@ -59,7 +59,8 @@ async def test_completion_stream_with_usage() -> None:
         b'data: {"id":"cmpl-0123","object":"text_completion","created":1700000000,"model":"m",'
         b'"choices":[{"index":0,"text":"b","logprobs":null,"finish_reason":"stop"}],"usage":null}\n\n'
         b'data: {"id":"cmpl-0123","object":"text_completion","created":1700000000,"model":"m",'
-        b'"choices":[],"usage":{"prompt_tokens":2,"completion_tokens":2,"total_tokens":4}}\n\n'
+        b'"choices":[],"usage":{"prompt_tokens":2,"completion_tokens":2,"total_tokens":4,'
+        b'"prompt_tokens_details":{"cached_tokens":0}}}\n\n'
         b"data: [DONE]\n\n"
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -84,6 +85,12 @@ def merged(first: Callable[[], Drafts], second: Callable[[], Drafts], budget: in
         yield merge([(0, tree), (1, other)], budget), prob * other_prob
 
 
+def without_laws(drafts: Drafts) -> Drafts:
+    """What was sampled is taken for certain. It is lossless for every single draft, so for any law of drafts as well."""
+    for tree, prob in drafts:
+        yield replace(tree, draft_probs=None), prob
+
+
 FORMS: dict[str, Callable[[TabularModel, TabularModel], Drafts]] = {
     "2 iid chains of 2": lambda a, b: iid_chains(a, 2, 2),
     "3 iid chains of 1": lambda a, b: iid_chains(a, 3, 1),
@@ -91,9 +98,13 @@ FORMS: dict[str, Callable[[TabularModel, TabularModel], Drafts]] = {
     "3 distinct chains of 1": lambda a, b: distinct_chains(a, 3, 1),
     "deterministic 2 x 2": lambda a, b: deterministic_tree(b, (2, 2)),
     "deterministic 3 x 1": lambda a, b: deterministic_tree(a, (3, 1)),
+    "2 iid chains of 2, laws withheld": lambda a, b: without_laws(iid_chains(a, 2, 2)),
     "merged chains of two drafters": lambda a, b: merged(lambda: iid_chains(a, 1, 2), lambda: iid_chains(b, 1, 2)),
     "merged, cut to three nodes": lambda a, b: merged(lambda: iid_chains(b, 1, 2), lambda: iid_chains(a, 1, 2), 3),
     "merged distinct and iid": lambda a, b: merged(lambda: distinct_chains(a, 2, 1), lambda: iid_chains(b, 2, 1)),
+    "merged deterministic and iid": lambda a, b: merged(
+        lambda: deterministic_tree(b, (2, 1)), lambda: iid_chains(a, 2, 1)
+    ),
     "merged deterministic trees": lambda a, b: merged(
         lambda: deterministic_tree(a, (1, 2)), lambda: deterministic_tree(b, (2, 1))
     ),

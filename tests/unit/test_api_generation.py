@@ -74,13 +74,22 @@ def events(response: httpx.Response) -> list[Any]:
     return [json.loads(p) if p.startswith("{") else p for p in bare]
 
 
+def usage(num_prompt: int, num_answer: int, num_cached: int = 0) -> dict[str, Any]:
+    return {
+        "prompt_tokens": num_prompt,
+        "completion_tokens": num_answer,
+        "total_tokens": num_prompt + num_answer,
+        "prompt_tokens_details": {"cached_tokens": num_cached},
+    }
+
+
 async def test_a_completion_has_text_reason_usage_and_our_request_id() -> None:
     response = await Server().complete()
     answer = response.json()
     assert answer["id"] == "cmpl-" + response.headers["x-request-id"]
     assert (answer["object"], answer["model"]) == ("text_completion", "m")
     assert answer["choices"] == [{"index": 0, "text": "Hello, world", "logprobs": None, "finish_reason": "stop"}]
-    assert answer["usage"] == {"prompt_tokens": 2, "completion_tokens": 3, "total_tokens": 5}
+    assert answer["usage"] == usage(2, 3)
     assert "hedgespec" not in answer
 
 
@@ -156,7 +165,7 @@ async def test_several_prompts_give_one_choice_each_with_its_index() -> None:
     server = Server()
     answer = (await server.complete(prompt=["a", [5, 6]])).json()
     assert [c["index"] for c in answer["choices"]] == [0, 1]
-    assert answer["usage"] == {"prompt_tokens": 3, "completion_tokens": 6, "total_tokens": 9}
+    assert answer["usage"] == usage(3, 6)
     streamed = events(await server.complete(prompt=["a", "b"], stream=True))
     assert streamed.pop() == "[DONE]"
     for index in (0, 1):
@@ -192,7 +201,12 @@ async def test_usage_comes_last_with_no_choices_and_is_null_before() -> None:
     assert done == "[DONE]"
     assert [e["usage"] for e in pieces] == [None, None, None]
     assert last["choices"] == []
-    assert last["usage"] == {"prompt_tokens": 2, "completion_tokens": 3, "total_tokens": 5}
+    assert last["usage"] == usage(2, 3)
+
+
+async def test_usage_tells_the_prompt_tokens_that_the_target_knew() -> None:
+    server = Server(ScriptedGenerator(stats=DecodeStats(num_emitted=3, num_cached_tokens=2)))
+    assert (await server.complete()).json()["usage"] == usage(2, 3, num_cached=2)
 
 
 async def test_usage_never_exceeds_what_was_emitted() -> None:

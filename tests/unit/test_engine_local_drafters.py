@@ -40,7 +40,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 class Process:
     def __init__(self, folders: dict[str, Path]) -> None:
         transport = LocalFeatureTransport()
-        target = TargetConfig(model=str(folders["target"]), max_sessions=8, max_cached_tokens=8192)
+        limits = {"max_sessions": 8, "max_cached_tokens": 8192, "prefix_cache_tokens": 0}
+        target = TargetConfig(model=str(folders["target"]), **limits)
         configs = [
             DrafterConfig(id="head", kind="eagle3", model=str(folders["head"]), group="heads"),
             DrafterConfig(id="other", kind="eagle3", model=str(folders["other"]), group="heads"),

@@ -75,6 +75,16 @@ def test_a_finished_answer_is_counted_once(metrics: Metrics) -> None:
     assert value(metrics, "hedgespec_best_drafter_total", replica="r1", drafter="sql") == 1
 
 
+def test_hit_rates_of_the_prefix_cache_are_counted_in_tokens_of_finished_answers(metrics: Metrics) -> None:
+    """hits / queries is the share of prompt tokens whose pass was saved; both names say the same."""
+    for num_cached in (0, 96):
+        stats = DecodeStats(num_prompt_tokens=100, num_emitted=5, num_cached_tokens=num_cached)
+        metrics.observe_request(stats, "stop", seconds=0.1, ttft_s=0.05)
+    for prefix, labels in (("vllm:", {"model_name": "zoo", "engine": "r1"}), ("hedgespec_", {"replica": "r1"})):
+        assert value(metrics, f"{prefix}prefix_cache_queries_total", **labels) == 200
+        assert value(metrics, f"{prefix}prefix_cache_hits_total", **labels) == 96
+
+
 def test_running_answers_go_up_and_down_also_when_one_fails(metrics: Metrics) -> None:
     labels = {"model_name": "zoo", "engine": "r1"}
     with contextlib.suppress(RuntimeError), metrics.running():

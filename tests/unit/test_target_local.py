@@ -44,7 +44,8 @@ def sink() -> RecordingSink:
 def target(folder: Path, sink: RecordingSink) -> Iterator[LocalTarget]:
     transport = LocalFeatureTransport()
     transport.register("recorder", sink)
-    local = build_target(TargetConfig(model=str(folder), max_sessions=6, max_cached_tokens=4096), transport)
+    config = TargetConfig(model=str(folder), max_sessions=6, max_cached_tokens=4096, prefix_cache_tokens=0)
+    local = build_target(config, transport)
     yield local
     local.stop()
 

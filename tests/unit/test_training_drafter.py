@@ -22,7 +22,8 @@ _SETTINGS = DrafterSettings(
     sequence_length=24,
     num_depths=3,
     draft_vocab_size=64,
-    prompt_length=8,
+    min_prompt_length=4,
+    max_prompt_length=10,
     num_own_windows=4,
 )
 

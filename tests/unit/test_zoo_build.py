@@ -11,7 +11,8 @@ from hedgespec.models.eagle3 import load_eagle3
 from hedgespec.models.safetensors_folder import read_embedding
 from hedgespec.training.drafter import DrafterSettings
 from hedgespec.zoo import DOMAINS, DRAFTERS
-from hedgespec.zoo.build import ZooSettings, build_zoo
+from hedgespec.zoo.build import build_zoo
+from hedgespec.zoo.settings import ZooSettings
 from hedgespec.zoo.target import TargetSettings
 
 
@@ -21,8 +22,8 @@ def _tiny(out: Path) -> ZooSettings:
         tokens_per_step=64, lengths=((0.0, 32), (0.5, 64)),
     )  # fmt: skip
     drafter = DrafterSettings(
-        steps=2, sequences_per_step=2, sequence_length=24, num_depths=2, draft_vocab_size=200, prompt_length=8,
-        num_own_windows=3,
+        steps=2, sequences_per_step=2, sequence_length=24, num_depths=2, draft_vocab_size=200, intermediate_size=16,
+        min_prompt_length=4, max_prompt_length=12, num_own_windows=3,
     )  # fmt: skip
     return ZooSettings(out, train_bytes=120_000, num_prompts=3, held_out_bytes=4_000, target=target, drafter=drafter)
 
@@ -44,7 +45,8 @@ def test_a_build_makes_every_part_and_goes_on_where_it_was_stopped(tmp_path: Pat
     assert (tmp_path / "generic" / "model.safetensors").read_bytes() == first
     embedding = read_embedding(tmp_path / "target")
     for name in DRAFTERS:
-        assert load_eagle3(tmp_path / name, embedding).config.draft_vocab_size == 200
+        config = load_eagle3(tmp_path / name, embedding).config
+        assert (config.draft_vocab_size, config.intermediate_size) == (200, 16)
     prompts = json.loads((tmp_path / "prompts.json").read_text())
     assert {split: sorted(by_domain) for split, by_domain in prompts.items()} == {
         "test": sorted(DOMAINS),

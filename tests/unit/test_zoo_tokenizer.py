@@ -71,7 +71,7 @@ def test_prompts_come_from_held_out_documents_and_have_room_to_go_on(folder: Pat
 
 def test_acceptance_table_is_replaced_and_survives_a_new_card(tmp_path: Path) -> None:
     losses = dict.fromkeys(("python", "c", "prose", "sql", "arithmetic", "json"), (1.0, 0.5))
-    facts = CardFacts(1, 1, 1, 1.0, 1, 1, 1, 0, losses)
+    facts = CardFacts(1, 1, 1, 1.0, 1, 1, 1, 0.5, 1, 1, 0, losses)
     with pytest.raises(ConfigError):
         write_acceptance_table("| a |", tmp_path)
     write_card(facts, tmp_path)
