@@ -12,17 +12,18 @@ from hedgespec.bench.rpc import RoundCost, RpcCase, RpcReport
 
 def show_rpc(report: RpcReport) -> None:
     table = Table(
-        title="milliseconds of a round (medians): bare echo, our wire, the decode loop, the loop in one process",
-        caption="r: loop/echo; rmin: of the minima; r1: to an echo with one message per group; CPU: of the router's process",
+        title="milliseconds of a round (medians): bare echo, our wire, the decode loop, in one process",
+        caption="SESSIONSxDRAFTERS; sched: scores on the default schedule; r: loop/echo; rmin: of the minima; "
+        "r1: to an echo with one message per group; CPU: of the router in loop; /s: rounds per second of loop",
     )
-    columns = "shape,echo,wire,loop,local,r,rmin,r1,CPU,rounds/s"
+    columns = "shape,echo,wire,loop,sched,local,r,rmin,r1,CPU,/s"
     for column in columns.split(","):
         table.add_column(column, justify="left" if column == "shape" else "right", no_wrap=True)
     for case in report.cases:
         shape = case.shape
         group = " grouped" if shape.is_grouped else ""
         joined = "" if case.joined_echo is None else f"{case.loop.ratio_to(case.joined_echo):.2f}"
-        times = (case.echo, case.wire, case.loop, case.local)
+        times = (case.echo, case.wire, case.loop, case.scheduled, case.local)
         table.add_row(
             f"{shape.num_sessions}x{shape.num_drafters}{group}, {shape.num_sparse_ids} ids",
             *(f"{cost.median_ms:.2f}" for cost in times),
@@ -47,7 +48,7 @@ def rpc_json(report: RpcReport) -> Mapping[str, object]:
 
 
 def _case(case: RpcCase) -> Mapping[str, object]:
-    costs = {"echo": case.echo, "wire": case.wire, "loop": case.loop, "local": case.local}
+    costs = {"echo": case.echo, "wire": case.wire, "loop": case.loop, "scheduled": case.scheduled, "local": case.local}
     if case.joined_echo is not None:
         costs["joined_echo"] = case.joined_echo
     return {

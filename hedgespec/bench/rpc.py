@@ -60,8 +60,8 @@ class RoundCost:
 @dataclass(frozen=True, slots=True)
 class RpcCase:
     """echo: one message per drafter. joined_echo: of a group, one message for all of its drafters (ours does that).
-    wire: our stream alone, every score awaited. loop: the whole decode loop with its learner. local: that loop in one
-    process, without any transport.
+    wire: our stream alone, every score awaited. loop: the whole decode loop with its learner, every drafter scored in every
+    round. scheduled: with scores on the default schedule. local: the loop in one process, without any transport.
     """
 
     shape: RpcShape
@@ -69,6 +69,7 @@ class RpcCase:
     joined_echo: RoundCost | None
     wire: RoundCost
     loop: RoundCost
+    scheduled: RoundCost
     local: RoundCost
 
     @property
@@ -132,7 +133,9 @@ async def _measure(addresses: Sequence[ReplicaAddress], shape: RpcShape, num_rou
             for name, way in ways.items():
                 timings[name].append(await _timed(way, shape.num_sessions, rounds_each))
     costs = {name: RoundCost(*map(tuple, zip(*pairs, strict=True))) for name, pairs in timings.items()}
-    return RpcCase(shape, costs["echo"], costs.get("joined echo"), costs["wire"], costs["loop"], costs["local"])
+    return RpcCase(
+        shape, costs["echo"], costs.get("joined echo"), costs["wire"], costs["loop"], costs["scheduled"], costs["local"]
+    )
 
 
 Way = Callable[[int, int], Awaitable[None]]
@@ -156,12 +159,12 @@ async def _ours(stack: AsyncExitStack, addresses: Sequence[ReplicaAddress], shap
     homes = [connections[1]] * len(ids) if shape.is_grouped else connections[1:]
     drafters = [RemoteDrafter(connection, name) for connection, name in zip(homes, ids, strict=True)]
     local_target, local_drafters = FreeTarget(), [FreeDrafter(name, shape.num_sparse_ids) for name in ids]
+    num_ids = shape.num_sparse_ids
     return {
-        "wire": lambda session, rounds: wire_rounds(target, drafters, session, rounds, shape.num_sparse_ids),
-        "loop": lambda session, rounds: loop_rounds(target, drafters, session, rounds, shape.num_sparse_ids),
-        "local": lambda session, rounds: loop_rounds(
-            local_target, local_drafters, session, rounds, shape.num_sparse_ids
-        ),
+        "wire": lambda session, rounds: wire_rounds(target, drafters, session, rounds, num_ids),
+        "loop": lambda session, rounds: loop_rounds(target, drafters, session, rounds, num_ids),
+        "scheduled": lambda session, rounds: loop_rounds(target, drafters, session, rounds, num_ids, is_scheduled=True),
+        "local": lambda session, rounds: loop_rounds(local_target, local_drafters, session, rounds, num_ids),
     }
 
 

@@ -17,6 +17,7 @@ from hedgespec.router.decode_loop import DecodeLoop
 from hedgespec.router.events import NoEvents
 from hedgespec.router.learning import AnswerLearner
 from hedgespec.router.panel import DrafterPanel
+from hedgespec.router.scoring_plan import ScoringPlan
 from hedgespec.router.selection import LearnedSelection
 from hedgespec.speculative.feedback import make_feedback
 from hedgespec.types import Observation, SamplingParams, SessionSpec
@@ -42,13 +43,21 @@ async def wire_rounds(
 
 
 async def loop_rounds(
-    target: Target, drafters: Sequence[Drafter], session: int, num_rounds: int, num_sparse_ids: int
+    target: Target,
+    drafters: Sequence[Drafter],
+    session: int,
+    num_rounds: int,
+    num_sparse_ids: int,
+    *,
+    is_scheduled: bool = False,
 ) -> None:
-    """One answer of the decode loop; every drafter is scored in every round, which is the most that it can cost."""
+    """One answer of the decode loop. is_scheduled: scores are asked for on the default schedule, else in every round,
+    which is the most that they can cost."""
     config = SpeculationConfig(max_draft_tokens=NUM_DRAFT_TOKENS)
     count = len(drafters)
     feedback = make_feedback("rounds", count, NUM_DRAFT_TOKENS, config.score_timeout_rounds)
-    learner = AnswerLearner(make_learner("adaptive"), np.full(count, 1.0 / count), feedback)
+    plan = ScoringPlan(count, config.score_dense_rounds, config.score_every) if is_scheduled else None
+    learner = AnswerLearner(make_learner("adaptive"), np.full(count, 1.0 / count), feedback, plan=plan)
     fleet = LocalFleet(target, {drafter.drafter_id: drafter for drafter in drafters}, 1, 1.0)
     panel = DrafterPanel(drafters, learner, NoEvents())
     spec = _spec(session, num_rounds, num_sparse_ids)

@@ -22,7 +22,7 @@ async def test_every_way_of_a_round_is_timed_for_a_group() -> None:
     (case,) = report.cases
     assert case.shape == shape
     assert case.joined_echo is not None
-    for cost in (case.echo, case.joined_echo, case.wire, case.loop, case.local):
+    for cost in (case.echo, case.joined_echo, case.wire, case.loop, case.scheduled, case.local):
         assert len(cost.wall_ms) == len(cost.cpu_ms) == 2
         assert min(*cost.wall_ms, *cost.cpu_ms) > 0.0
     assert report.worst_loop_ratio == case.loop_ratio
