@@ -13,19 +13,22 @@ from hedgespec.bench.rpc import RoundCost, RpcCase, RpcReport
 def show_rpc(report: RpcReport) -> None:
     table = Table(
         title="milliseconds of a round (medians): bare echo, our wire, the decode loop, in one process",
-        caption="SESSIONSxDRAFTERS; sched: scores on the default schedule; r: loop/echo; rmin: of the minima; "
-        "r1: to an echo with one message per group; CPU: of the router in loop; /s: rounds per second of loop",
+        box=None,
+        padding=(0, 2, 0, 0),
+        caption="shape: sessions x drafters (g: grouped) / ids per q; sched: scores on the default schedule; "
+        "r: loop/echo; rmin: of the minima; r1: to an echo with one message per group; "
+        "CPU: of the router in loop; /s: rounds per second of loop",
     )
     columns = "shape,echo,wire,loop,sched,local,r,rmin,r1,CPU,/s"
     for column in columns.split(","):
         table.add_column(column, justify="left" if column == "shape" else "right", no_wrap=True)
     for case in report.cases:
         shape = case.shape
-        group = " grouped" if shape.is_grouped else ""
+        group = "g" if shape.is_grouped else ""
         joined = "" if case.joined_echo is None else f"{case.loop.ratio_to(case.joined_echo):.2f}"
         times = (case.echo, case.wire, case.loop, case.scheduled, case.local)
         table.add_row(
-            f"{shape.num_sessions}x{shape.num_drafters}{group}, {shape.num_sparse_ids} ids",
+            f"{shape.num_sessions}x{shape.num_drafters}{group}/{shape.num_sparse_ids}",
             *(f"{cost.median_ms:.2f}" for cost in times),
             f"{case.loop_ratio:.2f}",
             f"{case.loop_min_ratio:.2f}",

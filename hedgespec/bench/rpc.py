@@ -21,6 +21,8 @@ from hedgespec.rpc.client import RemoteDrafter, RemoteTarget
 from hedgespec.rpc.connection import ReplicaConnection
 
 WARM_UP_ROUNDS = 20
+MIN_ROUNDS_EACH = 40
+"""Of a session, whatever their number: with fewer, opening and the dense first scores would be most of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ async def bench_rpc(
     num_repeats: int = 5,
     on_case: Callable[[RpcCase], None] = lambda case: None,
 ) -> RpcReport:
-    """Measure every shape. num_rounds: per repeat and way, shared by the sessions. on_case: called as they end."""
+    """Measure every shape. num_rounds: per repeat and way, shared by the sessions (at least 40 each). on_case: called as they end."""
     cases = {}
     for fleet in dict.fromkeys((shape.num_sparse_ids, shape.is_grouped) for shape in shapes):
         chosen = [shape for shape in shapes if (shape.num_sparse_ids, shape.is_grouped) == fleet]
@@ -125,7 +127,7 @@ async def bench_rpc(
 async def _measure(addresses: Sequence[ReplicaAddress], shape: RpcShape, num_rounds: int, num_repeats: int) -> RpcCase:
     async with AsyncExitStack() as stack:
         ways = {**await _echoes(stack, addresses, shape), **await _ours(stack, addresses, shape)}
-        rounds_each = max(10, num_rounds // shape.num_sessions)
+        rounds_each = max(MIN_ROUNDS_EACH, num_rounds // shape.num_sessions)
         timings: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
         for way in ways.values():
             await _timed(way, shape.num_sessions, WARM_UP_ROUNDS)
