@@ -111,7 +111,10 @@ async def bench_rpc(
     num_repeats: int = 5,
     on_case: Callable[[RpcCase], None] = lambda case: None,
 ) -> RpcReport:
-    """Measure every shape. num_rounds: per repeat and way, shared by the sessions (at least 40 each). on_case: called as they end."""
+    """Measure every shape. num_rounds: per repeat and way, shared by the sessions, at least MIN_ROUNDS_EACH each.
+
+    on_case: called as the cases end.
+    """
     cases = {}
     for fleet in dict.fromkeys((shape.num_sparse_ids, shape.is_grouped) for shape in shapes):
         chosen = [shape for shape in shapes if (shape.num_sparse_ids, shape.is_grouped) == fleet]
