@@ -1,12 +1,13 @@
 """The seams: the decode loop knows these Protocols and nothing of gRPC, torch or Redis.
 
 Local and remote implementations are interchangeable (DESIGN 3, invariant 6): `engine/` implements Target and Drafter in this
-process, `rpc.client` over a multiplexed gRPC stream, `models.tabular` exactly for tests.
+process, `rpc.client` over a multiplexed gRPC stream, `models.tabular` exactly for tests. What returns an Awaitable may be an
+`async def`, or a plain method that sends at once and returns a future, which costs a round no task.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 class Target(Protocol):
     """The large model. One call per session at a time; calls of different sessions interleave freely."""
 
-    async def open(self, spec: SessionSpec) -> Opened:
+    def open(self, spec: SessionSpec) -> Awaitable[Opened]:
         """Prefill prompt_ids + emitted_ids except the last id and push the features of those positions to
         `spec.feature_sinks`.
 
@@ -42,7 +43,7 @@ class Target(Protocol):
         """
         ...
 
-    async def verify(self, session_id: str, round_index: int, tree: DraftTree) -> Verdict:
+    def verify(self, session_id: str, round_index: int, tree: DraftTree) -> Awaitable[Verdict]:
         """One pass over [last token, draft nodes]: accept the longest path, add one token, keep KV rows of the accepted
         path only, push its features.
 
@@ -73,11 +74,13 @@ class Drafter(Protocol):
         """Address the target pushes features to; empty when this drafter uses none."""
         ...
 
-    async def open(self, spec: SessionSpec) -> Opened:
+    def open(self, spec: SessionSpec) -> Awaitable[Opened]:
         """Make the session known; the model catches up lazily. Raises ReplicaBusy, ReplicaLost."""
         ...
 
-    async def draft(self, session_id: str, round_index: int, num_draft_tokens: int, num_nodes: int = 0) -> DraftTree:
+    def draft(
+        self, session_id: str, round_index: int, num_draft_tokens: int, num_nodes: int = 0
+    ) -> Awaitable[DraftTree]:
         """Catch up with everything observed so far and propose, in the form of `SessionSpec.draft_form`, at most
         num_draft_tokens tokens in a row (0 is allowed) and num_nodes nodes (0: num_draft_tokens * branching).
 
@@ -86,7 +89,7 @@ class Drafter(Protocol):
         """
         ...
 
-    async def observe(self, session_id: str, round_index: int, observation: Observation) -> Scores | None:
+    def observe(self, session_id: str, round_index: int, observation: Observation) -> Awaitable[Scores | None]:
         """Append verified tokens. Idempotent by output index; may be called before the previous call's scores are back.
 
         Returns this drafter's scores when they are ready, None when `wants_scores` is False. The decode loop never waits
@@ -94,7 +97,7 @@ class Drafter(Protocol):
         """
         ...
 
-    async def score_prompt(self, session_id: str, prompt_top: SparseRows) -> NDArray[np.float32]:
+    def score_prompt(self, session_id: str, prompt_top: SparseRows) -> Awaitable[NDArray[np.float32]]:
         """How well it would have drafted the end of the prompt: sum_x min(p(x), q(x)) over the ids that were sent, at
         depth 1, one number per row of prompt_top (`Opened.prompt_top`); 0 where it cannot tell. Never changes a draft.
 

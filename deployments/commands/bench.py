@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import numpy as np
 import typer
@@ -21,9 +21,6 @@ from hedgespec import zoo
 from hedgespec.bench.decode import LEARNED, DecodeReport, measure_decode
 from hedgespec.tokenization import Tokenizer
 from hedgespec.types import SamplingParams
-
-if TYPE_CHECKING:
-    from hedgespec.bench.rpc import RpcReport
 
 app = typer.Typer(no_args_is_help=True, help="Benchmarks that compare side by side in one run.")
 app.command()(engine)
@@ -125,20 +122,22 @@ def acceptance(
 
 @app.command()
 def rpc(
-    rounds: Annotated[int, typer.Option(min=10, help="Rounds per measurement and session.")] = 100,
+    rounds: Annotated[int, typer.Option(min=10, help="Rounds per measurement, shared by the sessions.")] = 200,
     repeats: Annotated[int, typer.Option(min=1)] = 5,
+    grouped: Annotated[bool, typer.Option(help="Also with all drafters in one process.")] = True,
     json: JsonFile = None,
 ) -> None:
     """Time of a round through our gRPC path beside a bare echo with the same fan-out and payload."""
-    from hedgespec.bench.rpc import bench_rpc
+    import uvloop
 
-    num_drafters, num_sparse_ids, num_sessions = (1, 4, 8), (0, 64), (1, 8)
-    with progress_bar("cases", len(num_drafters) * len(num_sparse_ids) * len(num_sessions)) as advance:
-        report = asyncio.run(
-            bench_rpc(num_drafters, num_sparse_ids, num_sessions, rounds, repeats, lambda case: advance())
-        )
+    from deployments.commands.bench_rpc import rpc_json, show_rpc
+    from hedgespec.bench.rpc import bench_rpc, default_shapes
+
+    shapes = default_shapes(grouped)
+    with progress_bar("cases", len(shapes)) as advance:
+        report = uvloop.run(bench_rpc(shapes, rounds, repeats, lambda case: advance()))
     show_rpc(report)
-    write_json(json, report, command="bench rpc", rounds=rounds, repeats=repeats)
+    write_json(json, rpc_json(report), command="bench rpc", rounds=rounds, repeats=repeats)
 
 
 def served_decode(
@@ -215,17 +214,3 @@ def decode_json(report: DecodeReport) -> Mapping[str, object]:
             for domain, row in report.results.items()
         },
     }
-
-
-def show_rpc(report: RpcReport) -> None:
-    table = Table(
-        title="milliseconds of a round: bare echo, our wire, the whole decode loop with its learner (medians)"
-    )
-    for column in ("drafters", "ids per q", "sessions", "echo", "wire", "loop", "wire/echo", "loop/echo", "loop CPU"):
-        table.add_column(column, justify="right")
-    for case in report.cases:
-        times = (case.echo.median_ms, case.wire.median_ms, case.loop.median_ms, case.wire_ratio, case.loop_ratio)
-        counts = (case.num_drafters, case.num_sparse_ids, case.num_sessions)
-        table.add_row(*map(str, counts), *(f"{value:.2f}" for value in (*times, case.loop.cpu_ms)))
-    console.print(table)
-    console.print(f"worst ratio of the decode loop to the echo: {report.worst_loop_ratio:.2f}")

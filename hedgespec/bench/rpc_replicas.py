@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 import grpc
@@ -27,6 +28,13 @@ SIZE_BYTES = 4
 START_TIMEOUT_S = 180.0
 
 
+# what free models answer with: a fresh array would cost a replica more than its part of the wire does
+NODES = np.arange(64, dtype=np.int32)
+TARGET_PROBS = np.full(64, 0.5, np.float32)
+ACCEPTANCE = np.repeat(np.linspace(0.9, 0.2, 16, dtype=np.float32), 1024).reshape(16, 1024, 1)
+"""[drafter, position, 1]: drafters differ, or the learner would have nothing to compute."""
+
+
 class FreeTarget:
     """Accepts every draft token at once."""
 
@@ -34,22 +42,22 @@ class FreeTarget:
         return Opened()
 
     async def verify(self, session_id: str, round_index: int, tree: DraftTree) -> Verdict:
-        token_ids = np.append(tree.token_ids, 7).astype(np.int32)
-        probs = np.full(len(token_ids), 0.5, np.float32)
-        return Verdict(np.arange(tree.num_nodes, dtype=np.int32), token_ids, probs)
+        num_nodes = tree.num_nodes
+        return Verdict(NODES[:num_nodes], NODES[: num_nodes + 1], TARGET_PROBS[: num_nodes + 1])
 
     async def close(self, session_id: str) -> None:
         return
 
 
 class FreeDrafter:
-    """num_sparse_ids: entries of each draft distribution; 0 sends none, as for greedy answers."""
+    """drafter_id: d0, d1, ...; num_sparse_ids: entries of each draft distribution; 0 sends none, as for greedy answers."""
 
     feature_sink = ""
     digest = ""
 
     def __init__(self, drafter_id: str, num_sparse_ids: int) -> None:
         self.drafter_id = drafter_id
+        self._acceptance: NDArray[np.float32] = ACCEPTANCE[int(drafter_id[1:])]
         token_ids = np.arange(NUM_DRAFT_TOKENS, dtype=np.int32)
         rows = None
         if num_sparse_ids:
@@ -69,25 +77,37 @@ class FreeDrafter:
             return None
         start = observation.start if observation.score_from is None else observation.score_from
         end = observation.start + len(observation.token_ids)
-        return Scores(start, np.full((end - start, 1), 0.8, np.float32))
+        return Scores(start, self._acceptance[: end - start])
 
     async def score_prompt(self, session_id: str, prompt_top: SparseRows) -> NDArray[np.float32]:
-        return np.full(prompt_top.num_rows, 0.8, np.float32)
+        return self._acceptance[: prompt_top.num_rows, 0]
 
     async def close(self, session_id: str) -> None:
         return
 
 
+@dataclass(frozen=True, slots=True)
+class ReplicaAddress:
+    """rounds: HOST:PORT of our service; echo: of the bare echo in the same process."""
+
+    rounds: str
+    echo: str
+
+
 @contextmanager
-def replica_processes(num_drafters: int, num_sparse_ids: int) -> Iterator[list[tuple[str, str]]]:
-    """Yield (address, echo address) of one target and num_drafters drafters (d0, d1, ...), each a process of its own."""
+def replica_processes(
+    num_drafters: int, num_sparse_ids: int, is_grouped: bool = False
+) -> Iterator[list[ReplicaAddress]]:
+    """Yield the addresses of one target and of drafters d0, d1, ...: a process for each, or one for all of them."""
+    ids = [f"d{i}" for i in range(num_drafters)]
+    replicas: list[list[str]] = [[], ids] if is_grouped else [[], *([name] for name in ids)]
     # never fork: a process that has used gRPC must not be copied
     context = multiprocessing.get_context("spawn")
     pipes, processes = [], []
     try:
-        for index in range(num_drafters + 1):
+        for drafter_ids in replicas:
             ours, theirs = context.Pipe()
-            process = context.Process(target=_run_replica, args=(theirs, index - 1, num_sparse_ids), daemon=True)
+            process = context.Process(target=_run_replica, args=(theirs, drafter_ids, num_sparse_ids), daemon=True)
             process.start()
             pipes.append(ours)
             processes.append(process)
@@ -106,24 +126,21 @@ def replica_processes(num_drafters: int, num_sparse_ids: int) -> Iterator[list[t
                 process.kill()
 
 
-def _run_replica(pipe: Connection, index: int, num_sparse_ids: int) -> None:
-    uvloop.run(_serve(pipe, index, num_sparse_ids))
+def _run_replica(pipe: Connection, drafter_ids: Sequence[str], num_sparse_ids: int) -> None:
+    uvloop.run(_serve(pipe, drafter_ids, num_sparse_ids))
 
 
-async def _serve(pipe: Connection, index: int, num_sparse_ids: int) -> None:
-    """Serve until the parent closes its end of the pipe. index: -1 is the target."""
-    drafter_id = f"d{index}"
-    if index < 0:
-        servicer = ReplicaServicer(FreeTarget())
-    else:
-        servicer = ReplicaServicer(None, {drafter_id: FreeDrafter(drafter_id, num_sparse_ids)})
+async def _serve(pipe: Connection, drafter_ids: Sequence[str], num_sparse_ids: int) -> None:
+    """Serve until the parent closes its end of the pipe. drafter_ids: none for the target."""
+    drafters = {name: FreeDrafter(name, num_sparse_ids) for name in drafter_ids}
+    servicer = ReplicaServicer(None if drafters else FreeTarget(), drafters)
     server = await start_server(servicer)
     echo_server = grpc.aio.server()
     handler = grpc.stream_stream_rpc_method_handler(_echo)
     echo_server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(ECHO_SERVICE, {"Echo": handler}),))
     echo_port = echo_server.add_insecure_port("127.0.0.1:0")
     await echo_server.start()
-    pipe.send((server.address, f"127.0.0.1:{echo_port}"))
+    pipe.send(ReplicaAddress(server.address, f"127.0.0.1:{echo_port}"))
     parent_gone = asyncio.Event()
     asyncio.get_running_loop().add_reader(pipe.fileno(), parent_gone.set)
     await parent_gone.wait()

@@ -41,7 +41,7 @@ class ForgettingNormalHedge:
         return state.weights
 
     def update(self, state: NormalHedgeState, losses: Floats, awake: Mask) -> NormalHedgeState:
-        if not np.any(awake):
+        if not np.logical_or.reduce(awake):
             return state
         complete, mixture_loss = filled_losses(losses, awake, state.weights, state.prior)
         regret = self._discount * state.regret + (mixture_loss - complete)

@@ -78,8 +78,8 @@ def filled_losses(losses: Floats, awake: Mask, weights: Floats, prior: Floats) -
     if losses.shape != weights.shape or awake.shape != weights.shape or awake.dtype != np.bool_:
         got = f"{losses.shape} and {awake.shape} {awake.dtype}"
         raise InvalidObservation(f"Losses and the awake mask (bool) need shape {weights.shape}, got {got}.")
-    if awake.all():
-        total = float(weights.sum())
+    if np.logical_and.reduce(awake):
+        total = float(np.add.reduce(weights))
         check_range(losses, losses)
         mixture_loss = float((weights if total > 0.0 else prior) @ losses) / (total if total > 0.0 else 1.0)
         return losses, mixture_loss

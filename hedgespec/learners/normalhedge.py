@@ -40,7 +40,7 @@ class NormalHedge:
         return state.weights
 
     def update(self, state: NormalHedgeState, losses: Floats, awake: Mask) -> NormalHedgeState:
-        if not np.any(awake):
+        if not np.logical_or.reduce(awake):
             return state
         complete, mixture_loss = filled_losses(losses, awake, state.weights, state.prior)
         regret = state.regret + (mixture_loss - complete)
@@ -64,30 +64,34 @@ class NormalHedge:
         return _state(prior, regret, num_updates)
 
 
-def solve_exponent(squares: Floats, prior: Floats) -> float:
+def solve_exponent(squares: list[float], prior: list[float]) -> float:
     """The x in [1, ln((e - 1)/prior_M + 1)] with sum_i prior_i exp(x squares_i) = e: safeguarded Newton in log space.
 
     squares: [num_experts], ([R_i]+ / M)^2 with M the largest regret, so the largest entry is 1. In terms of the rule's
     scale, x = M^2 / 2c. The log of the sum is convex and rising in x, so Newton from the right end never overshoots;
-    bisection steps in where rounding makes it leave the bracket.
+    bisection steps in where rounding makes it leave the bracket. Plain floats, not arrays: experts are few, those with a
+    positive regret fewer, and one NumPy call costs more than the whole sum.
     """
     lower = 1.0
-    upper = math.log((math.e - 1.0) / float(prior[int(squares.argmax())]) + 1.0)
+    upper = math.log((math.e - 1.0) / prior[squares.index(max(squares))] + 1.0)
     x = upper
-    # squares <= 1, so shifting by x keeps every exponential in [0, 1]
-    shifted = squares - 1.0
-    weighted = prior * shifted
+    # squares <= 1, so shifting by x keeps every exponential in [0, 1]; those of experts at 0 are all exp(-x)
+    terms = [(mass, square - 1.0) for mass, square in zip(prior, squares, strict=True) if square > 0.0]
+    mass_at_zero = sum([mass for mass, square in zip(prior, squares, strict=True) if square <= 0.0])
     for _ in range(_NUM_STEPS):
-        terms = np.exp(x * shifted)
-        total = float(prior @ terms)
+        at_zero = mass_at_zero * math.exp(-x)
+        total, weighted = at_zero, -at_zero
+        for mass, shifted in terms:
+            term = mass * math.exp(x * shifted)
+            total += term
+            weighted += term * shifted
         gap = x + math.log(total) - 1.0
         if gap > 0.0:
             upper = x
         else:
             lower = x
         # the derivative of the log: sum p s e / sum p e = 1 + sum p (s - 1) e / sum p e
-        slope = 1.0 + float(weighted @ terms) / total
-        proposal = x - gap / slope
+        proposal = x - gap / (1.0 + weighted / total)
         if abs(proposal - x) <= 1e-8 * x:
             # Newton squares the error, so this step ends at rounding
             return min(max(proposal, lower), upper)
@@ -97,16 +101,20 @@ def solve_exponent(squares: Floats, prior: Floats) -> float:
 
 def normalhedge_weights(regret: Floats, prior: Floats) -> Floats:
     """[num_experts], read-only; the prior while no regret is positive."""
-    positive = np.maximum(regret, 0.0)
-    largest = float(np.maximum.reduce(positive))
+    regrets = regret.tolist()
+    largest = max(regrets)
     if largest <= _ROUNDING:
         return prior
-    ratios = positive / largest
-    squares = ratios * ratios
-    x = solve_exponent(squares, prior)
-    weights = prior * ratios * np.exp(x * (squares - 1.0))
-    weights /= np.add.reduce(weights)
-    return frozen(weights)
+    masses = prior.tolist()
+    ratios = [value / largest if value > 0.0 else 0.0 for value in regrets]
+    squares = [ratio * ratio for ratio in ratios]
+    x = solve_exponent(squares, masses)
+    raw = [
+        mass * ratio * math.exp(x * (square - 1.0)) if ratio > 0.0 else 0.0
+        for mass, ratio, square in zip(masses, ratios, squares, strict=True)
+    ]
+    total = sum(raw)
+    return frozen(np.array([value / total for value in raw]))
 
 
 def _state(prior: Floats, regret: Floats, num_updates: int) -> NormalHedgeState:

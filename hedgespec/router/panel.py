@@ -46,9 +46,9 @@ class DrafterPanel:
         self.presence = [Presence.LOST if d is None else Presence.OPENING for d in drafters]
         self._learner = learner
         self._events = events
-        self._opening: list[asyncio.Task[Opened] | None] = [None] * len(self.drafters)
-        self._unanswered: list[set[asyncio.Task[Scores | None]]] = [set() for _ in self.drafters]
-        self._scoring_prompt: set[asyncio.Task[NDArray[np.float32]]] = set()
+        self._opening: list[asyncio.Future[Opened] | None] = [None] * len(self.drafters)
+        self._unanswered: list[set[asyncio.Future[Scores | None]]] = [set() for _ in self.drafters]
+        self._scoring_prompt: set[asyncio.Future[NDArray[np.float32]]] = set()
         self._session_id = ""
         for index, drafter in enumerate(self.drafters):
             if drafter is None and learner is not None:
@@ -153,7 +153,7 @@ class DrafterPanel:
             *(d.close(self._session_id) for d in self.drafters if d is not None), return_exceptions=True
         )
 
-    def _opened(self, index: int, task: asyncio.Task[Opened]) -> None:
+    def _opened(self, index: int, task: asyncio.Future[Opened]) -> None:
         if task.cancelled():
             return
         error = task.exception()
@@ -163,7 +163,7 @@ class DrafterPanel:
         else:
             self._lose(index, type(error).__name__)
 
-    def _prompt_scored(self, index: int, num_rows: int, task: asyncio.Task[NDArray[np.float32]]) -> None:
+    def _prompt_scored(self, index: int, num_rows: int, task: asyncio.Future[NDArray[np.float32]]) -> None:
         self._scoring_prompt.discard(task)
         if task.cancelled() or self._learner is None:
             return
@@ -172,7 +172,7 @@ class DrafterPanel:
         except Exception:  # whatever it was: one drafter less in the evidence, and its next call tells if it is lost
             self._events.score_missing(self.drafter_id(index))
 
-    def _scored(self, index: int, task: asyncio.Task[Scores | None]) -> None:
+    def _scored(self, index: int, task: asyncio.Future[Scores | None]) -> None:
         self._unanswered[index].discard(task)
         if task.cancelled():
             return

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Literal, Protocol
 
 import numpy as np
@@ -11,7 +13,7 @@ from numpy.typing import NDArray
 
 from hedgespec.router.learning import Learning
 from hedgespec.router.node_budget import split_nodes
-from hedgespec.speculative.noise import Purpose, uniforms
+from hedgespec.speculative.noise import Purpose, uniform
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,19 +66,22 @@ class LearnedSelection:
         self._noise_seed = noise_seed
         self._follow = follow
         # -1 is no speculation, which is always available: `choose` appends that to who is
-        self._drafter_of = np.array([-1 if e.drafter_index is None else e.drafter_index for e in learner.experts])
+        self._drafter_of = [-1 if e.drafter_index is None else e.drafter_index for e in learner.experts]
 
     def choose(self, round_index: int, available: Sequence[bool], limits: DraftLimits) -> Choices:
-        mask = np.append(self._learner.awake(available), True)[self._drafter_of]
-        if not mask.any():
+        # plain numbers: between two rounds every NumPy call costs more than the sums over so few experts
+        usable = [*self._learner.awake(available).tolist(), True]
+        mask = [usable[index] for index in self._drafter_of]
+        if not any(mask):
             return ()
-        weights = self._learner.expert_weights * mask
-        if weights.sum() <= 0.0:  # the learner has given up all that are left: fall back to the prior
-            weights = self._learner.expert_prior * mask
+        weights = _masked(self._learner.expert_weights, mask)
+        if sum(weights) <= 0.0:  # the learner has given up all that are left: fall back to the prior
+            weights = _masked(self._learner.expert_prior, mask)
         if limits.num_drafters > 1:
-            return _merged(weights, limits)
+            return _merged(np.array(weights), limits)
         leads = self._follow == "leader"
-        expert = self._learner.experts[int(weights.argmax()) if leads else draw(weights, self._noise_seed, round_index)]
+        index = weights.index(max(weights)) if leads else draw(weights, self._noise_seed, round_index)
+        expert = self._learner.experts[index]
         if expert.drafter_index is None:
             return ()
         num_draft_tokens = min(expert.num_draft_tokens, limits.num_draft_tokens)
@@ -102,18 +107,22 @@ class RandomSelection:
         self._noise_seed = noise_seed
 
     def choose(self, round_index: int, available: Sequence[bool], limits: DraftLimits) -> Choices:
-        mask = np.asarray(available, dtype=np.float64)
-        if not mask.any():
+        if not any(available):
             return ()
-        index = draw(mask, self._noise_seed, round_index)
+        index = draw([float(is_there) for is_there in available], self._noise_seed, round_index)
         return (Choice(index, limits.num_draft_tokens, limits.num_nodes),)
 
 
-def draw(weights: NDArray[np.float64], noise_seed: int, round_index: int) -> int:
+def draw(weights: Sequence[float], noise_seed: int, round_index: int) -> int:
     """Inverse-CDF draw with the session's own counter-based randomness, independent of all sampling noise."""
-    cumulative = np.cumsum(weights)
-    u = float(uniforms(noise_seed, round_index, Purpose.SELECT, np.zeros(1, np.int64))[0])
-    return int(min(np.searchsorted(cumulative, u * cumulative[-1], side="right"), np.flatnonzero(weights)[-1]))
+    cumulative = list(accumulate(weights))
+    u = uniform(noise_seed, round_index, Purpose.SELECT)
+    last = max(index for index, weight in enumerate(weights) if weight)
+    return min(bisect_right(cumulative, u * cumulative[-1]), last)
+
+
+def _masked(weights: NDArray[np.float64], mask: Sequence[bool]) -> list[float]:
+    return [weight if is_usable else 0.0 for weight, is_usable in zip(weights.tolist(), mask, strict=True)]
 
 
 def _merged(weights: NDArray[np.float64], limits: DraftLimits) -> Choices:

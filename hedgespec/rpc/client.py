@@ -1,24 +1,20 @@
 """`Target` and `Drafter` on the other side of a connection.
 
-Requests leave in the order in which the methods are *called*, not awaited: a caller may create tasks from `observe` and
-then await `draft`, and the drafter still hears of the tokens first.
+Requests leave in the order in which the methods are *called*, not awaited, and each method returns a future: a caller may
+keep that of `observe` and await `draft`, and the drafter still hears of the tokens first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hedgespec.rpc import convert
-from hedgespec.rpc.connection import ReplicaConnection
+from hedgespec.rpc.connection import ReplicaConnection, Reply
 from hedgespec.rpc.v1 import replica_pb2 as pb
 from hedgespec.types import DraftTree, Observation, Opened, Scores, SessionSpec, SparseRows, Verdict
-
-Noun = TypeVar("Noun")
 
 
 class RemoteTarget:
@@ -28,18 +24,18 @@ class RemoteTarget:
         self._connection = connection
         self._lease_id = lease_id
 
-    def open(self, spec: SessionSpec) -> Coroutine[Any, Any, Opened]:
+    def open(self, spec: SessionSpec) -> Reply[Opened]:
         def fill(item: pb.Item) -> None:
             convert.write_open(item.open, spec, self._lease_id)
 
-        return _ask(self._connection, spec.session_id, 0, "", "open", fill, _read_opened)
+        return self._connection.request(spec.session_id, 0, "", "open", fill, _read_opened)
 
-    def verify(self, session_id: str, round_index: int, tree: DraftTree) -> Coroutine[Any, Any, Verdict]:
+    def verify(self, session_id: str, round_index: int, tree: DraftTree) -> Reply[Verdict]:
         def fill(item: pb.Item) -> None:
             item.verify.SetInParent()
             convert.write_tree(item.verify.tree, tree)
 
-        return _ask(self._connection, session_id, round_index, "", "verify", fill, _read_verdict)
+        return self._connection.request(session_id, round_index, "", "verify", fill, _read_verdict)
 
     async def close(self, session_id: str) -> None:
         self._connection.send_close(session_id, "")
@@ -70,59 +66,36 @@ class RemoteDrafter:
     def feature_sink(self) -> str:
         return self._feature_sink
 
-    def open(self, spec: SessionSpec) -> Coroutine[Any, Any, Opened]:
+    def open(self, spec: SessionSpec) -> Reply[Opened]:
         def fill(item: pb.Item) -> None:
             convert.write_open(item.open, spec)
 
-        return _ask(self._connection, spec.session_id, 0, self._drafter_id, "open", fill, _read_opened)
+        return self._connection.request(spec.session_id, 0, self._drafter_id, "open", fill, _read_opened)
 
-    def draft(
-        self, session_id: str, round_index: int, num_draft_tokens: int, num_nodes: int = 0
-    ) -> Coroutine[Any, Any, DraftTree]:
+    def draft(self, session_id: str, round_index: int, num_draft_tokens: int, num_nodes: int = 0) -> Reply[DraftTree]:
         def fill(item: pb.Item) -> None:
             item.draft.num_draft_tokens = num_draft_tokens
             item.draft.num_nodes = num_nodes
 
         read = partial(_read_drafted, self._drafter_id)
-        return _ask(self._connection, session_id, round_index, self._drafter_id, "draft", fill, read)
+        return self._connection.request(session_id, round_index, self._drafter_id, "draft", fill, read)
 
-    def observe(
-        self, session_id: str, round_index: int, observation: Observation
-    ) -> Coroutine[Any, Any, Scores | None]:
+    def observe(self, session_id: str, round_index: int, observation: Observation) -> Reply[Scores | None]:
         def fill(item: pb.Item) -> None:
             convert.write_observation(item.observe, observation)
 
-        return _ask(self._connection, session_id, round_index, self._drafter_id, "observe", fill, _read_score)
+        return self._connection.request(
+            session_id, round_index, self._drafter_id, "observe", fill, _read_score, observation
+        )
 
-    def score_prompt(self, session_id: str, prompt_top: SparseRows) -> Coroutine[Any, Any, NDArray[np.float32]]:
+    def score_prompt(self, session_id: str, prompt_top: SparseRows) -> Reply[NDArray[np.float32]]:
         def fill(item: pb.Item) -> None:
             convert.write_score_prompt(item.score_prompt, prompt_top)
 
-        return _ask(self._connection, session_id, 0, self._drafter_id, "score_prompt", fill, _read_prompt_scores)
+        return self._connection.request(session_id, 0, self._drafter_id, "score_prompt", fill, _read_prompt_scores)
 
     async def close(self, session_id: str) -> None:
         self._connection.send_close(session_id, self._drafter_id)
-
-
-def _ask(
-    connection: ReplicaConnection,
-    session_id: str,
-    round_index: int,
-    drafter_id: str,
-    name: str,
-    fill: Callable[[pb.Item], None],
-    read: Callable[[pb.Item], Noun],
-) -> Coroutine[Any, Any, Noun]:
-    reply = connection.request(session_id, round_index, drafter_id, name, fill)
-
-    async def wait() -> Noun:
-        try:
-            return read(await reply)
-        finally:
-            if reply.cancelled():
-                connection.forget(session_id, round_index, drafter_id, name)
-
-    return wait()
 
 
 def _read_opened(item: pb.Item) -> Opened:

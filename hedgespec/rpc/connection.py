@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from types import TracebackType
+from typing import Any, Generic, TypeVar
 
 import grpc.aio
 
@@ -29,6 +30,11 @@ _REQUEST_OF_REPLY = {
 }
 _REQUEST_OF_NUMBER = {pb.Item.DESCRIPTOR.fields_by_name[name].number: name for name in _REQUEST_OF_REPLY.values()}
 
+Noun = TypeVar("Noun")
+
+Key = tuple[str, int, str, str]
+"""(session, round, drafter, name of the request): what a reply is matched by."""
+
 
 class ReplicaConnection:
     """Make it inside the event loop that uses it.
@@ -45,8 +51,7 @@ class ReplicaConnection:
             metadata=((LEASE_METADATA_KEY, lease_id),)
         )
         self._writer = FrameWriter(self._call.write)
-        # (session, round, drafter, name of the request) -> whoever waits for the reply
-        self._waiters: dict[tuple[str, int, str, str], asyncio.Future[pb.Item]] = {}
+        self._waiters: dict[Key, Reply[Any]] = {}
         self._lost: ReplicaLost | None = None
         self._stream: asyncio.Task[None] | None = None
 
@@ -76,6 +81,11 @@ class ReplicaConnection:
     def is_alive(self) -> bool:
         return self._stream is not None and self._lost is None
 
+    @property
+    def num_waiting(self) -> int:
+        """Calls without a reply so far."""
+        return len(self._waiters)
+
     async def wait_lost(self) -> ReplicaLost:
         """Return the cause as soon as the stream is over."""
         if self._stream is not None:
@@ -83,18 +93,30 @@ class ReplicaConnection:
         return self._lost or self._lose("never connected")
 
     def request(
-        self, session_id: str, round_id: int, drafter_id: str, name: str, fill: Callable[[pb.Item], None]
-    ) -> asyncio.Future[pb.Item]:
+        self,
+        session_id: str,
+        round_id: int,
+        drafter_id: str,
+        name: str,
+        fill: Callable[[pb.Item], None],
+        read: Callable[[pb.Item], Noun],
+        shared: object = None,
+    ) -> Reply[Noun]:
         """Send now (calls are sent in the order in which they are made) and return the future reply.
 
-        fill: writes the body named `name` into the item. The future raises what the replica raised, or ReplicaLost.
+        fill: writes the body named `name` into the item; read: makes the result of the reply's item
+        shared: the same object in calls for several drafters of this replica means the same body: it travels once
+        The future raises what the replica raised, what `read` raises, or ReplicaLost.
         """
         key = (session_id, round_id, drafter_id, name)
-        reply: asyncio.Future[pb.Item] = asyncio.get_running_loop().create_future()
+        reply = Reply(self._waiters, key, read)
         try:
             if not self.is_alive:
                 raise ReplicaLost(str(self._lost or f"Not connected to {self.address}."))
-            self._writer.add(session_id, round_id, drafter_id, fill)
+            if shared is None:
+                self._writer.add(session_id, round_id, drafter_id, fill)
+            else:
+                self._writer.add_shared(session_id, round_id, drafter_id, shared, fill)
         except Exception as error:
             reply.set_exception(error)
         else:
@@ -105,10 +127,6 @@ class ReplicaConnection:
         """Free the session; never fails, since the end of the stream frees it too."""
         if self.is_alive:
             self._writer.add(session_id, 0, drafter_id, _fill_close)
-
-    def forget(self, session_id: str, round_id: int, drafter_id: str, name: str) -> None:
-        """Nobody waits for that reply any more."""
-        self._waiters.pop((session_id, round_id, drafter_id, name), None)
 
     async def close(self) -> None:
         """End the stream: the replica closes all sessions that were opened on it."""
@@ -154,19 +172,41 @@ class ReplicaConnection:
         elif body == "error":
             waiter.set_exception(read_error(item.error, self.address))
         else:
-            waiter.set_result(item)
+            try:
+                waiter.set_result(waiter.read(item))
+            except Exception as error:
+                waiter.set_exception(error)
 
     def _lose(self, cause: str) -> ReplicaLost:
         if self._lost is None:
             self._lost = ReplicaLost(f"The stream to {self.address} is over: {cause}.")
-        waiters, self._waiters = self._waiters, {}
-        for waiter in waiters.values():
+        waiters = list(self._waiters.values())
+        self._waiters.clear()
+        for waiter in waiters:
             if not waiter.done():
                 waiter.set_exception(ReplicaLost(str(self._lost)))
-                # a waiter that was given up without `forget` must not log "exception was never retrieved"
+                # one that nobody awaits any more must not log "exception was never retrieved"
                 with contextlib.suppress(Exception):
                     waiter.exception()
         return self._lost
+
+
+class Reply(asyncio.Future[Noun], Generic[Noun]):
+    """The future result of one request: no task and no coroutine of its own, since there are many per round.
+
+    Cancelling it is all it takes to give it up; a late reply is then dropped.
+    """
+
+    def __init__(self, waiters: dict[Key, Reply[Any]], key: Key, read: Callable[[pb.Item], Noun]) -> None:
+        super().__init__()
+        self.read = read
+        self._waiters = waiters
+        self._key = key
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        if self._waiters.get(self._key) is self:
+            del self._waiters[self._key]
+        return super().cancel(msg)
 
 
 def _fill_close(item: pb.Item) -> None:

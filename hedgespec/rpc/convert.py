@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +57,8 @@ _KIND_NUMBERS = {kind: number for number, kind in _KINDS.items()}
 
 SMALL = 64
 """Up to so many numbers are checked faster in Python than by two NumPy reductions."""
+
+_F4, _I4 = np.dtype("<f4"), np.dtype("<i4")
 
 
 def write_open(message: pb.Open, spec: SessionSpec, lease_id: str = "") -> None:
@@ -146,8 +148,9 @@ def read_prompt_scores(message: pb.PromptScores) -> NDArray[np.float32]:
 
 def write_tree(message: pb.DraftTree, tree: DraftTree) -> None:
     message.token_ids.extend(tree.token_ids.tolist())
-    if not tree.is_chain:
-        message.parent.extend(tree.parent.tolist())
+    parent = tree.parent.tolist()
+    if parent != list(range(-1, len(parent) - 1)):  # not a chain
+        message.parent.extend(parent)
     if tree.draft_probs is not None:
         _write_rows(message.draft_probs, tree.draft_probs)
 
@@ -159,10 +162,10 @@ def write_drafted(message: pb.Drafted, tree: DraftTree, compute_s: float) -> Non
 
 def read_drafted(message: pb.Drafted, drafter_id: str) -> DraftTree:
     """Raises InvalidDraft."""
-    return replace(read_tree(message.tree, drafter_id), compute_s=message.compute_us * 1e-6)
+    return read_tree(message.tree, drafter_id, message.compute_us * 1e-6)
 
 
-def read_tree(message: pb.DraftTree, drafter_id: str) -> DraftTree:
+def read_tree(message: pb.DraftTree, drafter_id: str, compute_s: float = 0.0) -> DraftTree:
     """Raises InvalidDraft."""
     error = InvalidDraft
     num_nodes = len(message.token_ids)
@@ -179,7 +182,7 @@ def read_tree(message: pb.DraftTree, drafter_id: str) -> DraftTree:
     draft_probs = None
     if message.HasField("draft_probs"):
         draft_probs = _read_rows(message.draft_probs, num_nodes, error, is_complete=True)
-    return DraftTree(token_ids, parent, draft_probs, drafter_id)
+    return DraftTree(token_ids, parent, draft_probs, drafter_id, compute_s)
 
 
 def write_verdict(message: pb.Verdict, verdict: Verdict, compute_s: float = 0.0) -> None:
@@ -196,10 +199,11 @@ def read_verdict(message: pb.Verdict) -> Verdict:
     error = ReplicaLost
     num_emitted = len(message.token_ids)
     _require(0 < num_emitted <= MAX_DRAFT_NODES + 1, error, "token_ids", f"1..{MAX_DRAFT_NODES + 1} tokens")
-    _require(len(message.accepted_nodes) == num_emitted - 1, error, "accepted_nodes", "one fewer than the tokens")
-    _require(all(n < MAX_DRAFT_NODES for n in message.accepted_nodes), error, "accepted_nodes", "draft nodes")
+    accepted_nodes = message.accepted_nodes[:]
+    _require(len(accepted_nodes) == num_emitted - 1, error, "accepted_nodes", "one fewer than the tokens")
+    _require(max(accepted_nodes, default=0) < MAX_DRAFT_NODES, error, "accepted_nodes", "draft nodes")
     return Verdict(
-        accepted_nodes=np.array(message.accepted_nodes, dtype=np.int32),
+        accepted_nodes=np.array(accepted_nodes, dtype=np.int32),
         token_ids=_read_ids(message.token_ids, error, "token_ids"),
         target_probs=_read_probs(message.target_probs, num_emitted, error, "target_probs"),
         target_top=_read_top(message, num_emitted, error),
@@ -221,21 +225,23 @@ def write_observation(message: pb.Observe, observation: Observation) -> None:
 def read_observation(message: pb.Observe) -> Observation:
     """Raises InvalidObservation."""
     error = InvalidObservation
-    num_tokens = len(message.token_ids)
-    _require(num_tokens <= MAX_OBSERVED_TOKENS, error, "token_ids", f"at most {MAX_OBSERVED_TOKENS}")
-    _require(message.start < 2**31, error, "start", "an output index")
-    score_from = message.score_from if message.HasField("score_from") else None
-    if score_from is not None:
-        num_scored = message.start - score_from + num_tokens
-        _require(score_from <= message.start, error, "score_from", "at most start")
+    start, score_from = message.start, None
+    token_ids = _read_ids(message.token_ids, error, "token_ids")
+    num_tokens = len(token_ids)
+    if num_tokens > MAX_OBSERVED_TOKENS or start >= 2**31:
+        raise error(f"{num_tokens} tokens from {start} on; an observation has at most {MAX_OBSERVED_TOKENS}.")
+    if message.HasField("score_from"):
+        score_from = message.score_from
+        num_scored = start - score_from + num_tokens
+        _require(score_from <= start, error, "score_from", "at most start")
         _require(num_scored <= MAX_OBSERVED_TOKENS, error, "score_from", f"at most {MAX_OBSERVED_TOKENS} tokens back")
     return Observation(
-        start=message.start,
-        token_ids=_read_ids(message.token_ids, error, "token_ids"),
-        target_probs=_read_probs(message.target_probs, num_tokens, error, "target_probs"),
-        target_top=_read_top(message, num_tokens, error),
-        wants_scores=message.wants_scores,
-        score_from=score_from,
+        start,
+        token_ids,
+        _read_probs(message.target_probs, num_tokens, error, "target_probs"),
+        _read_top(message, num_tokens, error),
+        message.wants_scores,
+        score_from,
     )
 
 
@@ -257,17 +263,19 @@ def read_scores(message: pb.Score) -> Scores | None:
     depth = message.depth
     if depth == 0:
         return None
-    _require(depth <= MAX_SCORE_DEPTH, error, "depth", f"at most {MAX_SCORE_DEPTH}")
-    _require(message.start < 2**31, error, "start", "an output index")
-    num_tokens, rest = divmod(len(message.acceptance), 4 * depth)
-    _require(rest == 0 and num_tokens <= MAX_OBSERVED_TOKENS, error, "acceptance", f"float32 [num_tokens, {depth}]")
-    acceptance = _read_probs(message.acceptance, num_tokens * depth, error, "acceptance").reshape(num_tokens, depth)
+    start, data = message.start, message.acceptance
+    if depth > MAX_SCORE_DEPTH or start >= 2**31:
+        raise error(f"scores of depth {depth} from {start} on; the depth is at most {MAX_SCORE_DEPTH}.")
+    num_tokens, rest = divmod(len(data), 4 * depth)
+    if rest or num_tokens > MAX_OBSERVED_TOKENS:
+        raise error(f"acceptance on the wire must be float32 [num_tokens, {depth}].")
+    acceptance = _read_probs(data, num_tokens * depth, error, "acceptance").reshape(num_tokens, depth)
     acceptance_prob = None
     if message.acceptance_prob:
         # the unbiased estimator adds min(1, q/p) for a token outside of the ids that were sent: up to 2
         flat = _read_probs(message.acceptance_prob, num_tokens * depth, error, "acceptance_prob", maximum=2.0)
         acceptance_prob = flat.reshape(num_tokens, depth)
-    return Scores(message.start, acceptance, acceptance_prob)
+    return Scores(start, acceptance, acceptance_prob)
 
 
 def write_features(block: FeatureBlock) -> pb.FeatureBlock:
@@ -360,22 +368,27 @@ def _write_rows(message: pb.SparseRows, rows: SparseRows) -> None:
 
 def _read_rows(message: pb.SparseRows, num_rows: int, error: type[HedgeSpecError], *, is_complete: bool) -> SparseRows:
     """is_complete: every row must sum to 1 (a draft distribution), else at most to 1 (a target's top ids)."""
-    lengths = list(message.lengths)
+    lengths = message.lengths[:]
     _require(len(lengths) == num_rows, error, "lengths", f"{num_rows} long")
-    _require(all(length <= MAX_SPARSE_IDS for length in lengths), error, "lengths", f"at most {MAX_SPARSE_IDS} each")
+    _require(max(lengths, default=0) <= MAX_SPARSE_IDS, error, "lengths", f"at most {MAX_SPARSE_IDS} each")
     num_entries = sum(lengths)
     _require(len(message.ids) == 4 * num_entries, error, "ids", f"{4 * num_entries} bytes long")
-    ids = np.frombuffer(message.ids, dtype="<i4")
-    _require(num_entries == 0 or int(ids.min()) >= 0, error, "ids", "non-negative")
-    probs = _read_probs(message.probs, num_entries, error, "probs")
-    offsets = np.zeros(num_rows + 1, dtype=np.int32)
-    np.cumsum(lengths, out=offsets[1:])
+    ids = np.frombuffer(message.ids, _I4)
+    probs = np.frombuffer(message.probs, _F4) if len(message.probs) % 4 == 0 else np.zeros(0, np.float32)
+    _require(len(probs) == num_entries, error, "probs", f"{4 * num_entries} bytes long")
+    offsets = np.array([0, *accumulate(lengths)], dtype=np.int32)
     _require(not is_complete or all(lengths), error, "lengths", "positive")
     if num_entries:
-        cumulated = np.concatenate([[0.0], np.cumsum(probs, dtype=np.float64)])
-        sums = cumulated[offsets[1:]] - cumulated[offsets[:-1]]
-        _require(float(sums.max()) <= 1.0 + SUM_TOLERANCE, error, "probs", "rows that sum to at most 1")
-        _require(not is_complete or float(sums.min()) >= 1.0 - SUM_TOLERANCE, error, "probs", "rows that sum to 1")
+        _require(bool(np.minimum.reduce(ids) >= 0), error, "ids", "non-negative")
+        cumulated = np.zeros(num_entries + 1)
+        np.cumsum(probs, dtype=np.float64, out=cumulated[1:])
+        # the smallest of anything and a NaN is a NaN; without negative entries a row's sum bounds each of them
+        is_ok = np.minimum.reduce(probs) >= 0.0 and cumulated[-1] <= num_rows * (1.0 + SUM_TOLERANCE)
+        _require(bool(is_ok), error, "probs", "finite and in 0..1")
+        bounds = cumulated[offsets]
+        sums = (bounds[1:] - bounds[:-1]).tolist()
+        _require(max(sums) <= 1.0 + SUM_TOLERANCE, error, "probs", "rows that sum to at most 1")
+        _require(not is_complete or min(sums) >= 1.0 - SUM_TOLERANCE, error, "probs", "rows that sum to 1")
     return SparseRows(offsets, ids, probs)
 
 
@@ -386,25 +399,30 @@ def _read_top(message: pb.Verdict | pb.Observe, num_rows: int, error: type[Hedge
 
 
 def _read_ids(values: Sequence[int], error: type[HedgeSpecError], name: str) -> NDArray[np.int32]:
-    _require(not values or min(values) >= 0, error, name, "non-negative")
-    return np.array(values, dtype=np.int32)
+    listed = values[:]  # a list: NumPy reads a repeated field item by item
+    if listed and min(listed) < 0:
+        raise error(f"{name} on the wire must be non-negative.")
+    return np.array(listed, dtype=np.int32)
 
 
 def _read_probs(
     data: bytes, count: int, error: type[HedgeSpecError], name: str, maximum: float = 1.0
 ) -> NDArray[np.float32]:
-    _require(len(data) == 4 * count, error, name, f"{4 * count} bytes long")
-    probs = np.frombuffer(data, dtype="<f4")
+    if len(data) != 4 * count:
+        raise error(f"{name} on the wire must be {4 * count} bytes long.")
+    probs = np.frombuffer(data, _F4)
+    if count == 0:
+        return probs
     limit = maximum + SUM_TOLERANCE
     # a sum refuses NaN, which min and max may overlook; short arrays are faster in Python
     values = probs.tolist() if count <= SMALL else (float(probs.min()), float(probs.max()), float(probs.sum()) / count)
-    is_ok = count == 0 or (min(values) >= 0.0 and max(values) <= limit and sum(values) <= limit * len(values))
-    _require(is_ok, error, name, f"finite and in 0..{maximum:g}")
+    if not (min(values) >= 0.0 and max(values) <= limit and sum(values) <= limit * len(values)):
+        raise error(f"{name} on the wire must be finite and in 0..{maximum:g}.")
     return probs
 
 
 def _float_bytes(values: NDArray[np.float32]) -> bytes:
-    return np.asarray(values, dtype="<f4").tobytes()
+    return np.asarray(values, _F4).tobytes()
 
 
 def _require(condition: bool, error: type[HedgeSpecError], name: str, rule: str) -> None:

@@ -20,6 +20,8 @@ class FrameWriter:
         self._write = write
         self._frame = pb.Frame()
         self._wakeup: asyncio.Future[None] | None = None
+        # what the last item of the frame carries, when another drafter may be added to it
+        self._joinable: tuple[object, str, int] | None = None
 
     @property
     def num_waiting(self) -> int:
@@ -27,8 +29,11 @@ class FrameWriter:
 
     def add(self, session_id: str, round_id: int, drafter_id: str, fill: Callable[[pb.Item], object]) -> None:
         """An item with the body that `fill` writes; it leaves with the next frame unless filling it raises."""
+        self._joinable = None
         items = self._frame.items
-        item = items.add(session_id=session_id, round_id=round_id)
+        item = items.add()
+        item.session_id = session_id
+        item.round_id = round_id
         if drafter_id:
             item.drafter_ids.append(drafter_id)
         try:
@@ -39,6 +44,17 @@ class FrameWriter:
         if self._wakeup is not None and not self._wakeup.done():
             self._wakeup.set_result(None)
 
+    def add_shared(
+        self, session_id: str, round_id: int, drafter_id: str, body: object, fill: Callable[[pb.Item], object]
+    ) -> None:
+        """Like `add`, but drafters that are sent the same `body` in a row become the recipients of one item."""
+        joinable = self._joinable
+        if joinable is not None and joinable[0] is body and joinable[1] == session_id and joinable[2] == round_id:
+            self._frame.items[-1].drafter_ids.append(drafter_id)
+            return
+        self.add(session_id, round_id, drafter_id, fill)
+        self._joinable = (body, session_id, round_id)
+
     async def run(self) -> None:
         """Write until cancelled or until `write` raises."""
         loop = asyncio.get_running_loop()
@@ -46,14 +62,10 @@ class FrameWriter:
             if not self._frame.items:
                 self._wakeup = loop.create_future()
                 await self._wakeup
-            frame, self._frame = self._frame, pb.Frame()
-            for data in _split(frame):
+            frame, self._frame, self._joinable = self._frame, pb.Frame(), None
+            data = frame.SerializeToString()
+            if len(data) <= MAX_MESSAGE_BYTES or len(frame.items) == 1:
                 await self._write(data)
-
-
-def _split(frame: pb.Frame) -> list[bytes]:
-    """The frame in one message, or one per item when that would exceed the peer's cap."""
-    data = frame.SerializeToString()
-    if len(data) <= MAX_MESSAGE_BYTES or len(frame.items) == 1:
-        return [data]
-    return [pb.Frame(items=[item]).SerializeToString() for item in frame.items]
+            else:
+                for item in frame.items:
+                    await self._write(pb.Frame(items=[item]).SerializeToString())

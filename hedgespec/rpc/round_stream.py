@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import grpc.aio
@@ -22,6 +22,7 @@ from hedgespec.rpc.faults import write_error
 from hedgespec.rpc.frames import FrameWriter
 from hedgespec.rpc.leases import Leases
 from hedgespec.rpc.v1 import replica_pb2 as pb
+from hedgespec.types import Observation
 
 log = structlog.get_logger(__name__)
 
@@ -53,9 +54,10 @@ class Served:
 
     def drafter(self, drafter_id: str) -> Drafter:
         """Raises RequestError."""
-        if drafter_id not in self.drafters:
+        drafter = self.drafters.get(drafter_id)
+        if drafter is None:
             raise RequestError(f"This replica does not serve drafter {drafter_id!r}.")
-        return self.drafters[drafter_id]
+        return drafter
 
 
 class RoundStream:
@@ -64,19 +66,22 @@ class RoundStream:
         self._context = context
         self._writer = FrameWriter(context.write)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._observed: tuple[pb.Item, Observation] | None = None  # the last one, which several drafters may be told
 
     async def run(self) -> None:
         """Serve until the router half-closes or the stream breaks. Raises DecodeError."""
         # a task of its own, woken after all that are ready now: their replies leave together (measured: flushing from
         # whichever task finishes first costs twice the time per round at eight sessions)
         writing = asyncio.ensure_future(self._writer.run())
+        read, parse, create_task = self._context.read, pb.Frame.FromString, asyncio.get_running_loop().create_task
+        add, discard = self._tasks.add, self._tasks.discard
         try:
-            while (data := await self._context.read()) is not grpc.aio.EOF:
-                for item in pb.Frame.FromString(data).items:
+            while (data := await read()) is not grpc.aio.EOF:
+                for item in parse(data).items:
                     for drafter_id in item.drafter_ids or ("",):
-                        task = asyncio.ensure_future(self._handle(item, drafter_id))
-                        self._tasks.add(task)
-                        task.add_done_callback(self._tasks.discard)
+                        task = create_task(self._handle(item, drafter_id))
+                        add(task)
+                        task.add_done_callback(discard)
                 while self._tasks and len(self._tasks) + self._writer.num_waiting >= MAX_PENDING_ITEMS:
                     await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -119,7 +124,9 @@ class RoundStream:
             if not isinstance(error, HedgeSpecError):
                 log.exception("model_failed", endpoint=body)
             cause, number = error, _NUMBERS.get(body or "", 0)
-            self._reply(item, drafter_id, lambda reply: write_error(reply.error, cause, number))
+            self._writer.add(
+                item.session_id, item.round_id, drafter_id, lambda reply: write_error(reply.error, cause, number)
+            )
 
     async def _open(self, item: pb.Item, drafter_id: str) -> None:
         model = self._served.model(drafter_id)
@@ -136,11 +143,12 @@ class RoundStream:
         except Exception:
             self._release(key)
             raise
-        self._reply(item, drafter_id, lambda reply: convert.write_opened(reply.opened, opened))
+        self._writer.add(
+            item.session_id, item.round_id, drafter_id, lambda reply: convert.write_opened(reply.opened, opened)
+        )
 
     async def _draft(self, item: pb.Item, drafter_id: str) -> None:
-        drafter = self._served.drafter(drafter_id)
-        self._require_owned(item.session_id, drafter_id)
+        drafter = self._drafter_of(item.session_id, drafter_id)
         num_draft_tokens, num_nodes = item.draft.num_draft_tokens, item.draft.num_nodes
         if max(num_draft_tokens, num_nodes) > convert.MAX_DRAFT_NODES:
             raise RequestError(
@@ -149,7 +157,12 @@ class RoundStream:
         started = time.perf_counter()
         tree = await drafter.draft(item.session_id, item.round_id, num_draft_tokens, num_nodes)
         compute_s = time.perf_counter() - started
-        self._reply(item, drafter_id, lambda reply: convert.write_drafted(reply.drafted, tree, compute_s))
+        self._writer.add(
+            item.session_id,
+            item.round_id,
+            drafter_id,
+            lambda reply: convert.write_drafted(reply.drafted, tree, compute_s),
+        )
 
     async def _verify(self, item: pb.Item) -> None:
         target = self._served.target
@@ -160,23 +173,29 @@ class RoundStream:
         started = time.perf_counter()
         verdict = await target.verify(item.session_id, item.round_id, tree)
         compute_s = time.perf_counter() - started
-        self._reply(item, "", lambda reply: convert.write_verdict(reply.verdict, verdict, compute_s))
+        self._writer.add(
+            item.session_id, item.round_id, "", lambda reply: convert.write_verdict(reply.verdict, verdict, compute_s)
+        )
 
     async def _observe(self, item: pb.Item, drafter_id: str) -> None:
-        drafter = self._served.drafter(drafter_id)
-        self._require_owned(item.session_id, drafter_id)
-        observation = convert.read_observation(item.observe)
+        drafter = self._drafter_of(item.session_id, drafter_id)
+        if self._observed is None or self._observed[0] is not item:
+            self._observed = item, convert.read_observation(item.observe)
+        observation = self._observed[1]
         scores = await drafter.observe(item.session_id, item.round_id, observation)
-        self._reply(item, drafter_id, lambda reply: convert.write_scores(reply.score, scores))
+        self._writer.add(
+            item.session_id, item.round_id, drafter_id, lambda reply: convert.write_scores(reply.score, scores)
+        )
 
     async def _score_prompt(self, item: pb.Item, drafter_id: str) -> None:
-        drafter = self._served.drafter(drafter_id)
-        self._require_owned(item.session_id, drafter_id)
+        drafter = self._drafter_of(item.session_id, drafter_id)
         overlap = await drafter.score_prompt(item.session_id, convert.read_score_prompt(item.score_prompt))
-        self._reply(item, drafter_id, lambda reply: convert.write_prompt_scores(reply.prompt_scores, overlap))
-
-    def _reply(self, item: pb.Item, drafter_id: str, fill: Callable[[pb.Item], object]) -> None:
-        self._writer.add(item.session_id, item.round_id, drafter_id, fill)
+        self._writer.add(
+            item.session_id,
+            item.round_id,
+            drafter_id,
+            lambda reply: convert.write_prompt_scores(reply.prompt_scores, overlap),
+        )
 
     async def _close_session(self, session_id: str, drafter_id: str) -> None:
         self._release((session_id, drafter_id))
@@ -190,7 +209,19 @@ class RoundStream:
         owner = self._served.owners.get((session_id, drafter_id))
         return owner is not None and owner[0] is self
 
+    def _drafter_of(self, session_id: str, drafter_id: str) -> Drafter:
+        """Raises RequestError, UnknownSession."""
+        drafter = self._served.drafter(drafter_id)
+        owner = self._served.owners.get((session_id, drafter_id))
+        if owner is None or owner[0] is not self:
+            raise _unknown(session_id)
+        return drafter
+
     def _require_owned(self, session_id: str, drafter_id: str) -> None:
         """A session of another stream is as unknown as one that does not exist."""
         if not self._owns(session_id, drafter_id):
-            raise UnknownSession(f"Session {session_id[:64]!r} is not open on this stream.")
+            raise _unknown(session_id)
+
+
+def _unknown(session_id: str) -> UnknownSession:
+    return UnknownSession(f"Session {session_id[:64]!r} is not open on this stream.")

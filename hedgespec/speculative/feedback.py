@@ -14,6 +14,7 @@ about later: `verified(..., is_asked=False)`, then `asked(round_index)`; what wa
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import isnan
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,9 @@ Rows = NDArray[np.float32]
 
 _MAX_ACCEPTANCE_PROB = 2.0
 """The unbiased estimate from a sparse target distribution can exceed 1, never this."""
+
+SMALL = 64
+"""Up to so many numbers are checked faster in Python than by two NumPy reductions."""
 
 _ROUNDING = 1e-4
 """By how much float32 sums of probabilities may leave their range before we call them wrong."""
@@ -67,6 +71,7 @@ class Feedback:
         self._passes = np.zeros(num_drafters)
         self._cursor = RoundsCursor.start(num_drafters, max_draft_tokens)
         self._num_closed = 0
+        self._nothing_new_in: int | None = None  # the round in which `closed_losses` has seen everything
         self._asked_in_round: list[int | None] = []  # of each open position
         # rows of the open positions: [num_drafters, capacity, depth], the first is position _num_closed
         self._acceptance = np.zeros((num_drafters, 32, max_draft_tokens))
@@ -84,6 +89,7 @@ class Feedback:
         is_asked: False when that is done later (`asked`); until then these positions stay open, and so do later ones
         scorers: [num_drafters], False for one that sleeps and is not waited for here; None: everybody scores
         """
+        self._nothing_new_in = None
         first = len(self._asked_in_round)
         self._asked_in_round.extend([round_index if is_asked else None] * num_tokens)
         while len(self._asked_in_round) > self._answered.shape[1]:
@@ -96,6 +102,7 @@ class Feedback:
     def asked(self, round_index: int) -> None:
         """Everything verified so far is now asked for: what had not been is due in so many rounds from this one."""
         self._asked_in_round = [round_index if asked is None else asked for asked in self._asked_in_round]
+        self._nothing_new_in = None
 
     def push(self, drafter_index: int, scores: Scores) -> None:
         """Take in scores. The first score of a position counts; positions that have closed are ignored.
@@ -108,8 +115,9 @@ class Feedback:
         skipped, first = max(-first, 0), max(first, 0)
         if end <= first:
             return
+        self._nothing_new_in = None
         answered = self._answered[drafter_index, first:end]
-        new = slice(None) if not answered.any() else ~answered
+        new = ~answered if answered.any() else ...
         self._acceptance[drafter_index, first:end][new] = acceptance[skipped:][new]
         if acceptance_prob is not None:
             self._acceptance_prob[drafter_index, first:end][new] = acceptance_prob[skipped:][new]
@@ -119,9 +127,13 @@ class Feedback:
     def mark_absent(self, drafter_index: int) -> None:
         """Stop waiting for a drafter (dead, not open yet) until it scores an open position."""
         self._present[drafter_index] = False
+        self._nothing_new_in = None
 
     def closed_losses(self, now_round: int) -> Losses:
         """Loss vectors that have become final since the last call, in order of position."""
+        if now_round == self._nothing_new_in:  # asked twice in a round, before and while the target works
+            return []
+        self._nothing_new_in = now_round
         num_asked = self._num_asked()
         num_closing = self._first_awaited(0, num_asked)
         while num_closing < num_asked and self._is_due(num_closing, now_round):
@@ -199,9 +211,13 @@ def _in_range(values: Rows, num_tokens: int, depth: int, largest: float) -> Rows
         raise InvalidObservation(f"Scores have shape {values.shape}, expected ({num_tokens}, {depth}) or one column.")
     if values.size == 0:
         return values
-    smallest_seen, largest_seen = values.min(), values.max()
-    # a NaN fails both comparisons, hence the negation
-    if not (smallest_seen >= -_ROUNDING and largest_seen <= largest + _ROUNDING):
+    if values.size <= SMALL:
+        listed = values.ravel().tolist()
+        smallest_seen, largest_seen, is_number = min(listed), max(listed), not isnan(sum(listed))
+    else:
+        smallest_seen, largest_seen, is_number = values.min(), values.max(), True
+    # min and max of a list may overlook a NaN, its sum does not; NumPy's are NaN then and fail both comparisons
+    if not (is_number and smallest_seen >= -_ROUNDING and largest_seen <= largest + _ROUNDING):
         raise InvalidObservation(f"Scores must be finite and in [0, {largest}].")
     return values if smallest_seen >= 0.0 and largest_seen <= largest else np.clip(values, 0.0, largest)
 

@@ -191,14 +191,14 @@ def test_newton_finds_the_root_that_bisection_finds() -> None:
             middle = 0.5 * (low + high)
             value = math.log(float(np.sum(prior * np.exp(middle * squares))))
             low, high = (middle, high) if value < 1.0 else (low, middle)
-        assert solve_exponent(squares, prior) == pytest.approx(low, rel=1e-12)
+        assert solve_exponent(squares.tolist(), prior.tolist()) == pytest.approx(low, rel=1e-12)
 
 
 def test_a_known_scale_in_closed_form() -> None:
     """One expert with positive regret: prior * e^x + (1 - prior) = e gives x in closed form."""
     prior = np.array([0.25, 0.75])
     expected = math.log((math.e - 0.75) / 0.25)
-    assert solve_exponent(np.array([1.0, 0.0]), prior) == pytest.approx(expected, rel=1e-14)
+    assert solve_exponent([1.0, 0.0], prior.tolist()) == pytest.approx(expected, rel=1e-14)
 
 
 def test_the_cap_on_debts_is_reached_and_matters() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import grpc
 import grpc.aio
@@ -113,6 +114,41 @@ async def test_drafters_of_one_group_share_a_stream() -> None:
             await RemoteDrafter(connection, "x").open(make_spec("s"))
         with pytest.raises(RequestError, match="does not serve a target"):
             await RemoteTarget(connection).open(make_spec("s"))
+
+
+async def test_a_group_that_hears_an_observation_together_scores_it_one_by_one() -> None:
+    """One item for three drafters gives each its own scores, and an error of one (not open) is its own as well."""
+    drafters = {name: TabularDrafter(name, MODEL.related(0.5, seed)) for seed, name in enumerate(("a", "b", "c"))}
+    spec = replace(make_spec("s"), sampling=SamplingParams(temperature=1.0))
+    verified = Observation(0, np.array([4, 5], np.int32), np.full(2, 0.5, np.float32))
+    alone = []
+    for seed, name in enumerate(("a", "b")):
+        local = TabularDrafter(name, MODEL.related(0.5, seed))
+        await local.open(spec)
+        alone.append(await local.observe("s", 0, verified))
+    async with serving(ReplicaServicer(None, drafters)) as server, ReplicaConnection(server.address) as connection:
+        a, b, c = (RemoteDrafter(connection, name) for name in drafters)
+        await asyncio.gather(a.open(spec), b.open(spec))
+        told = [drafter.observe("s", 0, verified) for drafter in (a, b, c)]
+        *scores, error = await asyncio.gather(*told, return_exceptions=True)
+    for mine, theirs in zip(scores, alone, strict=True):
+        np.testing.assert_array_equal(mine.acceptance, theirs.acceptance)
+    assert not np.array_equal(scores[0].acceptance, scores[1].acceptance)
+    assert isinstance(error, UnknownSession)
+
+
+async def test_a_call_that_is_given_up_leaves_nothing_behind() -> None:
+    """Cancelling forgets the call at once, whether a reply comes later or never does."""
+    target = CountingTarget()
+    async with serving(ReplicaServicer(target)) as server, ReplicaConnection(server.address) as connection:
+        remote = RemoteTarget(connection)
+        await remote.open(make_spec("s"))
+        target.gate.clear()
+        calls = [remote.verify("s", index, EMPTY_DRAFT) for index in range(3)]
+        assert connection.num_waiting == 3
+        for call in calls:
+            call.cancel()
+        assert connection.num_waiting == 0
 
 
 async def test_a_reply_after_the_deadline_is_dropped_and_the_next_round_is_right() -> None:

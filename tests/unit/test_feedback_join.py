@@ -99,6 +99,29 @@ def test_an_absent_drafter_is_not_waited_for() -> None:
     assert feedback.scored_throughout().tolist() == [True, False, True]
 
 
+def test_what_changes_between_two_looks_in_one_round_is_seen_by_the_second() -> None:
+    """The router looks before and during a target pass: scores, a loss and newly asked positions in between all count."""
+    rows, feedback = random_rows(0), made()
+    feedback.verified(1, round_index=0)
+    push(feedback, 0, 0, 1, rows)
+    push(feedback, 1, 0, 1, rows)
+    assert feedback.closed_losses(0) == []
+    push(feedback, 2, 0, 1, rows)
+    assert len(feedback.closed_losses(0)) == 1
+    feedback.verified(1, round_index=0)
+    push(feedback, 0, 1, 2, rows)
+    push(feedback, 1, 1, 2, rows)
+    assert feedback.closed_losses(0) == []
+    feedback.mark_absent(2)
+    assert len(feedback.closed_losses(0)) == 1
+    feedback.verified(1, round_index=0, is_asked=False)
+    push(feedback, 0, 2, 3, rows)
+    push(feedback, 1, 2, 3, rows)
+    assert feedback.closed_losses(0) == []
+    feedback.asked(0)
+    assert len(feedback.closed_losses(0)) == 1
+
+
 def test_a_late_position_closes_with_whoever_answered() -> None:
     """After score_timeout_rounds rounds the vector closes, and the silent drafter is not waited for again."""
     rows, feedback = random_rows(0), made()
@@ -279,6 +302,7 @@ def test_without_draft_tokens_every_position_is_a_pass() -> None:
         (Scores(0, np.ones((1, DEPTH - 1), np.float32)), "shape"),
         (Scores(0, np.ones(1, np.float32)), "shape"),
         (Scores(0, np.full((1, DEPTH), np.nan, np.float32)), "finite"),
+        (Scores(0, np.array([[0.5, np.nan, 0.5, 0.5]], np.float32)), "finite"),
         (Scores(0, np.full((1, DEPTH), 1.5, np.float32)), "finite"),
         (Scores(0, np.full((1, DEPTH), -0.5, np.float32)), "finite"),
     ],

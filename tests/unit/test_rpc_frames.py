@@ -62,3 +62,34 @@ async def test_a_frame_above_the_cap_is_cut_into_items() -> None:
             writer.add(name, 0, "", lambda item: item.verdict.MergeFrom(half_a_message))
         await asyncio.sleep(0.01)
     assert [[item.session_id for item in frame.items] for frame in frames] == [["a"], ["b"], ["c"]]
+
+
+async def test_recipients_of_one_body_share_an_item_within_a_frame() -> None:
+    """Only directly after each other, for the same session and round, and never in a frame that has already left."""
+    first, second = object(), object()
+
+    def fill(item: pb.Item) -> None:
+        item.observe.start = 7
+
+    async with running_writer() as (writer, frames):
+        writer.add_shared("s", 1, "a", first, fill)
+        writer.add_shared("s", 1, "b", first, fill)
+        writer.add_shared("t", 1, "a", first, fill)
+        writer.add_shared("s", 1, "c", second, fill)
+        writer.add("s", 2, "c", lambda item: item.draft.SetInParent())
+        writer.add_shared("s", 1, "d", second, fill)
+        await asyncio.sleep(0.01)
+        writer.add_shared("s", 1, "e", second, fill)
+        await asyncio.sleep(0.01)
+    sent = [[(item.session_id, item.WhichOneof("body"), list(item.drafter_ids)) for item in f.items] for f in frames]
+    assert sent == [
+        [
+            ("s", "observe", ["a", "b"]),
+            ("t", "observe", ["a"]),
+            ("s", "observe", ["c"]),
+            ("s", "draft", ["c"]),
+            ("s", "observe", ["d"]),
+        ],
+        [("s", "observe", ["e"])],
+    ]
+    assert all(item.observe.start == 7 for f in frames for item in f.items if item.HasField("observe"))
