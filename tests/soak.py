@@ -35,7 +35,7 @@ KINDS = (
     "refused",
     "too long",
 )
-WARM_UP = 100
+WARM_UP = 60
 """Requests before anything is compared: streams are connected, caches of the libraries have their entries."""
 
 SETTLE_S = 20.0
@@ -51,7 +51,11 @@ class SoakReport:
 
 
 async def soak(
-    service: SoakService, num_requests: int, every: int = 100, seed: int = 0, tell: Callable[[str], None] = lambda _: None
+    service: SoakService,
+    num_requests: int,
+    every: int = 100,
+    seed: int = 0,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> SoakReport:
     """Run requests 0, 1, ... with NUM_AT_ONCE in progress; kinds take turns, everything else is drawn from the seed."""
     report = SoakReport()
@@ -146,11 +150,15 @@ async def _main(num_requests: int, models: str, is_remote: bool) -> None:
         async with built as service:
             await soak(service, WARM_UP, seed=1)
             num_tasks = len(asyncio.all_tasks())
-            report = await soak(service, num_requests, max(num_requests // 20, 1), tell=lambda line: print(line, flush=True))
+            report = await soak(
+                service, num_requests, max(num_requests // 20, 1), tell=lambda line: print(line, flush=True)
+            )
             held = await leftovers(service, num_tasks)
     for outcome, count in sorted(report.outcomes.items()):
         print(f"{outcome:<32} {count}")
-    print(f"growth after the first twentieth: {report.rss_mb[-1] - report.rss_mb[0]:.1f} MB; still held: {held or 'nothing'}")
+    print(
+        f"growth after the first twentieth: {report.rss_mb[-1] - report.rss_mb[0]:.1f} MB; still held: {held or 'nothing'}"
+    )
     if held:
         raise SystemExit(1)
 

@@ -122,7 +122,9 @@ async def tiny_service(folder: Path, is_remote: bool) -> AsyncIterator[SoakServi
     config = TargetConfig(model=str(make_llama(folder / "target")), max_sessions=NUM_SLOTS)
     kinds = (
         DrafterConfig(id="head", kind="eagle3", model=str(make_eagle3(folder / "head"))),
-        DrafterConfig(id="small", kind="causal_lm", model=str(make_llama(folder / "small", seed=1, num_hidden_layers=1))),
+        DrafterConfig(
+            id="small", kind="causal_lm", model=str(make_llama(folder / "small", seed=1, num_hidden_layers=1))
+        ),
         DrafterConfig(id="ngram", kind="ngram"),
     )
     transport: FeatureTransport = GrpcFeatureTransport() if is_remote else LocalFeatureTransport()
