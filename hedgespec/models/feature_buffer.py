@@ -11,7 +11,6 @@ from torch import Tensor
 
 from hedgespec.types import FeatureBlock
 
-
 MAX_REMEMBERED = 1024
 """So many sessions that were closed last are remembered: features that are still on their way to them are dropped."""
 
@@ -55,8 +54,9 @@ class FeatureBuffer:
                 del self._closed[next(iter(self._closed))]
 
     def push(self, block: FeatureBlock) -> None:
-        """Keep a block. Rows that were consumed already, misshapen blocks, features of a session that was closed and whatever
-        finds no room are dropped."""
+        """Keep a block. Dropped are rows that were consumed already, misshapen blocks, features of a session that was
+        closed, and whatever finds no room.
+        """
         with self._lock:
             num_rows = len(block.rows)
             if block.rows.ndim != 2 or block.rows.shape[1] != self._width or block.start_position < 0:

@@ -41,9 +41,9 @@ def test_every_float32_layer_is_replaced_and_nothing_else() -> None:
 
 
 def test_row_counts_are_rounded_up_to_few() -> None:
-    """oneDNN keeps memory per count: 512 counts become 46, none more than four rows or an eighth above the asked one."""
+    """oneDNN keeps memory per count: 513 counts become 47, none more than four rows or an eighth above the asked one."""
     padded = [padded_rows(count) for count in range(513)]
-    assert len(set(padded)) <= 46
+    assert len(set(padded)) <= 47
     assert padded[:9] == list(range(9))
     assert all(count <= rows <= max(count + 3, count * 1.125) for count, rows in enumerate(padded))
     assert padded[48] == 48
