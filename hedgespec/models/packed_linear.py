@@ -22,7 +22,7 @@ class PackedLinear(nn.Module):
     """y = x W^T + b for float32 inputs on the CPU; inference only.
 
     Row counts are rounded up: oneDNN keeps about 0.4 MB for every count that a layer's shape has ever seen, and blocks of
-    many sessions have hundreds of them (measured: 193 counts of five shapes grow the process by 417 MB for good).
+    many sessions have hundreds of them (measured: 192 counts of five shapes grow the process by 417 MB for good).
     """
 
     def __init__(self, linear: nn.Linear) -> None:
