@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ import typer
 from numpy.typing import NDArray
 from rich.table import Table
 
+from deployments.commands.bench_concurrency import concurrent_decode
 from deployments.commands.bench_engine import engine
 from deployments.commands.bench_policies import policies
 from deployments.commands.bench_serve import serve
@@ -54,19 +56,30 @@ def decode(
     transformers: Annotated[bool, typer.Option(help="Also run transformers' generate and assisted generation.")] = True,
     url: Annotated[str | None, typer.Option(help="Measure this running HedgeSpec server instead.")] = None,
     api_key: Annotated[str | None, typer.Option(envvar="HEDGESPEC_API_KEY")] = None,
+    concurrency: Annotated[
+        list[int] | None, typer.Option(min=1, help="So many answers at once, beside one after the other; repeatable.")
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Repeats of every case of --concurrency.")] = 3,
     json: JsonFile = None,
 ) -> None:
     """Plain decoding, each single drafter and learned selection, in one process beside transformers.
 
     With --url the same arms go through a server: HTTP, router, gRPC, model replicas, with the time of a round by part.
+    With --concurrency: plain, the best single drafter and learned, with that many answers at once in one process.
     """
     if url is not None:
+        if concurrency:
+            raise typer.BadParameter("--concurrency is for models in this process; use `bench serve` for a server")
         served_decode(url, api_key, prompts, max_tokens, temperature, domain, json)
+        return
+    args = without_prefix_cache(read_args(config))
+    if concurrency:
+        sampling = SamplingParams(temperature=temperature, max_tokens=max_tokens, ignore_eos=True)
+        work_of = partial(held_out, domains=domain, count=prompts)
+        concurrent_decode(args, work_of, sampling, concurrency, repeats, json)
         return
     from hedgespec.assembly.local_service import local_service
     from hedgespec.bench.baselines import transformers_baselines
-
-    args = without_prefix_cache(read_args(config))
 
     async def run() -> DecodeReport:
         async with local_service(args) as local:

@@ -70,11 +70,18 @@ def to_markdown(table: AcceptanceTable) -> str:
         f"{table.max_tokens} tokens, 95 % bootstrap intervals over prompts.",
     ]
     for temperature, rows in table.cells.items():
-        drafters = list(next(iter(rows.values()), {}))
+        drafters = list(dict.fromkeys(d for row in rows.values() for d in row))
         lines += ["", f"Temperature {temperature}:", "", "| domain | " + " | ".join(drafters) + " |"]
         lines.append("|---" * (len(drafters) + 1) + "|")
         for domain, row in rows.items():
             best = max((r.value for r in row.values()), default=0.0)
-            shown = [f"**{row[d]}**" if row[d].value == best else str(row[d]) for d in drafters if d in row]
+            shown = [_cell(row.get(d), best) for d in drafters]
             lines.append(f"| {domain} | " + " | ".join(shown) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _cell(value: Ratio | None, best: float) -> str:
+    """A drafter that was not scored throughout every answer of the row has no figure."""
+    if value is None:
+        return "-"
+    return f"**{value}**" if value.value == best else str(value)

@@ -1,4 +1,6 @@
-"""transformers' own decoding on the same weights: `generate`, and its assisted generation with prompt lookup."""
+"""transformers' own decoding on the same weights: `generate` with its growing and its static cache, and its assisted
+generation with prompt lookup. No compiled variant: torch.compile on the CPU needs a C++ compiler at run time.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from hedgespec.types import SamplingParams
 
 
 def transformers_baselines(target_folder: Path, max_draft_tokens: int) -> dict[str, Baseline]:
-    """`hf generate` and `hf assisted` (prompt lookup with our draft length); float32 on the CPU."""
+    """`hf generate`, `hf static` and `hf assisted` (prompt lookup with our draft length); float32 on the CPU."""
     model = AutoModelForCausalLM.from_pretrained(target_folder, dtype=torch.float32, local_files_only=True).eval()
 
     def run(prompt_ids: NDArray[np.int32], sampling: SamplingParams, options: Mapping[str, Any]) -> tuple[int, float]:
@@ -34,6 +36,7 @@ def transformers_baselines(target_folder: Path, max_draft_tokens: int) -> dict[s
 
     return {
         "hf generate": lambda prompt_ids, sampling: run(prompt_ids, sampling, {}),
+        "hf static": lambda prompt_ids, sampling: run(prompt_ids, sampling, {"cache_implementation": "static"}),
         "hf assisted": lambda prompt_ids, sampling: run(
             prompt_ids, sampling, {"prompt_lookup_num_tokens": max_draft_tokens}
         ),

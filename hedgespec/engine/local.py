@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +46,7 @@ class LocalTarget:
         return verdict
 
     async def close(self, session_id: str) -> None:
-        await asyncio.shield(asyncio.wrap_future(self._engine.submit(CloseSession(session_id))))
+        await _in_any_case(self._engine.submit(CloseSession(session_id)))
 
     def usage(self) -> Usage:
         return self._usage()
@@ -97,7 +99,7 @@ class LocalDrafter:
 
     async def observe(self, session_id: str, round_index: int, observation: Observation) -> Scores | None:
         work = Observe(self.drafter_id, session_id, round_index, observation)
-        scores: Scores | None = await asyncio.shield(asyncio.wrap_future(self._engine.submit(work)))
+        scores: Scores | None = await _in_any_case(self._engine.submit(work))
         return scores
 
     async def score_prompt(self, session_id: str, prompt_top: SparseRows) -> NDArray[np.float32]:
@@ -106,7 +108,7 @@ class LocalDrafter:
         return overlap
 
     async def close(self, session_id: str) -> None:
-        await asyncio.shield(asyncio.wrap_future(self._engine.submit(CloseSession(session_id, self.drafter_id))))
+        await _in_any_case(self._engine.submit(CloseSession(session_id, self.drafter_id)))
 
     def push(self, block: FeatureBlock) -> None:
         """Take features from any thread; a draft that waits for them goes on at once."""
@@ -119,3 +121,10 @@ class LocalDrafter:
     def stop(self) -> None:
         """End the engine thread; everything pending fails with ReplicaLost. Once per group is enough."""
         self._engine.stop()
+
+
+async def _in_any_case(work: Future[Any]) -> Any:
+    """Wait for work that is done even when the caller goes; its failure then concerns nobody, and is not reported."""
+    future = asyncio.wrap_future(work)
+    future.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return await asyncio.shield(future)

@@ -35,11 +35,14 @@ class Rows:
 
 
 class PackedAttention:
-    """One packed pass: which rows belong to whom. Masks are built once and shared by all layers."""
+    """One packed pass: which rows belong to whom. Masks are built once and shared by all layers.
 
-    def __init__(self, rows: Sequence[Rows], dtype: torch.dtype, device: torch.device) -> None:
+    num_spare: rows behind all others that belong to nobody; what comes out for them means nothing
+    """
+
+    def __init__(self, rows: Sequence[Rows], dtype: torch.dtype, device: torch.device, num_spare: int = 0) -> None:
         self._rows = rows
-        self._sizes = [r.num_rows for r in rows]
+        self._sizes = [*(r.num_rows for r in rows), num_spare]
         self._dtype = dtype
         self._device = device
         self._masks: dict[tuple[int, int | None], Tensor | None] = {}
@@ -53,14 +56,14 @@ class PackedAttention:
         window: a row sees itself and the window - 1 rows before it
         Returns [1, num_heads, total_rows, head_dim].
         """
-        if len(self._rows) == 1:
+        if len(self._rows) == 1 and not self._sizes[-1]:
             return self._attend_one(0, layer, query, key, value, scale=scale, window=window)
         queries, keys, values = (tensor.split(self._sizes, dim=2) for tensor in (query, key, value))
         outputs = [
             self._attend_one(index, layer, *part, scale=scale, window=window)
-            for index, part in enumerate(zip(queries, keys, values, strict=True))
+            for index, part in enumerate(zip(queries[:-1], keys[:-1], values[:-1], strict=True))
         ]
-        return torch.cat(outputs, dim=2)
+        return torch.cat([*outputs, queries[-1]], dim=2)
 
     def _attend_one(
         self, index: int, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scale: float, window: int | None

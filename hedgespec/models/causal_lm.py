@@ -21,7 +21,7 @@ from hedgespec.errors import ModelFolderError
 from hedgespec.models.attention import PackedAttention, Rows, depths
 from hedgespec.models.eagle3 import feature_layers
 from hedgespec.models.kv_memory import KvSlot
-from hedgespec.models.packed_linear import pack_linears
+from hedgespec.models.packed_linear import pack_linears, padded_rows
 
 ATTENTION_NAME = "hedgespec_packed"
 MIN_FEATURE_LAYERS = 5
@@ -104,16 +104,20 @@ class PackedCausalLM:
         wanted = np.concatenate(
             [np.arange(s + b.logits_from, s + b.num_rows) for s, b in zip(starts, blocks, strict=False)]
         )
+        # whole row counts from here on, or every layer would copy its input to get there
+        num_spare = self._padded(len(positions)) - len(positions)
+        spare = np.zeros(num_spare, np.int64)
+        wanted_and_more = np.concatenate([wanted, np.zeros(self._padded(len(wanted)) - len(wanted), np.int64)])
         taps: list[Tensor] = []
         hooks = [layer.register_forward_pre_hook(_tap(taps), with_kwargs=True) for layer in self._layers_for(blocks)]
         try:
             logits = self._model(
-                input_ids=self._on_device(np.concatenate([block.token_ids for block in blocks])).unsqueeze(0),
-                position_ids=self._on_device(positions).unsqueeze(0),
+                input_ids=self._on_device(np.concatenate([*(block.token_ids for block in blocks), spare])).unsqueeze(0),
+                position_ids=self._on_device(np.concatenate([positions, spare])).unsqueeze(0),
                 use_cache=False,
-                logits_to_keep=self._on_device(wanted),
-                packed=PackedAttention(rows, self.dtype, self.device),
-            ).logits[0]
+                logits_to_keep=self._on_device(wanted_and_more),
+                packed=PackedAttention(rows, self.dtype, self.device, num_spare),
+            ).logits[0, : len(wanted)]
         finally:
             for hook in hooks:
                 hook.remove()
@@ -121,6 +125,9 @@ class PackedCausalLM:
         for block in blocks:
             block.slot.length += block.num_rows
         return _split(blocks, starts, logits, features)
+
+    def _padded(self, num_rows: int) -> int:
+        return padded_rows(num_rows) if self.device.type == "cpu" else num_rows
 
     def _layers_for(self, blocks: Sequence[Block]) -> list[nn.Module]:
         return self._tapped if any(block.wants_features for block in blocks) else []

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from hedgespec.types import FeatureBlock
 
+MAX_REMEMBERED = 1024
+"""So many sessions that were closed last are remembered: features that are still on their way to them are dropped."""
+
 
 class FeatureBuffer:
     """width: 3 * target hidden size. max_rows: bound over all sessions; what does not fit is dropped and counted.
@@ -25,21 +28,41 @@ class FeatureBuffer:
         self._max_rows = max_rows
         self._lock = threading.Lock()
         self._sessions: dict[str, _Rows] = {}
+        self._closed: dict[str, None] = {}
         self._num_rows = 0
+
+    @property
+    def num_rows(self) -> int:
+        """Rows that wait to be taken."""
+        return self._num_rows
+
+    @property
+    def num_sessions(self) -> int:
+        """Sessions that are open, or that features came for."""
+        return len(self._sessions)
 
     def open(self, session_id: str) -> None:
         with self._lock:
+            self._closed.pop(session_id, None)
             self._sessions.setdefault(session_id, _Rows()).is_open = True
 
     def close(self, session_id: str) -> None:
         with self._lock:
             self._remove(session_id)
+            self._closed[session_id] = None
+            if len(self._closed) > MAX_REMEMBERED:
+                del self._closed[next(iter(self._closed))]
 
     def push(self, block: FeatureBlock) -> None:
-        """Keep a block. Rows that were consumed already, misshapen blocks and whatever finds no room are dropped."""
+        """Keep a block. Dropped are rows that were consumed already, misshapen blocks, features of a session that was
+        closed, and whatever finds no room.
+        """
         with self._lock:
             num_rows = len(block.rows)
             if block.rows.ndim != 2 or block.rows.shape[1] != self._width or block.start_position < 0:
+                self.num_dropped_rows += num_rows
+                return
+            if block.session_id in self._closed:
                 self.num_dropped_rows += num_rows
                 return
             session = self._sessions.setdefault(block.session_id, _Rows())

@@ -117,6 +117,11 @@ class DecodeLoop:
             except ReplicaBusy as error:
                 raise TargetUnavailable(f"The target has no room for this request: {error}") from error
 
+    @property
+    def num_emitted(self) -> int:
+        """Tokens of all rounds so far, whether the caller keeps them or not."""
+        return len(self._emitted)
+
     def score_rest(self) -> None:
         """Ask for the scores that the schedule has put off, when the answer has ended without the loop's doing."""
         if self._learner is None:

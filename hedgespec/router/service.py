@@ -172,7 +172,8 @@ class GenerationService:
         answer.learner.finish()
         stats.expected_passes = {answer.drafter_ids[i]: p for i, p in answer.learner.expected_passes().items()}
         passes = {identity(live.get(d), d): p for d, p in stats.expected_passes.items()}
-        outcome = AnswerOutcome(passes, stats.num_emitted, answer.learner.num_conceded())
+        # passes are over all verified tokens: also those that a stop string cut off, or that the caller did not wait for
+        outcome = AnswerOutcome(passes, answer.loop.num_emitted, answer.learner.num_conceded())
         self._preferences.record(answer.preference_key, outcome)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from hedgespec.models.packed_linear import PackedLinear, pack_linears
+from hedgespec.models.packed_linear import PackedLinear, pack_linears, padded_rows
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="needs torch with oneDNN")
 
@@ -38,3 +38,12 @@ def test_every_float32_layer_is_replaced_and_nothing_else() -> None:
     assert kinds.count(PackedLinear) == 1
     assert kinds.count(nn.Linear) == 1
     assert kinds.count(nn.Embedding) == 1
+
+
+def test_row_counts_are_rounded_up_to_few() -> None:
+    """oneDNN keeps memory per count: 513 counts become 47, none more than four rows or an eighth above the asked one."""
+    padded = [padded_rows(count) for count in range(513)]
+    assert len(set(padded)) <= 47
+    assert padded[:9] == list(range(9))
+    assert all(count <= rows <= max(count + 3, count * 1.125) for count, rows in enumerate(padded))
+    assert padded[48] == 48
