@@ -16,8 +16,8 @@ OF_STUDIES = {module.STUDY: module.picture for module in (regret, pool_size, wei
 def draw_figures(policies: Path | None, rewritten: Path | None, studies: Path | None, out: Path) -> list[Path]:
     """Write the pictures, each with its numbers, into the folder `out`; returns the files.
 
-    policies, rewritten: JSON of `bench policies` and of `bench policies --rewrite`. studies: JSON of `simulate study`, of one
-    or of all. Raises ConfigError when there is nothing to draw, when a file is not what it should be, and without matplotlib.
+    policies, rewritten: JSON of `bench policies` and of `bench policies --rewrite`. studies: JSON of `simulate study`.
+    Raises ConfigError when there is nothing to draw, when a file is not what it should be, and without matplotlib.
     """
     if policies is None and studies is None:
         raise ConfigError("Nothing to draw: give --policies or --studies; --rewrite is drawn against --policies.")

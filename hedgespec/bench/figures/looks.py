@@ -1,4 +1,4 @@
-"""One colour and marker per policy, the same in every picture; Okabe and Ito's colours, which the colour-blind can tell apart.
+"""One colour and marker per policy, the same in every picture; mostly Okabe and Ito's colours for the colour-blind.
 
 Fixed choices are black, grey and green, the classifier is purple, bandits are warm, learners are blue. Markers differ too,
 because ten colours are more than anybody tells apart.

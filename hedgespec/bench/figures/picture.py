@@ -44,15 +44,16 @@ class Picture:
             import matplotlib
             from matplotlib.backends.backend_agg import FigureCanvasAgg
             from matplotlib.figure import Figure
+            from matplotlib.layout_engine import ConstrainedLayoutEngine
         except ImportError as error:
             raise ConfigError("Pictures need matplotlib: pip install 'hedgespec[figures]'.") from error
         folder.mkdir(parents=True, exist_ok=True)
         image, numbers = folder / f"{self.name}.png", folder / f"{self.name}.json"
         with matplotlib.rc_context(_STYLE):
-            figure = Figure(figsize=(WIDTH_INCHES, self.height_inches), dpi=DPI, layout="constrained")
-            FigureCanvasAgg(figure)
             # room below for the machine, which the layout does not know of
-            figure.get_layout_engine().set(rect=(0.0, 0.03, 1.0, 0.97))
+            layout = ConstrainedLayoutEngine(rect=(0.0, 0.03, 1.0, 0.97))
+            figure = Figure(figsize=(WIDTH_INCHES, self.height_inches), dpi=DPI, layout=layout)
+            FigureCanvasAgg(figure)
             figure.suptitle(self.title, fontsize=15.0, fontweight="bold", x=0.01, ha="left")
             self.draw(figure)
             figure.text(0.995, 0.006, source.cpu, ha="right", va="bottom", fontsize=8.0, color="#888888")

@@ -19,10 +19,17 @@ def picture(source: Source) -> Picture:
     curves = {name: [source.number("report", STUDY, "rows", row, name) for row in rows] for name in names}
     return Picture(
         "pool_size",
-        "More drafters cost a learner that scores all of them less than bandits",
+        _title(sizes, curves),
         {"unit": "passes of the best fixed drafter / passes of the policy", "drafters": sizes, "curves": curves},
         lambda figure: _draw(figure, sizes, curves),
     )
+
+
+def _title(sizes: Sequence[float], curves: Mapping[str, Sequence[float]]) -> str:
+    told = [f"{look(name).label} {curves[name][-1]:.0%}" for name in ("normalhedge", "tuned ucb") if name in curves]
+    if not told:
+        return "Share of the best fixed drafter that policies keep"
+    return f"Share of the best fixed drafter among {sizes[-1]:g}: {', '.join(told)}"
 
 
 def _draw(figure: Any, sizes: Sequence[float], curves: Mapping[str, Sequence[float]]) -> None:

@@ -22,10 +22,18 @@ def picture(source: Source) -> Picture:
     }
     return Picture(
         "regret",
-        "Target passes above those of the best fixed drafter in hindsight",
+        _title(curves),
         {"unit": "excess passes up to an output index, mean over answers", "curves": curves},
         lambda figure: _draw(figure, curves),
     )
+
+
+def _title(curves: Mapping[str, Sequence[float]]) -> str:
+    """With the figures at the end of the answers, where the two policies are there."""
+    told = [
+        f"{look(name).label} {curves[name][-1]:.1f}" for name in ("normalhedge rounds", "ucbspec") if name in curves
+    ]
+    return "Passes above the best fixed drafter in hindsight" + (f": {'; '.join(told)}" if told else "")
 
 
 def _draw(figure: Any, curves: Mapping[str, Sequence[float]]) -> None:

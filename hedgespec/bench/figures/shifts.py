@@ -11,7 +11,6 @@ from hedgespec.bench.figures.source import Source
 
 STUDY = "shifts"
 COLUMNS = ("learner", "objective", "excess", "low", "high")
-FACES = {"rounds": "own colour", "length": "white"}
 
 Row = dict[str, Any]
 
@@ -24,7 +23,7 @@ def picture(source: Source) -> Picture:
     learners = {row["learner"] for row in rows}
     return Picture(
         "shifts",
-        "Cost of a change of domain in the middle of an answer, by learner",
+        _title(rows),
         {"unit": "passes above the best pair of drafters in hindsight, with 95 % intervals", "rows": rows},
         lambda figure: _draw(figure, rows),
         height_inches=2.2 + 0.42 * len(learners),
@@ -49,6 +48,13 @@ def _draw(figure: Any, rows: Sequence[Row]) -> None:
         for objective, face in (("rounds", "#444444"), ("length", "white"))
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
+
+
+def _title(rows: Sequence[Row]) -> str:
+    """With the figures of the two learners that are shipped, where they are among the rows."""
+    costs = {row["learner"]: row["excess"] for row in rows if row["objective"] == "rounds"}
+    told = [f"{costs[name]:.1f} ({name})" for name in ("normalhedge", "adaptive") if name in costs]
+    return "Passes lost on a change of domain" + (f": {', '.join(told)}" if told else ", by learner")
 
 
 def _names(rows: Sequence[Row]) -> list[str]:

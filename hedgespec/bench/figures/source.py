@@ -26,7 +26,8 @@ class Source:
         except (OSError, ValueError) as error:
             raise ConfigError(f"{path} cannot be read as the JSON of a benchmark: {error}") from error
         source = Source(path, content)
-        source.at("report")
+        for keys in (("created",), ("machine", "cpu"), ("report",)):
+            source.at(*keys)
         return source
 
     @property
