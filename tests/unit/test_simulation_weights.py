@@ -54,7 +54,7 @@ def test_the_parts_keep_their_places_and_come_from_different_domains() -> None:
     recording = random_recording(8, num_tokens=31, seed=3)
     answers = of_different_domains(recording)
     assert [recording.domains[a] for a in answers] == ["python", "c", "python"]
-    assert (recording.temperatures[answers] == 0.0).all()
+    assert (recording.temperatures[answers] == 1.0).all()
     one = spliced(recording, answers)
     assert one.acceptance.shape == (1, *recording.acceptance.shape[1:])
     for position in range(31):

@@ -21,15 +21,15 @@ class Look:
 _LOOKS = {
     "plain": Look("plain decoding", "#999999", "_", ":"),
     "random": Look("random drafter", "#777777", "x", ":"),
-    "generic": Look("generic drafter only", "#000000", "s", "--"),
-    "best expert": Look("the domain's best drafter", "#009E73", "D", "--"),
+    "generic": Look("generic drafter", "#000000", "s", "--"),
+    "best expert": Look("domain's best drafter", "#009E73", "D", "--"),
     "prompt router": Look("prompt router", "#CC79A7", "v"),
     "exp3spec": Look("EXP3Spec", "#8C510A", ">"),
     "ucbspec": Look("UCBSpec", "#E69F00", "^"),
     "tuned ucb": Look("tuned UCB", "#D55E00", "<"),
     "normalhedge length": Look("NormalHedge, length", "#56B4E9", "P"),
     "normalhedge rounds": Look("NormalHedge, rounds", "#0072B2", "o"),
-    "adaptive rounds": Look("adaptive, rounds", "#332288", "*"),
+    "adaptive rounds": Look("adaptive, rounds", "#332288", "X"),
 }
 
 _OTHER_NAMES = {
@@ -39,7 +39,8 @@ _OTHER_NAMES = {
 }
 """What the studies call a policy that `bench policies` has under another name."""
 
-_DRAFTER_COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#777777")
+_DRAFTER_COLOURS = ("#000000", "#CC6677", "#88CCEE", "#117733", "#DDCC77", "#882255", "#44AA99", "#777777")
+"""Tol's muted colours, none of which is a policy's; the first drafter is the generic one."""
 
 MAIN = tuple(_LOOKS)
 

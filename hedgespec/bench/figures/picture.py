@@ -12,7 +12,8 @@ from hedgespec.bench.figures.source import Source
 from hedgespec.errors import ConfigError
 
 WIDTH_INCHES, DPI = 10.0, 160
-"""1600 pixels wide: a README shows them at half size, so text is large."""
+FOOT_INCHES = 0.26
+"""1600 pixels wide: a README shows them at half size, so text is large. The foot has the machine, below the layout."""
 
 _STYLE = {
     "font.size": 13.0,
@@ -23,7 +24,9 @@ _STYLE = {
     "grid.color": "#E5E5E5",
     "axes.axisbelow": True,
     "legend.frameon": False,
-    "legend.fontsize": 12.0,
+    "legend.fontsize": 11.5,
+    "legend.columnspacing": 1.2,
+    "legend.handletextpad": 0.5,
     "lines.linewidth": 2.2,
 }
 
@@ -50,8 +53,8 @@ class Picture:
         folder.mkdir(parents=True, exist_ok=True)
         image, numbers = folder / f"{self.name}.png", folder / f"{self.name}.json"
         with matplotlib.rc_context(_STYLE):
-            # room below for the machine, which the layout does not know of
-            layout = ConstrainedLayoutEngine(rect=(0.0, 0.03, 1.0, 0.97))
+            foot = FOOT_INCHES / self.height_inches
+            layout = ConstrainedLayoutEngine(rect=(0.005, foot, 0.985, 1.0 - foot))
             figure = Figure(figsize=(WIDTH_INCHES, self.height_inches), dpi=DPI, layout=layout)
             FigureCanvasAgg(figure)
             figure.suptitle(self.title, fontsize=15.0, fontweight="bold", x=0.01, ha="left")

@@ -48,9 +48,12 @@ def study(bench: Workbench) -> Study:
 
 
 def of_different_domains(recording: Recording) -> list[int]:
-    """The first answer of each of the first domains, at the lowest temperature; neighbours differ if two domains exist."""
-    cold = recording.temperatures == recording.temperatures.min()
-    firsts = [int(np.flatnonzero(cold & (recording.domains == name))[0]) for name in _names(recording, cold)]
+    """The first answer of each of the first domains; neighbours differ if there are two domains.
+
+    At the highest temperature: a small target repeats itself at 0, and then any domain's best drafter is the n-gram one.
+    """
+    warm = recording.temperatures == recording.temperatures.max()
+    firsts = [int(np.flatnonzero(warm & (recording.domains == name))[0]) for name in _names(recording, warm)]
     return [firsts[part % len(firsts)] for part in range(NUM_PARTS)]
 
 
