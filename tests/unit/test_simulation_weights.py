@@ -61,3 +61,13 @@ def test_the_parts_keep_their_places_and_come_from_different_domains() -> None:
         own = answers[position * 3 // 31]
         assert np.array_equal(one.acceptance[0, :, position], recording.acceptance[own, :, position])
         assert one.token_ids[0, position] == recording.token_ids[own, position]
+
+
+def test_an_answer_whose_best_drafter_is_a_new_one_is_preferred() -> None:
+    """Of two answers of the second domain, the first has the first domain's best drafter and is passed over."""
+    recording = three_domains()
+    doubled = recording.take(np.array([0, 0, 1, 2]))
+    doubled.domains[:] = ["python", "c", "c", "sql"]
+    assert of_different_domains(doubled) == [0, 2, 3]
+    only = doubled.take(np.array([0, 1, 3]))
+    assert of_different_domains(only) == [0, 1, 2]

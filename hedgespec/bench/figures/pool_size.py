@@ -26,10 +26,9 @@ def picture(source: Source) -> Picture:
 
 
 def _title(sizes: Sequence[float], curves: Mapping[str, Sequence[float]]) -> str:
-    told = [f"{look(name).label} {curves[name][-1]:.0%}" for name in ("normalhedge", "tuned ucb") if name in curves]
-    if not told:
-        return "Share of the best fixed drafter that policies keep"
-    return f"Share of the best fixed drafter among {sizes[-1]:g}: {', '.join(told)}"
+    shown = {"NormalHedge": "normalhedge", "tuned UCB": "tuned ucb"}
+    told = [f"{label} keeps {curves[name][-1]:.0%}" for label, name in shown.items() if name in curves]
+    return f"Best fixed drafter of {sizes[-1]:g}" + (f": {', '.join(told)} of it" if told else " and the policies")
 
 
 def _draw(figure: Any, sizes: Sequence[float], curves: Mapping[str, Sequence[float]]) -> None:

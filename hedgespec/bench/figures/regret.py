@@ -30,17 +30,19 @@ def picture(source: Source) -> Picture:
 
 def _title(curves: Mapping[str, Sequence[float]]) -> str:
     """With the figures at the end of the answers, where the two policies are there."""
-    told = [
-        f"{look(name).label} {curves[name][-1]:.1f}" for name in ("normalhedge rounds", "ucbspec") if name in curves
-    ]
-    return "Passes above the best fixed drafter in hindsight" + (f": {'; '.join(told)}" if told else "")
+    shown = {"NormalHedge": "normalhedge rounds", "UCBSpec": "ucbspec"}
+    told = [f"{label} {curves[name][-1]:.1f}" for label, name in shown.items() if name in curves]
+    return "Passes above the best fixed drafter" + (f": {', '.join(told)}" if told else "")
 
 
 def _draw(figure: Any, curves: Mapping[str, Sequence[float]]) -> None:
     every, close = figure.subplots(1, 2)
     names = in_order(list(curves))
     near = [name for name in names if canonical(name) in CLOSE] or names
-    for axes, chosen, title in ((every, names, "all policies"), (close, near, "the learners, enlarged")):
+    for axes, chosen, title in (
+        (every, names, "all policies"),
+        (close, near, "learners and domain's best drafter, enlarged"),
+    ):
         for name in chosen:
             shown, curve = look(name), curves[name]
             every_nth = max(len(curve) // 6, 1)

@@ -36,7 +36,7 @@ def picture(usual: Source, rewritten: Source) -> Picture:
     }
     return Picture(
         "rewrite",
-        "A document of another domain before each prompt: classifier and learners",
+        _title(data),
         {
             "unit": "emitted tokens per target pass on all domains, with 95 % intervals",
             "router_accuracy": accuracy,
@@ -44,6 +44,17 @@ def picture(usual: Source, rewritten: Source) -> Picture:
         },
         lambda figure: _draw(figure, data, accuracy),
     )
+
+
+def _title(data: Mapping[str, Points]) -> str:
+    """With the mean change over the temperatures."""
+    told = []
+    for policy, label in (("prompt router", "prompt router"), ("adaptive rounds", "adaptive")):
+        pairs = [points[policy] for points in data.values() if policy in points]
+        if pairs:
+            change = sum(pair[REWRITTEN]["value"] / pair[USUAL]["value"] - 1.0 for pair in pairs) / len(pairs)
+            told.append(f"{label} {change:+.0%}")
+    return "A misleading document before each prompt" + (f": {', '.join(told)}" if told else "")
 
 
 def _draw(figure: Any, data: Mapping[str, Points], accuracy: Mapping[str, float]) -> None:

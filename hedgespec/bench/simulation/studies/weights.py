@@ -37,8 +37,8 @@ def study(bench: Workbench) -> Study:
     }
     return Study(
         "weights",
-        f"One answer at temperature {recording.temperatures[0]:g}, spliced from a third each of the first answers of the "
-        "first domains. best drafter: the one that needs the fewest passes on this third alone; then its weight at the "
+        f"One answer at temperature {recording.temperatures[0]:g}, spliced from a third each of answers of "
+        "different domains, which were picked so that the best drafter changes. best drafter: the one that needs the fewest passes on this third alone; then its weight at the "
         "third's end. The figure has every drafter's weight when so many tokens are scored. Objective rounds, uniform "
         "start, every position scored at once.",
         rows,
@@ -48,13 +48,22 @@ def study(bench: Workbench) -> Study:
 
 
 def of_different_domains(recording: Recording) -> list[int]:
-    """The first answer of each of the first domains; neighbours differ if there are two domains.
+    """One answer of each of the first domains; neighbours differ if there are two domains.
 
-    At the highest temperature: a small target repeats itself at 0, and then any domain's best drafter is the n-gram one.
+    The first one whose best drafter on its part is another than those of the parts before, if there is one: otherwise there
+    is nothing to follow. At the highest temperature: a small target repeats itself at 0, which suits the n-gram drafter.
     """
     warm = recording.temperatures == recording.temperatures.max()
-    firsts = [int(np.flatnonzero(warm & (recording.domains == name))[0]) for name in _names(recording, warm)]
-    return [firsts[part % len(firsts)] for part in range(NUM_PARTS)]
+    names = list(dict.fromkeys(recording.domains[warm].tolist()))
+    chosen: list[int] = []
+    leaders: list[int] = []
+    for part in range(NUM_PARTS):
+        own = np.flatnonzero(warm & (recording.domains == names[part % len(names)]))
+        best = fixed_passes(recording.acceptance[own][:, :, part_of(recording.num_tokens) == part]).argmin(axis=1)
+        pick = int(np.argmin(np.isin(best, leaders)))  # the first that is not among them, or the first of all
+        chosen.append(int(own[pick]))
+        leaders.append(int(best[pick]))
+    return chosen
 
 
 def spliced(recording: Recording, answers: Sequence[int]) -> Recording:
@@ -76,7 +85,3 @@ def spliced(recording: Recording, answers: Sequence[int]) -> Recording:
 def part_of(num_tokens: int) -> NDArray[np.int64]:
     """[num_tokens]: the part that each position belongs to."""
     return np.arange(num_tokens, dtype=np.int64) * NUM_PARTS // num_tokens
-
-
-def _names(recording: Recording, own: NDArray[np.bool_]) -> list[str]:
-    return list(dict.fromkeys(recording.domains[own].tolist()))
