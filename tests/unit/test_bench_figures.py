@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     studies = {}
     for name in ("policies", "weights", "shifts"):
         made = STUDIES[name](bench)
-        studies[name] = {"rows": list(made.rows), "figure": dict(made.figure)}
+        studies[name] = asdict(made)
     sizes = [{"drafters": n, "normalhedge": 0.99 - n / 1000, "tuned ucb": 0.97 - n / 500} for n in (2, 4, 8)]
     curves = {name: [row[name] for row in sizes] for name in ("normalhedge", "tuned ucb")}
     studies["pool_size"] = {"rows": sizes, "figure": curves}

@@ -33,7 +33,8 @@ def three_domains() -> Recording:
 def test_weights_sum_to_one_and_the_adaptive_learner_ends_every_third_with_its_best_drafter() -> None:
     """The best drafter of a third is its domain's; NormalHedge, which never forgets, is slower in the last one."""
     study = STUDIES["weights"](Workbench(three_domains(), runs_each=1))
-    assert [(row["domain"], row["best drafter"]) for row in study.rows] == list(zip(DOMAINS, NAMES, strict=True))
+    pairs = [(row["domain"], row["best drafter"]) for row in study.rows]
+    assert sorted(pairs) == sorted(zip(DOMAINS, NAMES, strict=True))
     assert [(row["start"], row["end"]) for row in study.rows] == [(0, 60), (60, 120), (120, 180)]
     for learner in LEARNERS:
         curves = np.array([study.figure[f"{learner} {name}"] for name in NAMES])
@@ -53,7 +54,9 @@ def test_the_parts_keep_their_places_and_come_from_different_domains() -> None:
     """Two domains alternate, and every number of a part is that of its own answer at the same position."""
     recording = random_recording(8, num_tokens=31, seed=3)
     answers = of_different_domains(recording)
-    assert [recording.domains[a] for a in answers] == ["python", "c", "python"]
+    first, second, third = (str(recording.domains[a]) for a in answers)
+    assert {first, second} == {"python", "c"}
+    assert third == first
     assert (recording.temperatures[answers] == 1.0).all()
     one = spliced(recording, answers)
     assert one.acceptance.shape == (1, *recording.acceptance.shape[1:])
@@ -63,11 +66,11 @@ def test_the_parts_keep_their_places_and_come_from_different_domains() -> None:
         assert one.token_ids[0, position] == recording.token_ids[own, position]
 
 
-def test_an_answer_whose_best_drafter_is_a_new_one_is_preferred() -> None:
-    """Of two answers of the second domain, the first has the first domain's best drafter and is passed over."""
+def test_every_part_is_of_a_new_domain_with_a_new_leader() -> None:
+    """Another answer of the first leader is passed over as long as there is any other; its clear lead does not matter."""
     recording = three_domains()
-    doubled = recording.take(np.array([0, 0, 1, 2]))
-    doubled.domains[:] = ["python", "c", "c", "sql"]
-    assert of_different_domains(doubled) == [0, 2, 3]
-    only = doubled.take(np.array([0, 1, 3]))
-    assert of_different_domains(only) == [0, 1, 2]
+    recording = recording.take(np.array([0, 0, 1, 2]))
+    recording.domains[:] = ["python", "json", "c", "sql"]
+    assert sorted(of_different_domains(recording)) in ([0, 2, 3], [1, 2, 3])
+    alike = recording.take(np.array([0, 1]))
+    assert of_different_domains(alike) == [0, 1, 0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from hedgespec.bench.figures.looks import look
+from hedgespec.bench.figures.looks import MAIN, canonical, look
 from hedgespec.bench.figures.picture import Picture
 from hedgespec.bench.figures.source import Source
 
@@ -35,7 +35,7 @@ def _draw(figure: Any, rows: Sequence[Row]) -> None:
     smallest = {name: min(row["excess"] for row in rows if row["learner"] == name) for name in _names(rows)}
     order = sorted(smallest, key=lambda name: -smallest[name])
     for row in rows:
-        colour = look(row["learner"]).colour if look(row["learner"]).marker != "." else "#666666"
+        colour = _colour(row["learner"], row["objective"])
         face = "white" if row["objective"] == "length" else colour
         place = order.index(row["learner"]) + {"rounds": 0.14, "length": -0.14}.get(row["objective"], 0.0)
         axes.hlines(place, row["low"], row["high"], color=colour, lw=1.8)
@@ -48,6 +48,12 @@ def _draw(figure: Any, rows: Sequence[Row]) -> None:
         for objective, face in (("rounds", "#444444"), ("length", "white"))
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
+
+
+def _colour(learner: str, objective: str) -> str:
+    """The policy's, or the learner's, as in the other pictures; grey for those that are in no other."""
+    known = [name for name in (f"{learner} {objective}", learner) if canonical(name) in MAIN]
+    return look(known[0]).colour if known else "#666666"
 
 
 def _title(rows: Sequence[Row]) -> str:

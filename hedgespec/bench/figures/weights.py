@@ -30,7 +30,12 @@ def picture(source: Source) -> Picture:
     return Picture(
         "weights",
         "Weights of the drafters while an answer changes domain twice",
-        {"unit": "weight after so many scored tokens", "parts": parts, "learners": curves},
+        {
+            "unit": "weight after so many scored tokens",
+            "notes": source.at("report", STUDY, "notes"),
+            "parts": parts,
+            "learners": curves,
+        },
         lambda figure: _draw(figure, curves, parts),
         height_inches=6.6,
     )

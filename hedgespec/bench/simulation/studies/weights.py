@@ -37,10 +37,10 @@ def study(bench: Workbench) -> Study:
     }
     return Study(
         "weights",
-        f"One answer at temperature {recording.temperatures[0]:g}, spliced from a third each of answers of "
-        "different domains, which were picked so that the best drafter changes. best drafter: the one that needs the fewest passes on this third alone; then its weight at the "
-        "third's end. The figure has every drafter's weight when so many tokens are scored. Objective rounds, uniform "
-        "start, every position scored at once.",
+        f"One answer at temperature {recording.temperatures[0]:g}, spliced from a third each of answers of different "
+        "domains, picked for the clear lead of another drafter in each. best drafter: needs the fewest passes on this "
+        "third alone; then its weight at the third's end. The figure has every drafter's weight when so many tokens "
+        "are scored. Objective rounds, uniform start, every position scored at once.",
         rows,
         curves,
         "tokens scored",
@@ -48,22 +48,29 @@ def study(bench: Workbench) -> Study:
 
 
 def of_different_domains(recording: Recording) -> list[int]:
-    """One answer of each of the first domains; neighbours differ if there are two domains.
+    """For each part the answer on which one drafter leads most clearly, of a new domain and with a new leader.
 
-    The first one whose best drafter on its part is another than those of the parts before, if there is one: otherwise there
-    is nothing to follow. At the highest temperature: a small target repeats itself at 0, which suits the n-gram drafter.
+    Without one: of another domain than the part before, or any. An illustration of what there is to follow, not a sample.
+    At the highest temperature: a small target repeats itself at 0, which suits the n-gram drafter in every domain.
     """
-    warm = recording.temperatures == recording.temperatures.max()
-    names = list(dict.fromkeys(recording.domains[warm].tolist()))
+    warm = recording.take(recording.temperatures == recording.temperatures.max())
+    indices = np.flatnonzero(recording.temperatures == recording.temperatures.max())
     chosen: list[int] = []
     leaders: list[int] = []
     for part in range(NUM_PARTS):
-        own = np.flatnonzero(warm & (recording.domains == names[part % len(names)]))
-        best = fixed_passes(recording.acceptance[own][:, :, part_of(recording.num_tokens) == part]).argmin(axis=1)
-        pick = int(np.argmin(np.isin(best, leaders)))  # the first that is not among them, or the first of all
-        chosen.append(int(own[pick]))
+        passes = fixed_passes(warm.acceptance[:, :, part_of(warm.num_tokens) == part])
+        first, second = np.sort(passes, axis=1)[:, [0, min(1, warm.num_drafters - 1)]].T
+        best = passes.argmin(axis=1)
+        choices = (
+            ~np.isin(warm.domains, warm.domains[chosen]) & ~np.isin(best, leaders),
+            ~np.isin(warm.domains, warm.domains[chosen[-1:]]),
+            np.ones(warm.num_answers, bool),
+        )
+        eligible = next(choice for choice in choices if choice.any())
+        pick = int(np.where(eligible, second / first, 0.0).argmax())
+        chosen.append(pick)
         leaders.append(int(best[pick]))
-    return chosen
+    return [int(index) for index in indices[chosen]]
 
 
 def spliced(recording: Recording, answers: Sequence[int]) -> Recording:
