@@ -57,6 +57,6 @@ def _draw(figure: Any, curves: Curves, parts: Sequence[Part]) -> None:
             middle = (part["start"] + part["end"]) / 2
             text = f"{part['domain']}: best is {part['best drafter']}"
             axes.text(middle, 1.02, text, transform=axes.get_xaxis_transform(), ha="center", va="bottom", fontsize=11.5)
-    panels[-1].set_xlabel("tokens scored")
+    panels[-1].set_xlabel("tokens scored (one spliced answer, parts picked for a clear best drafter)")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
