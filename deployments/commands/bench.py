@@ -15,6 +15,7 @@ from rich.table import Table
 
 from deployments.commands.bench_concurrency import concurrent_decode
 from deployments.commands.bench_engine import engine
+from deployments.commands.bench_figures import figures
 from deployments.commands.bench_policies import policies
 from deployments.commands.bench_serve import serve
 from deployments.commands.loading import read_args, without_prefix_cache
@@ -28,6 +29,7 @@ app = typer.Typer(no_args_is_help=True, help="Benchmarks that compare side by si
 app.command()(engine)
 app.command()(policies)
 app.command()(serve)
+app.command()(figures)
 
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the report to this file.")]
 ConfigFile = Annotated[Path | None, typer.Option(help="Configuration (default: the embedded zoo).")]

@@ -16,6 +16,7 @@ from hedgespec.bench.simulation.studies import (
     score_depth,
     shifts,
     throughput,
+    weights,
 )
 from hedgespec.bench.simulation.studies.study import Study
 from hedgespec.bench.simulation.workbench import Workbench
@@ -33,4 +34,5 @@ STUDIES: dict[str, Callable[[Workbench], Study]] = {
     "ablations": ablations.study,
     "throughput": throughput.study,
     "early": early.study,
+    "weights": weights.study,
 }

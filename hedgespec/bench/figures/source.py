@@ -1,0 +1,69 @@
+"""A JSON file that a reporting command has written, read with errors that name the file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hedgespec.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """content: the whole file: {"created", "machine", "settings", "report"}."""
+
+    path: Path
+    content: Mapping[str, Any]
+
+    @staticmethod
+    def read(path: Path) -> Source:
+        """Raises ConfigError when the file is not there, is no JSON, or is not a report."""
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{path} cannot be read as the JSON of a benchmark: {error}") from error
+        source = Source(path, content)
+        for keys in (("created",), ("machine", "cpu"), ("report",)):
+            source.at(*keys)
+        return source
+
+    @property
+    def cpu(self) -> str:
+        """The processor that the numbers come from, as the report names it."""
+        return str(self.at("machine", "cpu"))
+
+    def at(self, *keys: str | int) -> Any:
+        """The entry under these keys, from the top of the file. Raises ConfigError that names the first missing one."""
+        value: Any = self.content
+        for depth, key in enumerate(keys):
+            try:
+                value = value[key]
+            except (KeyError, IndexError, TypeError) as error:
+                where = " > ".join(map(str, keys[:depth])) or "the top"
+                raise ConfigError(
+                    f"{self.path} has no {key!r} under {where}; write it again with the command's --json."
+                ) from error
+        return value
+
+    def has(self, *keys: str | int) -> bool:
+        try:
+            self.at(*keys)
+        except ConfigError:
+            return False
+        return True
+
+    def numbers(self, *keys: str | int) -> list[float]:
+        """A list of numbers. Raises ConfigError when the entry is something else."""
+        try:
+            return [float(value) for value in self.at(*keys)]
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"{self.path}: {' > '.join(map(str, keys))} is not a list of numbers: {error}") from error
+
+    def number(self, *keys: str | int) -> float:
+        try:
+            return float(self.at(*keys))
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"{self.path}: {' > '.join(map(str, keys))} is not a number: {error}") from error
