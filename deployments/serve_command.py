@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import socket
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -48,7 +47,7 @@ def serve(
     if problems := check_sources(args):
         raise ConfigError("\n".join(problems))
     check_port(host, port)
-    stop = threading.Event()
+    stop = StopRequest()
     # twice: `ray.init` puts its own handler for SIGTERM in place of ours
     with stop_signals(stop), console.status("Starting Ray") as status, local_ray(), stop_signals(stop):
         console.print(f"Serving [bold]{served_name(args.target)}[/] with {len(args.drafters)} drafters")
@@ -58,7 +57,8 @@ def serve(
             return
         status.stop()
         announce(args, host, port, time.monotonic() - started)
-        stop.wait()
+        while not stop.is_set:
+            time.sleep(POLL_S)
         console.print("Stopping ...")
 
 
@@ -105,7 +105,7 @@ def start_application(args: AppArgs, host: str, port: int) -> None:
     ray_serve.run_many([application], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
 
 
-def wait_until_running(stop: threading.Event, status: Any) -> bool:
+def wait_until_running(stop: StopRequest, status: Any) -> bool:
     """Print every deployment that becomes ready; False when the user has had enough.
 
     Raises ConfigError with Serve's message when the application cannot start.
@@ -114,7 +114,8 @@ def wait_until_running(stop: threading.Event, status: Any) -> bool:
 
     ready: set[str] = set()
     deadline = time.monotonic() + START_TIMEOUT_S
-    while not stop.wait(POLL_S):
+    while not stop.is_set:
+        time.sleep(POLL_S)
         application = ray_serve.status().applications.get(APP_NAME)
         if application is None:
             continue
@@ -143,12 +144,19 @@ def announce(args: AppArgs, host: str, port: int, seconds: float) -> None:
     console.print("\nCtrl-C stops everything that was started here.", highlight=False)
 
 
+class StopRequest:
+    """What a signal handler may set. A `threading.Event` is not safe there: its lock is not re-entrant, so that a second
+    signal during the first one's handler, or during a wait, would block this process for good."""
+
+    is_set = False
+
+
 @contextmanager
-def stop_signals(stop: threading.Event) -> Iterator[None]:
-    """Ctrl-C and SIGTERM set the event, so that the clean-up runs to its end."""
+def stop_signals(stop: StopRequest) -> Iterator[None]:
+    """Ctrl-C and SIGTERM set the request, so that the clean-up runs to its end."""
 
     def on_signal(_: int, __: FrameType | None) -> None:
-        stop.set()
+        stop.is_set = True
 
     previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import signal
 import socket
+import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from deployments import cli
-from deployments.serve_command import adjusted, stop_signals
+from deployments.serve_command import StopRequest, adjusted, stop_signals
 from hedgespec.assembly.model_sources import TabularSource, load_tokenizer, served_name
 from hedgespec.config import AppArgs, DrafterConfig, TargetConfig, laptop_args
 from hedgespec.errors import ConfigError
@@ -103,14 +103,32 @@ def test_options_win_over_the_configuration() -> None:
     assert [(d.id, d.device) for d in adjusted(own, Path("/models/x"), None, "cuda").drafters] == [("mine", "cuda")]
 
 
-def test_both_stop_signals_set_the_event_and_the_old_handlers_come_back() -> None:
+def test_both_stop_signals_are_noted_and_the_old_handlers_come_back() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    stop = threading.Event()
-    with stop_signals(stop):
-        assert not stop.is_set()
-        signal.raise_signal(signal.SIGTERM)
-        assert stop.is_set()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        stop = StopRequest()
+        with stop_signals(stop):
+            assert not stop.is_set
+            signal.raise_signal(number)
+            assert stop.is_set
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_signals_that_interrupt_each_other_do_not_block_the_command() -> None:
+    """`make` passes on a SIGTERM that the command had already: the second may come in the handler of the first."""
+    program = (
+        "import os, signal, threading, time\n"
+        "from deployments.serve_command import POLL_S, StopRequest, stop_signals\n"
+        "stop, me = StopRequest(), os.getpid()\n"
+        "with stop_signals(stop):\n"
+        "    def storm():\n"
+        "        for _ in range(20_000): os.kill(me, signal.SIGTERM); os.kill(me, signal.SIGINT)\n"
+        "    sender = threading.Thread(target=storm, daemon=True); sender.start()\n"
+        "    while sender.is_alive() or not stop.is_set: time.sleep(0)\n"
+        "print('stopped')\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert ended.stdout == "stopped\n", ended.stderr
 
 
 @pytest.mark.parametrize("text", ["tabular:x", "tabular:1,closeness=2", "tabular:1,delay=1", "tabular:1,delay_s=nan"])
