@@ -46,6 +46,7 @@ class PackedAttention:
         self._dtype = dtype
         self._device = device
         self._masks: dict[tuple[int, int | None], Tensor | None] = {}
+        self._rotations: dict[int, tuple[Tensor, Tensor]] = {}
 
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None = None
@@ -63,7 +64,19 @@ class PackedAttention:
             self._attend_one(index, layer, *part, scale=scale, window=window)
             for index, part in enumerate(zip(queries[:-1], keys[:-1], values[:-1], strict=True))
         ]
-        return torch.cat([*outputs, queries[-1]], dim=2)
+        # joined as what follows reads them, row by row
+        return torch.cat([part.transpose(1, 2) for part in (*outputs, queries[-1])], dim=1).transpose(1, 2)
+
+    def rotation(self, cosine: Tensor, sine: Tensor) -> Tensor:
+        """Rotary embeddings as complex numbers, made once and shared by all layers.
+
+        cosine, sine: [1, total_rows, head_dim], both halves alike. Returns [total_rows, 1, head_dim / 2].
+        """
+        if id(cosine) not in self._rotations:
+            half = cosine.shape[-1] // 2
+            rotation = torch.complex(cosine[0, :, None, :half], sine[0, :, None, :half])
+            self._rotations[id(cosine)] = cosine, rotation  # kept, or another tensor could get its id
+        return self._rotations[id(cosine)][1]
 
     def _attend_one(
         self, index: int, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scale: float, window: int | None

@@ -21,6 +21,7 @@ from hedgespec.errors import ModelFolderError
 from hedgespec.models.attention import PackedAttention, Rows, depths
 from hedgespec.models.eagle3 import feature_layers
 from hedgespec.models.kv_memory import KvSlot
+from hedgespec.models.lean_layers import replace_layers
 from hedgespec.models.packed_linear import pack_linears, padded_rows
 
 ATTENTION_NAME = "hedgespec_packed"
@@ -73,9 +74,11 @@ class PackedCausalLM:
         self.num_parameters = sum(p.numel() for p in model.parameters())
         self.weight_bytes = _weight_bytes(model)
         self._model = model
-        self._tapped = _feature_layers(model, self.num_layers)
+        layers = _decoder_layers(model, self.num_layers)
         if device.type == "cpu":
+            replace_layers(model, layers)
             pack_linears(model)
+        self._tapped = [layers[index] for index in _feature_layers(self.num_layers)]
 
     @property
     def feature_width(self) -> int:
@@ -196,11 +199,14 @@ def _weight_bytes(model: PreTrainedModel) -> int:
     return sum(p.numel() * p.element_size() for p in model.parameters() if id(p) not in tables)
 
 
-def _feature_layers(model: PreTrainedModel, num_layers: int) -> list[nn.Module]:
-    """The decoder layers whose inputs are the hidden features; none for a model that is too shallow for them."""
-    if num_layers < MIN_FEATURE_LAYERS:
-        return []
+def _decoder_layers(model: PreTrainedModel, num_layers: int) -> nn.ModuleList:
+    """Empty for a model too shallow for features that has no such list: nobody needs it."""
     stacks = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == num_layers]
-    if not stacks:
+    if not stacks and num_layers >= MIN_FEATURE_LAYERS:
         raise ModelFolderError(f"{type(model).__name__} has no list of {num_layers} decoder layers")
-    return [stacks[0][index] for index in feature_layers(num_layers)]
+    return stacks[0] if stacks else nn.ModuleList()
+
+
+def _feature_layers(num_layers: int) -> tuple[int, ...]:
+    """The decoder layers whose inputs are the hidden features; none for a model that is too shallow for them."""
+    return feature_layers(num_layers) if num_layers >= MIN_FEATURE_LAYERS else ()

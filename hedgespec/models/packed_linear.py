@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
+from torch.nn.functional import linear, pad
 
 _EXPECTED_ROWS = 6
 """oneDNN chooses the layout for about so many rows; other counts work as well."""
@@ -18,6 +18,11 @@ _EXACT_ROWS = 8
 """Up to so many rows are computed as they are: one session's blocks."""
 
 
+_SMALL = 1 << 20
+"""Up to so many weights a matrix is kept in columns as well. oneDNN needs about 28 us per call besides its products, which
+one row of a small matrix does not repay; beside a larger one they do not count, but its memory would."""
+
+
 class PackedLinear(nn.Module):
     """y = x W^T + b for float32 inputs on the CPU; inference only.
 
@@ -25,22 +30,36 @@ class PackedLinear(nn.Module):
     many sessions have hundreds of them (measured: 192 counts of five shapes grow the process by 417 MB for good).
     """
 
-    def __init__(self, linear: nn.Linear) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        """weight: [out_features, in_features]; bias: [out_features]"""
         super().__init__()
-        self.out_features = linear.out_features
-        self._weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), _EXPECTED_ROWS)
-        self._bias = None if linear.bias is None else linear.bias.detach()
+        weight = weight.detach()
+        self.out_features, self._in_features = weight.shape
+        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), _EXPECTED_ROWS)
+        self._columns = weight.t().contiguous() if weight.numel() <= _SMALL else None
+        self._bias = None if bias is None else bias.detach()
 
     def forward(self, states: Tensor) -> Tensor:
         """[..., in_features] -> [..., out_features]"""
-        if states.numel() == 0:  # oneDNN knows no empty products
+        num_rows = states.numel() // self._in_features
+        if num_rows == 1 and self._columns is not None:
+            return linear(states, self._columns.t(), self._bias)
+        if num_rows == 0:  # oneDNN knows no empty products
             return states.new_zeros((*states.shape[:-1], self.out_features))
-        num_rows = states.numel() // states.shape[-1]
         spare = padded_rows(num_rows) - num_rows
         if spare:
             rows = pad(states.reshape(num_rows, -1), (0, 0, 0, spare))
             return self._product(rows)[:num_rows].view(*states.shape[:-1], self.out_features)
         return self._product(states)
+
+    def added(self, residual: Tensor, states: Tensor) -> Tensor:
+        """residual + forward(states), in one operator where there is one. [num_rows, features] both."""
+        if len(states) == 1 and self._columns is not None and self._bias is None:
+            return torch.addmm(residual, states, self._columns)
+        if len(states) != padded_rows(len(states)) or not len(states):
+            return residual + self(states)
+        total: Tensor = torch.ops.mkldnn._linear_pointwise.binary(states, residual, self._weight, self._bias, "add")
+        return total
 
     def _product(self, states: Tensor) -> Tensor:
         product: Tensor = torch.ops.mkldnn._linear_pointwise(states, self._weight, self._bias, "none", [], "")
@@ -58,13 +77,16 @@ def padded_rows(num_rows: int) -> int:
     return -(-num_rows // step) * step
 
 
+def can_pack(tensor: Tensor) -> bool:
+    """Float32 on a CPU, and a torch that has oneDNN."""
+    return torch.backends.mkldnn.is_available() and tensor.dtype == torch.float32 and tensor.device.type == "cpu"
+
+
 def pack_linears(model: nn.Module) -> None:
     """Replace every float32 `nn.Linear` on the CPU, where oneDNN is there. The packed copies are no parameters any more:
     count and check parameters before.
     """
-    if not torch.backends.mkldnn.is_available():
-        return
     for module in list(model.modules()):
         for name, child in module.named_children():
-            if type(child) is nn.Linear and child.weight.dtype == torch.float32 and child.weight.device.type == "cpu":
-                setattr(module, name, PackedLinear(child))
+            if type(child) is nn.Linear and can_pack(child.weight):
+                setattr(module, name, PackedLinear(child.weight, child.bias))

@@ -1,0 +1,148 @@
+"""The decoder layer that Llama, Mistral, Qwen2, Qwen3 and Gemma share, in about a dozen operators.
+
+transformers' own layer needs about fifty: per layer seven products, two norms of five operators each and a rotation of
+sixteen. With one row each of them costs its call, not its arithmetic. Here the norms' weights are part of the matrices behind
+them, queries, keys and values are one product, gate and up another, and the rotation is one complex product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from hedgespec.models.attention import PackedAttention
+from hedgespec.models.packed_linear import PackedLinear
+
+
+@dataclass(frozen=True, slots=True)
+class Norm:
+    """A root-mean-square norm. weight: [size], what the normed state is multiplied with."""
+
+    weight: Tensor
+    eps: float
+
+    @property
+    def size(self) -> int:
+        return len(self.weight)
+
+    @property
+    def scale(self) -> Tensor:
+        """[size]: what a state divided by `length_of` is multiplied with."""
+        return self.weight * self.size**0.5
+
+    @property
+    def floor(self) -> Tensor:
+        """eps, as the length that every state has at least."""
+        return torch.tensor((self.size * self.eps) ** 0.5)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerParts:
+    """What a decoder layer is made of. window: rows that its attention sees, None for all; index: its KV layer."""
+
+    query: nn.Linear
+    key: nn.Linear
+    value: nn.Linear
+    output: nn.Linear
+    gate: nn.Linear
+    up: nn.Linear
+    down: nn.Linear
+    attention_norm: Norm
+    mlp_norm: Norm
+    head_norms: tuple[Norm, Norm] | None
+    activation: Callable[[Tensor], Tensor]
+    head_dim: int
+    scale: float
+    window: int | None
+    index: int
+
+
+class LeanLayer(nn.Module):
+    """Called by transformers in place of its decoder layer, with its names. float32 on the CPU, inference only.
+
+    Halves of a head become neighbours (the rows of the weights change places), so that a pair is a complex number and
+    turning it by its position one product. Queries and keys change alike, which no attention score notices.
+    """
+
+    def __init__(self, parts: LayerParts) -> None:
+        super().__init__()
+        dim = parts.head_dim
+        self.head_dim = dim
+        self._num_heads = parts.query.out_features // dim
+        self._num_kv_heads = parts.key.out_features // dim
+        self._scale, self._window, self._index = parts.scale, parts.window, parts.index
+        self._activation = parts.activation
+        self._attention_floor, self._mlp_floor = parts.attention_norm.floor, parts.mlp_norm.floor
+        self._joined = _joined(
+            [_paired(parts.query, dim), _paired(parts.key, dim), (parts.value.weight, parts.value.bias)],
+            parts.attention_norm.scale,
+        )
+        self._output = PackedLinear(parts.output.weight, parts.output.bias)
+        gate_up = [(linear.weight, linear.bias) for linear in (parts.gate, parts.up)]
+        self._gate_up = _joined(gate_up, parts.mlp_norm.scale)
+        self._down = PackedLinear(parts.down.weight, parts.down.bias)
+        self._head_scale: Tensor | None = None
+        if parts.head_norms is not None:
+            scales = [norm.scale[_pairs(dim)] for norm in parts.head_norms]
+            counts = (self._num_heads, self._num_kv_heads)
+            self._head_scale = torch.cat([s.expand(n, dim) for s, n in zip(scales, counts, strict=True)]).contiguous()
+            self._head_floor = parts.head_norms[0].floor
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        *,
+        position_embeddings: tuple[Tensor, Tensor],
+        packed: PackedAttention,
+        **_: object,
+    ) -> Tensor:
+        """hidden_states: [1, total_rows, hidden]; position_embeddings: cosines and sines, [1, total_rows, head_dim]"""
+        hidden = hidden_states[0]
+        joined = self._joined(hidden / length_of(hidden, self._attention_floor))
+        hidden = self._output.added(hidden, self._attend(joined, position_embeddings, packed))
+        gate, up = self._gate_up(hidden / length_of(hidden, self._mlp_floor)).chunk(2, dim=-1)
+        return self._down.added(hidden, self._activation(gate).mul_(up)).unsqueeze(0)
+
+    def _attend(self, joined: Tensor, embeddings: tuple[Tensor, Tensor], packed: PackedAttention) -> Tensor:
+        """[total_rows, (num_heads + 2 num_kv_heads) * head_dim] -> [total_rows, num_heads * head_dim]"""
+        heads = joined.view(len(joined), -1, self.head_dim)
+        num_turned = self._num_heads + self._num_kv_heads
+        turned, value = heads.split((num_turned, self._num_kv_heads), dim=1)
+        if self._head_scale is not None:
+            turned = turned / length_of(turned, self._head_floor) * self._head_scale
+        pairs = torch.view_as_complex(turned.view(len(joined), num_turned, -1, 2))
+        turned = torch.view_as_real(pairs * packed.rotation(*embeddings)).view(len(joined), num_turned, self.head_dim)
+        query, key = turned.transpose(0, 1).unsqueeze(0).split((self._num_heads, self._num_kv_heads), dim=1)
+        value = value.transpose(0, 1).unsqueeze(0)
+        attended = packed.attend(self._index, query, key, value, self._scale, self._window)
+        return attended.transpose(1, 2).reshape(len(joined), -1)
+
+
+def length_of(states: Tensor, floor: Tensor) -> Tensor:
+    """[..., size] -> [..., 1]: a state divided by it and times sqrt(size) is the normed state.
+
+    sqrt(|x|^2 + size * eps); torch's `rms_norm` is no single operator on the CPU and takes three times as long.
+    """
+    return torch.hypot(torch.linalg.vector_norm(states, dim=-1, keepdim=True), floor)
+
+
+def _joined(matrices: list[tuple[Tensor, Tensor | None]], scale: Tensor) -> PackedLinear:
+    """One product for several, of inputs that `scale` is still to be multiplied with."""
+    weight = torch.cat([weight * scale for weight, _ in matrices])
+    biases = [weight.new_zeros(len(own)) if bias is None else bias for own, bias in matrices]
+    return PackedLinear(weight, torch.cat(biases) if any(bias is not None for _, bias in matrices) else None)
+
+
+def _paired(linear: nn.Linear, head_dim: int) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias with each head's features in the order of `_pairs`."""
+    order = _pairs(head_dim)
+    weight = linear.weight.unflatten(0, (-1, head_dim))[:, order].flatten(0, 1)
+    return weight, None if linear.bias is None else linear.bias.unflatten(0, (-1, head_dim))[:, order].flatten()
+
+
+def _pairs(head_dim: int) -> Tensor:
+    """0, half, 1, half + 1, ...: what is turned together stands together."""
+    return torch.arange(head_dim).view(2, -1).t().flatten()
