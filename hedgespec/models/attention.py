@@ -5,7 +5,7 @@ Torch only: the target's runner registers it with transformers, the EAGLE-3 draf
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,7 +46,7 @@ class PackedAttention:
         self._dtype = dtype
         self._device = device
         self._masks: dict[tuple[int, int | None], Tensor | None] = {}
-        self._rotations: dict[int, tuple[Tensor, Tensor]] = {}
+        self._shared: dict[int, tuple[tuple[Tensor, ...], Tensor]] = {}
 
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None = None
@@ -67,16 +67,11 @@ class PackedAttention:
         # joined as what follows reads them, row by row
         return torch.cat([part.transpose(1, 2) for part in (*outputs, queries[-1])], dim=1).transpose(1, 2)
 
-    def rotation(self, cosine: Tensor, sine: Tensor) -> Tensor:
-        """Rotary embeddings as complex numbers, made once and shared by all layers.
-
-        cosine, sine: [1, total_rows, head_dim], both halves alike. Returns [total_rows, 1, head_dim / 2].
-        """
-        if id(cosine) not in self._rotations:
-            half = cosine.shape[-1] // 2
-            rotation = torch.complex(cosine[0, :, None, :half], sine[0, :, None, :half])
-            self._rotations[id(cosine)] = cosine, rotation  # kept, or another tensor could get its id
-        return self._rotations[id(cosine)][1]
+    def shared(self, source: tuple[Tensor, ...], make: Callable[[tuple[Tensor, ...]], Tensor]) -> Tensor:
+        """make(source), made once per pass however many layers ask for it."""
+        if id(source[0]) not in self._shared:
+            self._shared[id(source[0])] = source, make(source)  # source is kept, or another tensor could get its id
+        return self._shared[id(source[0])][1]
 
     def _attend_one(
         self, index: int, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scale: float, window: int | None

@@ -1,4 +1,4 @@
-"""Any transformers causal LM as a packed runner: our attention, our KV memory, hooks for hidden features.
+"""Any transformers causal LM as a packed runner: our attention, our KV memory, taps for hidden features.
 
 The model folder needs no copied code: transformers builds the network, and every attention layer calls the function
 that is registered here under the name `hedgespec_packed`. No attention mask is built by transformers, because it only
@@ -22,6 +22,7 @@ from hedgespec.models.attention import PackedAttention, Rows, depths
 from hedgespec.models.eagle3 import feature_layers
 from hedgespec.models.kv_memory import KvSlot
 from hedgespec.models.lean_layers import replace_layers
+from hedgespec.models.network import Inputs, Network, network_of
 from hedgespec.models.packed_linear import pack_linears, padded_rows
 
 ATTENTION_NAME = "hedgespec_packed"
@@ -74,11 +75,8 @@ class PackedCausalLM:
         self.num_parameters = sum(p.numel() for p in model.parameters())
         self.weight_bytes = _weight_bytes(model)
         self._model = model
-        layers = _decoder_layers(model, self.num_layers)
-        if device.type == "cpu":
-            replace_layers(model, layers)
-            pack_linears(model)
-        self._tapped = [layers[index] for index in _feature_layers(self.num_layers)]
+        self._tapped = feature_layers(self.num_layers) if self.num_layers >= MIN_FEATURE_LAYERS else ()
+        self._network = _network(model, self.num_layers, device)
 
     @property
     def feature_width(self) -> int:
@@ -104,26 +102,16 @@ class PackedCausalLM:
             rows.append(Rows(block.slot, block.slot.length, block.num_rows, block.parent))
         positions = np.concatenate([r.start + depths(r.parent, r.num_rows) for r in rows])
         starts = np.concatenate([[0], np.cumsum([block.num_rows for block in blocks])])
-        wanted = np.concatenate(
-            [np.arange(s + b.logits_from, s + b.num_rows) for s, b in zip(starts, blocks, strict=False)]
-        )
         # whole row counts from here on, or every layer would copy its input to get there
         num_spare = self._padded(len(positions)) - len(positions)
         spare = np.zeros(num_spare, np.int64)
-        wanted_and_more = np.concatenate([wanted, np.zeros(self._padded(len(wanted)) - len(wanted), np.int64)])
-        taps: list[Tensor] = []
-        hooks = [layer.register_forward_pre_hook(_tap(taps), with_kwargs=True) for layer in self._layers_for(blocks)]
-        try:
-            logits = self._model(
-                input_ids=self._on_device(np.concatenate([*(block.token_ids for block in blocks), spare])).unsqueeze(0),
-                position_ids=self._on_device(np.concatenate([positions, spare])).unsqueeze(0),
-                use_cache=False,
-                logits_to_keep=self._on_device(wanted_and_more),
-                packed=PackedAttention(rows, self.dtype, self.device, num_spare),
-            ).logits[0, : len(wanted)]
-        finally:
-            for hook in hooks:
-                hook.remove()
+        inputs = Inputs(
+            self._on_device(np.concatenate([*(block.token_ids for block in blocks), spare])),
+            self._on_device(np.concatenate([positions, spare])),
+            self._wanted(blocks, starts),
+            PackedAttention(rows, self.dtype, self.device, num_spare),
+        )
+        logits, taps = self._network(inputs, self._tapped if any(block.wants_features for block in blocks) else ())
         features = torch.cat(taps, dim=-1) if taps else None
         for block in blocks:
             block.slot.length += block.num_rows
@@ -132,8 +120,13 @@ class PackedCausalLM:
     def _padded(self, num_rows: int) -> int:
         return padded_rows(num_rows) if self.device.type == "cpu" else num_rows
 
-    def _layers_for(self, blocks: Sequence[Block]) -> list[nn.Module]:
-        return self._tapped if any(block.wants_features for block in blocks) else []
+    def _wanted(self, blocks: Sequence[Block], starts: NDArray[np.int64]) -> Tensor | None:
+        """The rows that get logits, and some more to a whole count; None for all."""
+        if not any(block.logits_from for block in blocks):
+            return None
+        wanted = [np.arange(s + b.logits_from, s + b.num_rows) for s, b in zip(starts, blocks, strict=False)]
+        num_wanted = sum(map(len, wanted))
+        return self._on_device(np.concatenate([*wanted, np.zeros(self._padded(num_wanted) - num_wanted, np.int64)]))
 
     def _on_device(self, values: NDArray[Any]) -> Tensor:
         return torch.from_numpy(values.astype(np.int64)).to(self.device)
@@ -167,20 +160,11 @@ def packed_attention(
 # ------------------------------------------------------------------------------------------------------------- helpers
 
 
-def _tap(taps: list[Tensor]) -> Any:
-    """A hook that keeps what enters a layer: [total_rows, hidden]."""
-
-    def keep(module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
-        hidden = args[0] if args else kwargs["hidden_states"]
-        taps.append(hidden[0])
-
-    return keep
-
-
 def _split(
     blocks: Sequence[Block], starts: NDArray[np.int64], logits: Tensor, features: Tensor | None
 ) -> list[BlockOutput]:
-    parts = logits.split([block.num_rows - block.logits_from for block in blocks])
+    sizes = [block.num_rows - block.logits_from for block in blocks]
+    parts = logits[: sum(sizes)].split(sizes)
     outputs = []
     for block, start, part in zip(blocks, starts.tolist(), parts, strict=False):
         own = None
@@ -189,6 +173,14 @@ def _split(
             own = features[start : start + block.num_rows].clone()
         outputs.append(BlockOutput(part, own))
     return outputs
+
+
+def _network(model: PreTrainedModel, num_layers: int, device: torch.device) -> Network:
+    layers = _decoder_layers(model, num_layers)
+    if device.type == "cpu":
+        replace_layers(model, layers)
+        pack_linears(model)
+    return network_of(model, layers)
 
 
 def _weight_bytes(model: PreTrainedModel) -> int:
@@ -205,8 +197,3 @@ def _decoder_layers(model: PreTrainedModel, num_layers: int) -> nn.ModuleList:
     if not stacks and num_layers >= MIN_FEATURE_LAYERS:
         raise ModelFolderError(f"{type(model).__name__} has no list of {num_layers} decoder layers")
     return stacks[0] if stacks else nn.ModuleList()
-
-
-def _feature_layers(num_layers: int) -> tuple[int, ...]:
-    """The decoder layers whose inputs are the hidden features; none for a model that is too shallow for them."""
-    return feature_layers(num_layers) if num_layers >= MIN_FEATURE_LAYERS else ()

@@ -100,25 +100,38 @@ class LeanLayer(nn.Module):
         **_: object,
     ) -> Tensor:
         """hidden_states: [1, total_rows, hidden]; position_embeddings: cosines and sines, [1, total_rows, head_dim]"""
-        hidden = hidden_states[0]
-        joined = self._joined(hidden / length_of(hidden, self._attention_floor))
-        hidden = self._output.added(hidden, self._attend(joined, position_embeddings, packed))
-        gate, up = self._gate_up(hidden / length_of(hidden, self._mlp_floor)).chunk(2, dim=-1)
-        return self._down.added(hidden, self._activation(gate).mul_(up)).unsqueeze(0)
+        rotation = packed.shared(position_embeddings, rotation_of)
+        return self.step(hidden_states[0], rotation, packed).unsqueeze(0)
 
-    def _attend(self, joined: Tensor, embeddings: tuple[Tensor, Tensor], packed: PackedAttention) -> Tensor:
+    def step(self, hidden: Tensor, rotation: Tensor, packed: PackedAttention) -> Tensor:
+        """hidden: [total_rows, hidden]; rotation: [total_rows, 1, head_dim / 2], see `rotation_of`"""
+        joined = self._joined(hidden / length_of(hidden, self._attention_floor))
+        hidden = self._output.added(hidden, self._attend(joined, rotation, packed))
+        gate, up = self._gate_up(hidden / length_of(hidden, self._mlp_floor)).chunk(2, dim=-1)
+        return self._down.added(hidden, self._activation(gate).mul_(up))
+
+    def _attend(self, joined: Tensor, rotation: Tensor, packed: PackedAttention) -> Tensor:
         """[total_rows, (num_heads + 2 num_kv_heads) * head_dim] -> [total_rows, num_heads * head_dim]"""
-        heads = joined.view(len(joined), -1, self.head_dim)
-        num_turned = self._num_heads + self._num_kv_heads
-        turned, value = heads.split((num_turned, self._num_kv_heads), dim=1)
+        num_rows, num_turned = joined.shape[0], self._num_heads + self._num_kv_heads
+        turned, value = joined.view(num_rows, -1, self.head_dim).split((num_turned, self._num_kv_heads), dim=1)
         if self._head_scale is not None:
             turned = turned / length_of(turned, self._head_floor) * self._head_scale
-        pairs = torch.view_as_complex(turned.view(len(joined), num_turned, -1, 2))
-        turned = torch.view_as_real(pairs * packed.rotation(*embeddings)).view(len(joined), num_turned, self.head_dim)
+        pairs = torch.view_as_complex(turned.view(num_rows, num_turned, -1, 2))
+        turned = torch.view_as_real(pairs * rotation).view(num_rows, num_turned, self.head_dim)
         query, key = turned.transpose(0, 1).unsqueeze(0).split((self._num_heads, self._num_kv_heads), dim=1)
         value = value.transpose(0, 1).unsqueeze(0)
         attended = packed.attend(self._index, query, key, value, self._scale, self._window)
-        return attended.transpose(1, 2).reshape(len(joined), -1)
+        return attended.transpose(1, 2).reshape(num_rows, -1)
+
+
+def rotation_of(embeddings: tuple[Tensor, Tensor]) -> Tensor:
+    """Rotary embeddings as complex numbers.
+
+    embeddings: cosines and sines, [1, total_rows, head_dim], both halves alike. Returns [total_rows, 1, head_dim / 2].
+    """
+    cosine, sine = embeddings
+    half = cosine.shape[-1] // 2
+    return torch.complex(cosine[0, :, None, :half].contiguous(), sine[0, :, None, :half].contiguous())
 
 
 def length_of(states: Tensor, floor: Tensor) -> Tensor:

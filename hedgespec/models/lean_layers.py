@@ -60,21 +60,18 @@ class _Recorder(PackedAttention):
 
 
 @torch.inference_mode()
-def replace_layers(model: PreTrainedModel, layers: nn.ModuleList) -> int:
-    """Put lean layers in the place of those that they equal; the number of them. One layer is held twice at a time.
+def replace_layers(model: PreTrainedModel, layers: nn.ModuleList) -> None:
+    """Put lean layers in the place of those that they equal. One layer is held twice at a time.
 
     layers: the model's decoder layers. Its attention function is `causal_lm.packed_attention`.
     """
     config = model.config.get_text_config()
     if config.model_type not in KNOWN_TYPES or not all(can_pack(p) for p in model.parameters()):
-        return 0
-    num_replaced = 0
+        return
     for index, trial in _trials(model, layers).items():
         lean = _lean(layers[index], trial)
         if lean is not None and _is_same(lean, trial):
             layers[index] = lean
-            num_replaced += 1
-    return num_replaced
 
 
 def lean_norm(module: nn.Module) -> Norm | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, pad
+from torch.nn.functional import pad
 
 _EXPECTED_ROWS = 6
 """oneDNN chooses the layout for about so many rows; other counts work as well."""
@@ -43,7 +43,9 @@ class PackedLinear(nn.Module):
         """[..., in_features] -> [..., out_features]"""
         num_rows = states.numel() // self._in_features
         if num_rows == 1 and self._columns is not None:
-            return linear(states, self._columns.t(), self._bias)
+            row = states.view(1, -1)
+            product = row.mm(self._columns) if self._bias is None else torch.addmm(self._bias, row, self._columns)
+            return product if states.dim() == 2 else product.view(*states.shape[:-1], -1)
         if num_rows == 0:  # oneDNN knows no empty products
             return states.new_zeros((*states.shape[:-1], self.out_features))
         spare = padded_rows(num_rows) - num_rows
@@ -54,9 +56,10 @@ class PackedLinear(nn.Module):
 
     def added(self, residual: Tensor, states: Tensor) -> Tensor:
         """residual + forward(states), in one operator where there is one. [num_rows, features] both."""
-        if len(states) == 1 and self._columns is not None and self._bias is None:
+        num_rows = states.shape[0]
+        if num_rows == 1 and self._columns is not None and self._bias is None:
             return torch.addmm(residual, states, self._columns)
-        if len(states) != padded_rows(len(states)) or not len(states):
+        if num_rows == 0 or num_rows != padded_rows(num_rows):
             return residual + self(states)
         total: Tensor = torch.ops.mkldnn._linear_pointwise.binary(states, residual, self._weight, self._bias, "add")
         return total
