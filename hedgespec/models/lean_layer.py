@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from hedgespec.models.attention import PackedAttention
-from hedgespec.models.packed_linear import PackedLinear
+from hedgespec.models.packed_linear import PackedMatrix
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +71,9 @@ class LeanLayer(nn.Module):
         super().__init__()
         dim = parts.head_dim
         self.head_dim = dim
-        self._num_heads = parts.query.out_features // dim
-        self._num_kv_heads = parts.key.out_features // dim
+        num_heads, num_kv_heads = parts.query.out_features // dim, parts.key.out_features // dim
+        self._counts = [num_heads, num_kv_heads, num_kv_heads]
+        self._num_turned = num_heads + num_kv_heads
         self._scale, self._window, self._index = parts.scale, parts.window, parts.index
         self._activation = parts.activation
         self._attention_floor, self._mlp_floor = parts.attention_norm.floor, parts.mlp_norm.floor
@@ -80,15 +81,14 @@ class LeanLayer(nn.Module):
             [_paired(parts.query, dim), _paired(parts.key, dim), (parts.value.weight, parts.value.bias)],
             parts.attention_norm.scale,
         )
-        self._output = PackedLinear(parts.output.weight, parts.output.bias)
+        self._output = PackedMatrix(parts.output.weight, parts.output.bias)
         gate_up = [(linear.weight, linear.bias) for linear in (parts.gate, parts.up)]
         self._gate_up = _joined(gate_up, parts.mlp_norm.scale)
-        self._down = PackedLinear(parts.down.weight, parts.down.bias)
+        self._down = PackedMatrix(parts.down.weight, parts.down.bias)
         self._head_scale: Tensor | None = None
         if parts.head_norms is not None:
             scales = [norm.scale[_pairs(dim)] for norm in parts.head_norms]
-            counts = (self._num_heads, self._num_kv_heads)
-            self._head_scale = torch.cat([s.expand(n, dim) for s, n in zip(scales, counts, strict=True)]).contiguous()
+            self._head_scale = torch.cat([s.expand(n, dim) for s, n in zip(scales, self._counts[:2], strict=True)])
             self._head_floor = parts.head_norms[0].floor
 
     def forward(
@@ -111,15 +111,14 @@ class LeanLayer(nn.Module):
         return self._down.added(hidden, self._activation(gate).mul_(up))
 
     def _attend(self, joined: Tensor, rotation: Tensor, packed: PackedAttention) -> Tensor:
-        """[total_rows, (num_heads + 2 num_kv_heads) * head_dim] -> [total_rows, num_heads * head_dim]"""
-        num_rows, num_turned = joined.shape[0], self._num_heads + self._num_kv_heads
-        turned, value = joined.view(num_rows, -1, self.head_dim).split((num_turned, self._num_kv_heads), dim=1)
+        """[total_rows, (num_heads + 2 num_kv_heads) * head_dim], turned in place -> [total_rows, num_heads * head_dim]"""
+        num_rows = joined.shape[0]
+        turned = joined.view(num_rows, -1, self.head_dim).narrow(1, 0, self._num_turned)
         if self._head_scale is not None:
-            turned = turned / length_of(turned, self._head_floor) * self._head_scale
-        pairs = torch.view_as_complex(turned.view(num_rows, num_turned, -1, 2))
-        turned = torch.view_as_real(pairs * rotation).view(num_rows, num_turned, self.head_dim)
-        query, key = turned.transpose(0, 1).unsqueeze(0).split((self._num_heads, self._num_kv_heads), dim=1)
-        value = value.transpose(0, 1).unsqueeze(0)
+            turned.div_(length_of(turned, self._head_floor)).mul_(self._head_scale)
+        torch.view_as_complex(turned.unflatten(-1, (-1, 2))).mul_(rotation)
+        heads = joined.view(1, num_rows, -1, self.head_dim).transpose(1, 2)
+        query, key, value = heads.split(self._counts, dim=1)
         attended = packed.attend(self._index, query, key, value, self._scale, self._window)
         return attended.transpose(1, 2).reshape(num_rows, -1)
 
@@ -142,11 +141,11 @@ def length_of(states: Tensor, floor: Tensor) -> Tensor:
     return torch.hypot(torch.linalg.vector_norm(states, dim=-1, keepdim=True), floor)
 
 
-def _joined(matrices: list[tuple[Tensor, Tensor | None]], scale: Tensor) -> PackedLinear:
+def _joined(matrices: list[tuple[Tensor, Tensor | None]], scale: Tensor) -> PackedMatrix:
     """One product for several, of inputs that `scale` is still to be multiplied with."""
     weight = torch.cat([weight * scale for weight, _ in matrices])
     biases = [weight.new_zeros(len(own)) if bias is None else bias for own, bias in matrices]
-    return PackedLinear(weight, torch.cat(biases) if any(bias is not None for _, bias in matrices) else None)
+    return PackedMatrix(weight, torch.cat(biases) if any(bias is not None for _, bias in matrices) else None)
 
 
 def _paired(linear: nn.Linear, head_dim: int) -> tuple[Tensor, Tensor | None]:

@@ -23,8 +23,8 @@ _SMALL = 1 << 20
 one row of a small matrix does not repay; beside a larger one they do not count, but its memory would."""
 
 
-class PackedLinear(nn.Module):
-    """y = x W^T + b for float32 inputs on the CPU; inference only.
+class PackedMatrix:
+    """y = x W^T + b for float32 rows on the CPU; inference only.
 
     Row counts are rounded up: oneDNN keeps about 0.4 MB for every count that a layer's shape has ever seen, and blocks of
     many sessions have hundreds of them (measured: 192 counts of five shapes grow the process by 417 MB for good).
@@ -32,41 +32,48 @@ class PackedLinear(nn.Module):
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         """weight: [out_features, in_features]; bias: [out_features]"""
-        super().__init__()
         weight = weight.detach()
-        self.out_features, self._in_features = weight.shape
-        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), _EXPECTED_ROWS)
+        self.out_features, self.in_features = weight.shape
+        self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), _EXPECTED_ROWS)
         self._columns = weight.t().contiguous() if weight.numel() <= _SMALL else None
         self._bias = None if bias is None else bias.detach()
 
-    def forward(self, states: Tensor) -> Tensor:
-        """[..., in_features] -> [..., out_features]"""
-        num_rows = states.numel() // self._in_features
+    def __call__(self, rows: Tensor) -> Tensor:
+        """[num_rows, in_features] -> [num_rows, out_features]"""
+        num_rows = rows.shape[0]
         if num_rows == 1 and self._columns is not None:
-            row = states.view(1, -1)
-            product = row.mm(self._columns) if self._bias is None else torch.addmm(self._bias, row, self._columns)
-            return product if states.dim() == 2 else product.view(*states.shape[:-1], -1)
+            return rows.mm(self._columns) if self._bias is None else torch.addmm(self._bias, rows, self._columns)
         if num_rows == 0:  # oneDNN knows no empty products
-            return states.new_zeros((*states.shape[:-1], self.out_features))
-        spare = padded_rows(num_rows) - num_rows
-        if spare:
-            rows = pad(states.reshape(num_rows, -1), (0, 0, 0, spare))
-            return self._product(rows)[:num_rows].view(*states.shape[:-1], self.out_features)
-        return self._product(states)
+            return rows.new_zeros((0, self.out_features))
+        num_spare = padded_rows(num_rows) - num_rows
+        padded = pad(rows, (0, 0, 0, num_spare)) if num_spare else rows
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(padded, self._packed, self._bias, "none", [], "")
+        return product[:num_rows] if num_spare else product
 
-    def added(self, residual: Tensor, states: Tensor) -> Tensor:
-        """residual + forward(states), in one operator where there is one. [num_rows, features] both."""
-        num_rows = states.shape[0]
+    def added(self, residual: Tensor, rows: Tensor) -> Tensor:
+        """residual + the product, in one operator where there is one. residual: [num_rows, out_features]"""
+        num_rows = rows.shape[0]
         if num_rows == 1 and self._columns is not None and self._bias is None:
-            return torch.addmm(residual, states, self._columns)
+            return torch.addmm(residual, rows, self._columns)
         if num_rows == 0 or num_rows != padded_rows(num_rows):
-            return residual + self(states)
-        total: Tensor = torch.ops.mkldnn._linear_pointwise.binary(states, residual, self._weight, self._bias, "add")
+            return residual + self(rows)
+        total: Tensor = torch.ops.mkldnn._linear_pointwise.binary(rows, residual, self._packed, self._bias, "add")
         return total
 
-    def _product(self, states: Tensor) -> Tensor:
-        product: Tensor = torch.ops.mkldnn._linear_pointwise(states, self._weight, self._bias, "none", [], "")
-        return product
+
+class PackedLinear(nn.Module):
+    """A packed matrix in the place of an `nn.Linear`."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self._matrix = PackedMatrix(linear.weight, linear.bias)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """[..., in_features] -> [..., out_features]"""
+        if states.dim() == 2:
+            return self._matrix(states)
+        rows = states.reshape(-1, self._matrix.in_features)
+        return self._matrix(rows).view(*states.shape[:-1], self._matrix.out_features)
 
 
 def padded_rows(num_rows: int) -> int:
@@ -92,4 +99,4 @@ def pack_linears(model: nn.Module) -> None:
     for module in list(model.modules()):
         for name, child in module.named_children():
             if type(child) is nn.Linear and can_pack(child.weight):
-                setattr(module, name, PackedLinear(child.weight, child.bias))
+                setattr(module, name, PackedLinear(child))

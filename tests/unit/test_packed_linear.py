@@ -19,7 +19,7 @@ def test_products_equal_torchs_own(shape: tuple[int, ...], bias: bool) -> None:
     linear = nn.Linear(24, 40, bias=bias)
     states = torch.randn(shape)
     with torch.inference_mode():
-        torch.testing.assert_close(PackedLinear(linear.weight, linear.bias)(states), linear(states), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(PackedLinear(linear)(states), linear(states), atol=1e-5, rtol=1e-5)
 
 
 def test_inputs_need_not_be_contiguous() -> None:
@@ -27,7 +27,7 @@ def test_inputs_need_not_be_contiguous() -> None:
     linear = nn.Linear(8, 16, bias=False)
     states = torch.randn(8, 5).t()
     with torch.inference_mode():
-        torch.testing.assert_close(PackedLinear(linear.weight, linear.bias)(states), linear(states), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(PackedLinear(linear)(states), linear(states), atol=1e-5, rtol=1e-5)
 
 
 def test_every_float32_layer_is_replaced_and_nothing_else() -> None:
