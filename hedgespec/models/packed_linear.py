@@ -19,8 +19,9 @@ _EXACT_ROWS = 8
 
 
 _SMALL = 1 << 20
-"""Up to so many weights a matrix is kept in columns as well. oneDNN needs about 28 us per call besides its products, which
-one row of a small matrix does not repay; beside a larger one they do not count, but its memory would."""
+"""Products of up to so many weights times rows are not oneDNN's: it needs about 28 us per call besides its arithmetic (AVX2),
+which those do not repay. Matrices that may have such a product are kept in columns as well; larger ones are not, where the
+memory would count."""
 
 
 class PackedMatrix:
@@ -35,13 +36,14 @@ class PackedMatrix:
         weight = weight.detach()
         self.out_features, self.in_features = weight.shape
         self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), _EXPECTED_ROWS)
-        self._columns = weight.t().contiguous() if weight.numel() <= _SMALL else None
+        self._num_weights = weight.numel()
+        self._columns = weight.t().contiguous() if self._num_weights <= _SMALL else None
         self._bias = None if bias is None else bias.detach()
 
     def __call__(self, rows: Tensor) -> Tensor:
         """[num_rows, in_features] -> [num_rows, out_features]"""
         num_rows = rows.shape[0]
-        if num_rows == 1 and self._columns is not None:
+        if self._columns is not None and num_rows * self._num_weights <= _SMALL:
             return rows.mm(self._columns) if self._bias is None else torch.addmm(self._bias, rows, self._columns)
         if num_rows == 0:  # oneDNN knows no empty products
             return rows.new_zeros((0, self.out_features))
@@ -53,7 +55,7 @@ class PackedMatrix:
     def added(self, residual: Tensor, rows: Tensor) -> Tensor:
         """residual + the product, in one operator where there is one. residual: [num_rows, out_features]"""
         num_rows = rows.shape[0]
-        if num_rows == 1 and self._columns is not None and self._bias is None:
+        if self._columns is not None and self._bias is None and num_rows * self._num_weights <= _SMALL:
             return torch.addmm(residual, rows, self._columns)
         if num_rows == 0 or num_rows != padded_rows(num_rows):
             return residual + self(rows)
