@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -100,14 +101,13 @@ class PackedCausalLM:
         for block in blocks:
             block.slot.require(block.slot.length + block.num_rows)
             rows.append(Rows(block.slot, block.slot.length, block.num_rows, block.parent))
-        positions = np.concatenate([r.start + depths(r.parent, r.num_rows) for r in rows])
-        starts = np.concatenate([[0], np.cumsum([block.num_rows for block in blocks])])
+        starts = [0, *accumulate(block.num_rows for block in blocks)]
         # whole row counts from here on, or every layer would copy its input to get there
-        num_spare = self._padded(len(positions)) - len(positions)
-        spare = np.zeros(num_spare, np.int64)
+        num_spare = self._padded(starts[-1]) - starts[-1]
         inputs = Inputs(
-            self._on_device(np.concatenate([*(block.token_ids for block in blocks), spare])),
-            self._on_device(np.concatenate([positions, spare])),
+            self._on_device([block.token_ids for block in blocks], num_spare),
+            self._on_device([r.start + depths(r.parent, r.num_rows) for r in rows], num_spare),
+            max((r.end for r in rows), default=0),
             self._wanted(blocks, starts),
             PackedAttention(rows, self.dtype, self.device, num_spare),
         )
@@ -120,16 +120,18 @@ class PackedCausalLM:
     def _padded(self, num_rows: int) -> int:
         return padded_rows(num_rows) if self.device.type == "cpu" else num_rows
 
-    def _wanted(self, blocks: Sequence[Block], starts: NDArray[np.int64]) -> Tensor | None:
+    def _wanted(self, blocks: Sequence[Block], starts: Sequence[int]) -> Tensor | None:
         """The rows that get logits, and some more to a whole count; None for all."""
         if not any(block.logits_from for block in blocks):
             return None
         wanted = [np.arange(s + b.logits_from, s + b.num_rows) for s, b in zip(starts, blocks, strict=False)]
         num_wanted = sum(map(len, wanted))
-        return self._on_device(np.concatenate([*wanted, np.zeros(self._padded(num_wanted) - num_wanted, np.int64)]))
+        return self._on_device(wanted, self._padded(num_wanted) - num_wanted)
 
-    def _on_device(self, values: NDArray[Any]) -> Tensor:
-        return torch.from_numpy(values.astype(np.int64)).to(self.device)
+    def _on_device(self, parts: Sequence[NDArray[Any]], num_spare: int) -> Tensor:
+        """Integers one after the other, and zeros behind them."""
+        joined = np.concatenate([*parts, np.zeros(num_spare, np.int64)], dtype=np.int64)
+        return torch.from_numpy(joined).to(self.device)
 
 
 def packed_attention(
@@ -161,17 +163,18 @@ def packed_attention(
 
 
 def _split(
-    blocks: Sequence[Block], starts: NDArray[np.int64], logits: Tensor, features: Tensor | None
+    blocks: Sequence[Block], starts: Sequence[int], logits: Tensor, features: Tensor | None
 ) -> list[BlockOutput]:
-    sizes = [block.num_rows - block.logits_from for block in blocks]
-    parts = logits[: sum(sizes)].split(sizes)
     outputs = []
-    for block, start, part in zip(blocks, starts.tolist(), parts, strict=False):
+    first = 0
+    for block, start in zip(blocks, starts, strict=False):
+        end = first + block.num_rows - block.logits_from
         own = None
         if features is not None and block.wants_features:
             # a copy: whoever keeps a session's features must not keep those of all others alive
             own = features[start : start + block.num_rows].clone()
-        outputs.append(BlockOutput(part, own))
+        outputs.append(BlockOutput(logits[first:end], own))
+        first = end
     return outputs
 
 

@@ -116,9 +116,9 @@ class LeanLayer(nn.Module):
         turned = joined.view(num_rows, -1, self.head_dim).narrow(1, 0, self._num_turned)
         if self._head_scale is not None:
             turned.div_(length_of(turned, self._head_floor)).mul_(self._head_scale)
-        torch.view_as_complex(turned.unflatten(-1, (-1, 2))).mul_(rotation)
+        torch.view_as_complex(turned.view(num_rows, self._num_turned, -1, 2)).mul_(rotation)
         heads = joined.view(1, num_rows, -1, self.head_dim).transpose(1, 2)
-        query, key, value = heads.split(self._counts, dim=1)
+        query, key, value = heads.split_with_sizes(self._counts, dim=1)
         attended = packed.attend(self._index, query, key, value, self._scale, self._window)
         return attended.transpose(1, 2).reshape(num_rows, -1)
 

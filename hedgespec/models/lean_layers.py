@@ -6,7 +6,7 @@ a layer's place when it gives that output for that input; a layer of another kin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -167,12 +167,18 @@ def _parts(layer: nn.Module, trial: _Trial) -> LayerParts | None:
         attention_norm=norms[0],
         mlp_norm=norms[1],
         head_norms=tuple(head_norms) if head_norms else None,
-        activation=silu if isinstance(mlp.act_fn, nn.SiLU) else mlp.act_fn,
+        activation=_activation(mlp.act_fn),
         head_dim=attention.head_dim,
         scale=trial.scale,
         window=trial.window,
         index=attention.layer_idx,
     )
+
+
+def _activation(module: nn.Module) -> Callable[[Tensor], Tensor]:
+    """torch's own function for the usual one: transformers wraps it in a module, which costs as much as computing it."""
+    states = torch.linspace(-4.0, 4.0, 99)
+    return silu if torch.equal(module(states), silu(states)) else module
 
 
 def _are_of_heads(norms: list[Norm | None], head_dim: int) -> bool:

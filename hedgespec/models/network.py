@@ -28,10 +28,15 @@ _TOLERANCE = 1e-4
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """One packed pass. token_ids, positions: [total_rows]; wanted: [num_wanted] rows that get logits, None for all."""
+    """One packed pass.
+
+    token_ids, positions: [total_rows]; end: all positions lie below it
+    wanted: [num_wanted] rows that get logits, None for all
+    """
 
     token_ids: Tensor
     positions: Tensor
+    end: int
     wanted: Tensor | None
     attention: PackedAttention
 
@@ -79,7 +84,7 @@ class LeanNetwork:
         self._rotations = self._rotations_to(min(_FIRST_POSITIONS, max_positions))
 
     def __call__(self, inputs: Inputs, tapped: Collection[int]) -> tuple[Tensor, list[Tensor]]:
-        rotation = self._rotation(inputs.positions)
+        rotation = self._rotations_below(inputs.end)[inputs.positions]
         taps: list[Tensor] = []
         hidden = embedding(inputs.token_ids, self._table)
         for index, layer in enumerate(self._layers):
@@ -91,12 +96,11 @@ class LeanNetwork:
         logits: Tensor = self._head(hidden / length_of(hidden, self._floor) * self._scale)
         return logits, taps
 
-    def _rotation(self, positions: Tensor) -> Tensor:
-        """[total_rows, 1, head_dim / 2], from a table that grows with the longest text."""
-        needed = int(positions.max()) + 1
-        if needed > len(self._rotations):
-            self._rotations = self._rotations_to(min(max(needed, 2 * len(self._rotations)), self._max_positions))
-        return self._rotations[positions]
+    def _rotations_below(self, end: int) -> Tensor:
+        """[at least end, 1, head_dim / 2]: a table that grows with the longest text."""
+        if end > len(self._rotations):
+            self._rotations = self._rotations_to(min(max(end, 2 * len(self._rotations)), self._max_positions))
+        return self._rotations
 
     def _rotations_to(self, num_positions: int) -> Tensor:
         return rotation_of(self._rotary(self._table, torch.arange(num_positions).unsqueeze(0)))
@@ -125,10 +129,11 @@ def _lean_network(model: PreTrainedModel, layers: nn.ModuleList) -> LeanNetwork 
 
 def _are_same(one: Network, other: Network, config: Any) -> bool:
     token_ids = torch.linspace(0, config.vocab_size - 1, _NUM_TRIAL_ROWS).long()
-    positions = torch.linspace(0, min(_FIRST_POSITIONS, config.max_position_embeddings) - 1, _NUM_TRIAL_ROWS).long()
+    end = min(_FIRST_POSITIONS, config.max_position_embeddings)
+    positions = torch.linspace(0, end - 1, _NUM_TRIAL_ROWS).long()
     wanted = torch.arange(1, _NUM_TRIAL_ROWS)
     first, second = (
-        network(Inputs(token_ids, positions, wanted, _trial_attention()), ())[0] for network in (one, other)
+        network(Inputs(token_ids, positions, end, wanted, _trial_attention()), ())[0] for network in (one, other)
     )
     return bool((first - second).abs().max() <= _TOLERANCE * first.abs().max())
 
