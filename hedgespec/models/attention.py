@@ -5,7 +5,7 @@ Torch only: the target's runner registers it with transformers, the EAGLE-3 draf
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from hedgespec.models.kv_memory import KvSlot
+from hedgespec.models.rotary import rotation_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class PackedAttention:
         self._dtype = dtype
         self._device = device
         self._masks: dict[tuple[int, int | None], Tensor | None] = {}
-        self._shared: dict[int, tuple[tuple[Tensor, ...], Tensor]] = {}
+        self._rotations: dict[int, tuple[tuple[Tensor, Tensor], Tensor]] = {}
 
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None = None
@@ -67,11 +68,12 @@ class PackedAttention:
         # joined as what follows reads them, row by row
         return torch.cat([part.transpose(1, 2) for part in (*outputs, queries[-1])], dim=1).transpose(1, 2)
 
-    def shared(self, source: tuple[Tensor, ...], make: Callable[[tuple[Tensor, ...]], Tensor]) -> Tensor:
-        """make(source), made once per pass however many layers ask for it."""
-        if id(source[0]) not in self._shared:
-            self._shared[id(source[0])] = source, make(source)  # source is kept, or another tensor could get its id
-        return self._shared[id(source[0])][1]
+    def rotation(self, embeddings: tuple[Tensor, Tensor]) -> Tensor:
+        """`rotary.rotation_of`, made once per pass however many layers ask for it."""
+        key = id(embeddings[0])
+        if key not in self._rotations:
+            self._rotations[key] = embeddings, rotation_of(embeddings)  # both kept, or another tensor could get the id
+        return self._rotations[key][1]
 
     def _attend_one(
         self, index: int, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scale: float, window: int | None

@@ -1,13 +1,14 @@
 """The decoder layer that Llama, Mistral, Qwen2, Qwen3 and Gemma share, in about a dozen operators.
 
 transformers' own layer needs about fifty: per layer seven products, two norms of five operators each and a rotation of
-sixteen. With one row each of them costs its call, not its arithmetic. Here the norms' weights are part of the matrices behind
-them, queries, keys and values are one product, gate and up another, and the rotation is one complex product.
+sixteen. With one row each of them costs its call, not its arithmetic. Here the norms' weights are part of the matrices
+behind them, queries, keys and values are one product, gate and up another, and the rotation is one complex product.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -31,12 +32,12 @@ class Norm:
     @property
     def scale(self) -> Tensor:
         """[size]: what a state divided by `length_of` is multiplied with."""
-        return self.weight * self.size**0.5
+        return self.weight * math.sqrt(self.size)
 
     @property
     def floor(self) -> Tensor:
         """eps, as the length that every state has at least."""
-        return torch.tensor((self.size * self.eps) ** 0.5)
+        return torch.tensor(math.sqrt(self.size * self.eps))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +101,10 @@ class LeanLayer(nn.Module):
         **_: object,
     ) -> Tensor:
         """hidden_states: [1, total_rows, hidden]; position_embeddings: cosines and sines, [1, total_rows, head_dim]"""
-        rotation = packed.shared(position_embeddings, rotation_of)
-        return self.step(hidden_states[0], rotation, packed).unsqueeze(0)
+        return self.step(hidden_states[0], packed.rotation(position_embeddings), packed).unsqueeze(0)
 
     def step(self, hidden: Tensor, rotation: Tensor, packed: PackedAttention) -> Tensor:
-        """hidden: [total_rows, hidden]; rotation: [total_rows, 1, head_dim / 2], see `rotation_of`"""
+        """hidden: [total_rows, hidden]; rotation: [total_rows, 1, head_dim / 2], see `rotary.rotation_of`"""
         joined = self._joined(hidden / length_of(hidden, self._attention_floor))
         hidden = self._output.added(hidden, self._attend(joined, rotation, packed))
         gate, up = self._gate_up(hidden / length_of(hidden, self._mlp_floor)).chunk(2, dim=-1)
@@ -123,16 +123,6 @@ class LeanLayer(nn.Module):
         return attended.transpose(1, 2).reshape(num_rows, -1)
 
 
-def rotation_of(embeddings: tuple[Tensor, Tensor]) -> Tensor:
-    """Rotary embeddings as complex numbers.
-
-    embeddings: cosines and sines, [1, total_rows, head_dim], both halves alike. Returns [total_rows, 1, head_dim / 2].
-    """
-    cosine, sine = embeddings
-    half = cosine.shape[-1] // 2
-    return torch.complex(cosine[0, :, None, :half].contiguous(), sine[0, :, None, :half].contiguous())
-
-
 def length_of(states: Tensor, floor: Tensor) -> Tensor:
     """[..., size] -> [..., 1]: a state divided by it and times sqrt(size) is the normed state.
 
@@ -141,7 +131,7 @@ def length_of(states: Tensor, floor: Tensor) -> Tensor:
     return torch.hypot(torch.linalg.vector_norm(states, dim=-1, keepdim=True), floor)
 
 
-def _joined(matrices: list[tuple[Tensor, Tensor | None]], scale: Tensor) -> PackedMatrix:
+def _joined(matrices: Sequence[tuple[Tensor, Tensor | None]], scale: Tensor) -> PackedMatrix:
     """One product for several, of inputs that `scale` is still to be multiplied with."""
     weight = torch.cat([weight * scale for weight, _ in matrices])
     biases = [weight.new_zeros(len(own)) if bias is None else bias for own, bias in matrices]

@@ -74,7 +74,7 @@ def replace_layers(model: PreTrainedModel, layers: nn.ModuleList) -> None:
             layers[index] = lean
 
 
-def lean_norm(module: nn.Module) -> Norm | None:
+def lean_norm(module: Any) -> Norm | None:
     """The norm that a module computes, with `weight` or, like Gemma, 1 + `weight`; None when it is another one."""
     weight, eps = getattr(module, "weight", None), getattr(module, "variance_epsilon", getattr(module, "eps", None))
     if not isinstance(weight, Tensor) or weight.dim() != 1 or not isinstance(eps, float):
@@ -150,11 +150,11 @@ def _parts(layer: nn.Module, trial: _Trial) -> LayerParts | None:
         return None
     linears = [getattr(attention, name) for name in sorted(_ATTENTION)]
     linears += [mlp.gate_proj, mlp.up_proj, mlp.down_proj]
-    norms = [lean_norm(module) for module in (layer.input_layernorm, layer.post_attention_layernorm)]
-    head_norms = [lean_norm(getattr(attention, name)) for name in sorted(inside & _HEAD_NORMS, reverse=True)]
-    if not all(type(linear) is nn.Linear for linear in linears) or None in (*norms, *head_norms):
+    if not all(type(linear) is nn.Linear for linear in linears):
         return None
-    if head_norms and not _are_of_heads(head_norms, attention.head_dim):
+    layer_norms = _norms(layer, ["input_layernorm", "post_attention_layernorm"])
+    head_norms = _norms(attention, ["q_norm", "k_norm"] if inside & _HEAD_NORMS else [])
+    if layer_norms is None or head_norms is None or not _are_of_heads(head_norms, attention.head_dim):
         return None
     return LayerParts(
         query=attention.q_proj,
@@ -164,9 +164,9 @@ def _parts(layer: nn.Module, trial: _Trial) -> LayerParts | None:
         gate=mlp.gate_proj,
         up=mlp.up_proj,
         down=mlp.down_proj,
-        attention_norm=norms[0],
-        mlp_norm=norms[1],
-        head_norms=tuple(head_norms) if head_norms else None,
+        attention_norm=layer_norms[0],
+        mlp_norm=layer_norms[1],
+        head_norms=(head_norms[0], head_norms[1]) if head_norms else None,
         activation=_activation(mlp.act_fn),
         head_dim=attention.head_dim,
         scale=trial.scale,
@@ -181,10 +181,16 @@ def _activation(module: nn.Module) -> Callable[[Tensor], Tensor]:
     return silu if torch.equal(module(states), silu(states)) else module
 
 
-def _are_of_heads(norms: list[Norm | None], head_dim: int) -> bool:
-    return len(norms) == 2 and all(norm is not None and norm.size == head_dim for norm in norms) and (
-        len({norm.eps for norm in norms if norm is not None}) == 1
-    )
+def _norms(owner: nn.Module, names: Sequence[str]) -> list[Norm] | None:
+    """None when one of them is missing or another kind of norm."""
+    norms = [lean_norm(getattr(owner, name, None)) for name in names]
+    known = [norm for norm in norms if norm is not None]
+    return known if len(known) == len(norms) else None
+
+
+def _are_of_heads(norms: Sequence[Norm], head_dim: int) -> bool:
+    """Both of one head's size, as Qwen3's are, and with the same eps; or none at all."""
+    return all(norm.size == head_dim for norm in norms) and len({norm.eps for norm in norms}) <= 1
 
 
 def _is_same(lean: LeanLayer, trial: _Trial) -> bool:

@@ -17,8 +17,9 @@ from transformers import PreTrainedModel
 
 from hedgespec.models.attention import PackedAttention, Rows
 from hedgespec.models.kv_memory import KvMemory
-from hedgespec.models.lean_layer import LeanLayer, Norm, length_of, rotation_of
+from hedgespec.models.lean_layer import LeanLayer, Norm, length_of
 from hedgespec.models.lean_layers import lean_norm
+from hedgespec.models.rotary import rotation_of
 
 _FIRST_POSITIONS = 1024
 _NUM_TRIAL_ROWS = 5

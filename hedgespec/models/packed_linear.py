@@ -19,9 +19,9 @@ _EXACT_ROWS = 8
 
 
 _SMALL = 1 << 20
-"""Products of up to so many weights times rows are not oneDNN's: it needs about 28 us per call besides its arithmetic (AVX2),
-which those do not repay. Matrices that may have such a product are kept in columns as well; larger ones are not, where the
-memory would count."""
+"""Products of up to so many weights times rows are not oneDNN's: it needs about 28 us per call besides its arithmetic
+(AVX2), which those do not repay. Matrices that may have such a product are kept in columns as well; larger ones are not,
+where the memory would count."""
 
 
 class PackedMatrix:

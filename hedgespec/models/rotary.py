@@ -56,6 +56,16 @@ class Rotary(nn.Module):
         return _rotate(query, cosine, sine), _rotate(key, cosine, sine)
 
 
+def rotation_of(embeddings: tuple[Tensor, Tensor]) -> Tensor:
+    """Rotary embeddings as complex numbers.
+
+    embeddings: cosines and sines, [1, total_rows, head_dim], both halves alike. Returns [total_rows, 1, head_dim / 2].
+    """
+    cosine, sine = embeddings
+    half = cosine.shape[-1] // 2
+    return torch.complex(cosine[0, :, None, :half].contiguous(), sine[0, :, None, :half].contiguous())
+
+
 def _rotate(states: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     first, second = states.chunk(2, dim=-1)
     turned = torch.cat((-second, first), dim=-1)
