@@ -107,7 +107,6 @@ class PackedCausalLM:
         inputs = Inputs(
             self._on_device([block.token_ids for block in blocks], num_spare),
             self._on_device([r.start + depths(r.parent, r.num_rows) for r in rows], num_spare),
-            max((r.end for r in rows), default=0),
             self._wanted(blocks, starts),
             PackedAttention(rows, self.dtype, self.device, num_spare),
         )

@@ -78,13 +78,13 @@ class LeanLayer(nn.Module):
         self._scale, self._window, self._index = parts.scale, parts.window, parts.index
         self._activation = parts.activation
         self._attention_floor, self._mlp_floor = parts.attention_norm.floor, parts.mlp_norm.floor
-        self._joined = _joined(
-            [_paired(parts.query, dim), _paired(parts.key, dim), (parts.value.weight, parts.value.bias)],
+        self._joined = joined_matrix(
+            [paired(parts.query, dim), paired(parts.key, dim), (parts.value.weight, parts.value.bias)],
             parts.attention_norm.scale,
         )
         self._output = PackedMatrix(parts.output.weight, parts.output.bias)
         gate_up = [(linear.weight, linear.bias) for linear in (parts.gate, parts.up)]
-        self._gate_up = _joined(gate_up, parts.mlp_norm.scale)
+        self._gate_up = joined_matrix(gate_up, parts.mlp_norm.scale)
         self._down = PackedMatrix(parts.down.weight, parts.down.bias)
         self._head_scale: Tensor | None = None
         if parts.head_norms is not None:
@@ -131,14 +131,14 @@ def length_of(states: Tensor, floor: Tensor) -> Tensor:
     return torch.hypot(torch.linalg.vector_norm(states, dim=-1, keepdim=True), floor)
 
 
-def _joined(matrices: Sequence[tuple[Tensor, Tensor | None]], scale: Tensor) -> PackedMatrix:
+def joined_matrix(matrices: Sequence[tuple[Tensor, Tensor | None]], scale: Tensor) -> PackedMatrix:
     """One product for several, of inputs that `scale` is still to be multiplied with."""
     weight = torch.cat([weight * scale for weight, _ in matrices])
     biases = [weight.new_zeros(len(own)) if bias is None else bias for own, bias in matrices]
     return PackedMatrix(weight, torch.cat(biases) if any(bias is not None for _, bias in matrices) else None)
 
 
-def _paired(linear: nn.Linear, head_dim: int) -> tuple[Tensor, Tensor | None]:
+def paired(linear: nn.Linear, head_dim: int) -> tuple[Tensor, Tensor | None]:
     """Weight and bias with each head's features in the order of `_pairs`."""
     order = _pairs(head_dim)
     weight = linear.weight.unflatten(0, (-1, head_dim))[:, order].flatten(0, 1)

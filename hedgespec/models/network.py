@@ -19,9 +19,8 @@ from hedgespec.models.attention import PackedAttention, Rows
 from hedgespec.models.kv_memory import KvMemory
 from hedgespec.models.lean_layer import LeanLayer, Norm, length_of
 from hedgespec.models.lean_layers import lean_norm
-from hedgespec.models.rotary import rotation_of
+from hedgespec.models.rotary import FIRST_POSITIONS, RotationTable
 
-_FIRST_POSITIONS = 1024
 _NUM_TRIAL_ROWS = 5
 _TOLERANCE = 1e-4
 """Of the largest logit."""
@@ -31,13 +30,12 @@ _TOLERANCE = 1e-4
 class Inputs:
     """One packed pass.
 
-    token_ids, positions: [total_rows]; end: all positions lie below it
+    token_ids, positions: [total_rows]
     wanted: [num_wanted] rows that get logits, None for all
     """
 
     token_ids: Tensor
     positions: Tensor
-    end: int
     wanted: Tensor | None
     attention: PackedAttention
 
@@ -75,17 +73,15 @@ class TransformersNetwork:
 class LeanNetwork:
     """Lean layers between an embedding, a last norm and an output matrix. float32 on the CPU."""
 
-    def __init__(self, base: Any, head: nn.Module, norm: Norm, max_positions: int) -> None:
+    def __init__(self, base: Any, head: nn.Module, norm: Norm) -> None:
         self._table: Tensor = base.embed_tokens.weight
         self._layers = cast("list[LeanLayer]", list(base.layers))
         self._scale, self._floor = norm.scale, norm.floor
         self._head = head
-        self._rotary = base.rotary_emb
-        self._max_positions = max_positions
-        self._rotations = self._rotations_to(min(_FIRST_POSITIONS, max_positions))
+        self._rotations = RotationTable(lambda positions: base.rotary_emb(self._table, positions))
 
     def __call__(self, inputs: Inputs, tapped: Collection[int]) -> tuple[Tensor, list[Tensor]]:
-        rotation = self._rotations_below(inputs.end)[inputs.positions]
+        rotation = self._rotations.at(inputs.positions)
         taps: list[Tensor] = []
         hidden = embedding(inputs.token_ids, self._table)
         for index, layer in enumerate(self._layers):
@@ -96,15 +92,6 @@ class LeanNetwork:
             hidden = hidden[inputs.wanted]
         logits: Tensor = self._head(hidden / length_of(hidden, self._floor) * self._scale)
         return logits, taps
-
-    def _rotations_below(self, end: int) -> Tensor:
-        """[at least end, 1, head_dim / 2]: a table that grows with the longest text."""
-        if end > len(self._rotations):
-            self._rotations = self._rotations_to(min(max(end, 2 * len(self._rotations)), self._max_positions))
-        return self._rotations
-
-    def _rotations_to(self, num_positions: int) -> Tensor:
-        return rotation_of(self._rotary(self._table, torch.arange(num_positions).unsqueeze(0)))
 
 
 @torch.inference_mode()
@@ -125,16 +112,16 @@ def _lean_network(model: PreTrainedModel, layers: nn.ModuleList) -> LeanNetwork 
     norm = lean_norm(base.norm)
     if norm is None or base.layers is not layers or not all(isinstance(layer, LeanLayer) for layer in layers):
         return None
-    return LeanNetwork(base, head, norm, model.config.get_text_config().max_position_embeddings)
+    return LeanNetwork(base, head, norm)
 
 
 def _are_same(one: Network, other: Network, config: Any) -> bool:
     token_ids = torch.linspace(0, config.vocab_size - 1, _NUM_TRIAL_ROWS).long()
-    end = min(_FIRST_POSITIONS, config.max_position_embeddings)
+    end = min(FIRST_POSITIONS, config.max_position_embeddings)
     positions = torch.linspace(0, end - 1, _NUM_TRIAL_ROWS).long()
     wanted = torch.arange(1, _NUM_TRIAL_ROWS)
     first, second = (
-        network(Inputs(token_ids, positions, end, wanted, _trial_attention()), ())[0] for network in (one, other)
+        network(Inputs(token_ids, positions, wanted, _trial_attention()), ())[0] for network in (one, other)
     )
     return bool((first - second).abs().max() <= _TOLERANCE * first.abs().max())
 
