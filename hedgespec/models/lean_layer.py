@@ -1,8 +1,8 @@
-"""The decoder layer that Llama, Mistral, Qwen2, Qwen3 and Gemma share, in about a dozen operators.
+"""The decoder layer that Llama, Mistral, Qwen2, Qwen3 and Gemma share, in about fifteen operators.
 
-transformers' own layer needs about fifty: per layer seven products, two norms of five operators each and a rotation of
-sixteen. With one row each of them costs its call, not its arithmetic. Here the norms' weights are part of the matrices
-behind them, queries, keys and values are one product, gate and up another, and the rotation is one complex product.
+transformers' own layer computes with about 36: seven products, two norms of six operators and a rotation of ten among them.
+With one row each of them costs its call, not its arithmetic. Here the norms' weights are part of the matrices behind
+them, queries, keys and values are one product, gate and up another, and the rotation is one complex product.
 """
 
 from __future__ import annotations
