@@ -107,10 +107,12 @@ def network_of(model: PreTrainedModel, layers: nn.ModuleList) -> Network:
 
 def _lean_network(model: PreTrainedModel, layers: nn.ModuleList) -> LeanNetwork | None:
     base, head = model.base_model, model.get_output_embeddings()
+    if not len(layers) or not all(isinstance(layer, LeanLayer) for layer in layers):
+        return None  # whatever is on another device ends here
     if set(dict(base.named_children())) != {"embed_tokens", "layers", "norm", "rotary_emb"} or head is None:
         return None
     norm = lean_norm(base.norm)
-    if norm is None or base.layers is not layers or not all(isinstance(layer, LeanLayer) for layer in layers):
+    if norm is None or base.layers is not layers:
         return None
     return LeanNetwork(base, head, norm)
 

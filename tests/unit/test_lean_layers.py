@@ -142,3 +142,11 @@ def test_the_table_of_rotations_grows_with_the_positions(tmp_path: Path) -> None
     half = cosine.shape[-1] // 2
     actual = network._rotations.at(positions)[:, 0]
     torch.testing.assert_close(actual, torch.complex(cosine[0, :, :half], sine[0, :, :half]))
+
+
+def test_a_model_on_another_device_is_not_tried(tmp_path: Path) -> None:
+    """Trials compute on the CPU: a model elsewhere must not get one (`meta` stands for every other device)."""
+    model = load(make_llama(tmp_path)).to("meta")
+    replace_layers(model, model.model.layers)
+    assert num_lean(model) == 0
+    assert isinstance(network_of(model, model.model.layers), TransformersNetwork)
