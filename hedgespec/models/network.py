@@ -21,6 +21,9 @@ from hedgespec.models.lean_layer import LeanLayer, Norm, length_of
 from hedgespec.models.lean_layers import lean_norm
 from hedgespec.models.rotary import FIRST_POSITIONS, RotationTable
 
+_STATIC_ROPE = frozenset({"default", "linear", "llama3", "yarn"})
+"""Rotary embeddings of a position that do not depend on how long the text is."""
+
 _NUM_TRIAL_ROWS = 5
 _TOLERANCE = 1e-4
 """Of the largest logit."""
@@ -112,7 +115,8 @@ def _lean_network(model: PreTrainedModel, layers: nn.ModuleList) -> LeanNetwork 
     if set(dict(base.named_children())) != {"embed_tokens", "layers", "norm", "rotary_emb"} or head is None:
         return None
     norm = lean_norm(base.norm)
-    if norm is None or base.layers is not layers:
+    has_table = getattr(base.rotary_emb, "rope_type", None) in _STATIC_ROPE
+    if norm is None or base.layers is not layers or not has_table:
         return None
     return LeanNetwork(base, head, norm)
 

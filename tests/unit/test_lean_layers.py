@@ -144,6 +144,14 @@ def test_the_table_of_rotations_grows_with_the_positions(tmp_path: Path) -> None
     torch.testing.assert_close(actual, torch.complex(cosine[0, :, :half], sine[0, :, :half]))
 
 
+def test_rotations_that_depend_on_the_length_of_the_text_get_no_table(tmp_path: Path) -> None:
+    rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
+    model = load(make_llama(tmp_path, rope_parameters=rope))
+    replace_layers(model, model.model.layers)
+    assert num_lean(model) == len(model.model.layers)
+    assert isinstance(network_of(model, model.model.layers), TransformersNetwork)
+
+
 def test_a_model_on_another_device_is_not_tried(tmp_path: Path) -> None:
     """Trials compute on the CPU: a model elsewhere must not get one (`meta` stands for every other device)."""
     model = load(make_llama(tmp_path)).to("meta")
