@@ -169,7 +169,7 @@ class DraftTree:
 
     @property
     def is_chain(self) -> bool:
-        return bool(np.array_equal(self.parent, np.arange(-1, self.num_nodes - 1)))
+        return not len(self.parent) or bool(np.array_equal(self.parent, np.arange(-1, self.num_nodes - 1)))
 
     @property
     def depth(self) -> int:

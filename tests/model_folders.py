@@ -1,4 +1,4 @@
-"""Tiny random model folders, built in a moment: a Llama, a Qwen3, and EAGLE-3 heads for them.
+"""Tiny random model folders, built in a moment: language models of several makers, and EAGLE-3 heads for them.
 
 They are real safetensors checkpoints, so what loads them is what loads an 8B model. Weights are large enough for sharp,
 varied laws: near-ties would make exact comparisons meaningless.
@@ -48,6 +48,28 @@ def make_qwen3(folder: Path, seed: int = 0, **changes: object) -> Path:
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     return _save(Qwen3ForCausalLM(Qwen3Config(**{**_SHAPE, **changes})), folder, seed)
+
+
+def make_qwen2(folder: Path, seed: int = 0, **changes: object) -> Path:
+    """A random Qwen2 (with its biases) in `folder`."""
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    return _save(Qwen2ForCausalLM(Qwen2Config(**{**_SHAPE, **changes})), folder, seed)
+
+
+def make_gemma(folder: Path, seed: int = 0, **changes: object) -> Path:
+    """A random Gemma (norms of 1 + weight, scaled embeddings) in `folder`."""
+    from transformers import GemmaConfig, GemmaForCausalLM
+
+    return _save(GemmaForCausalLM(GemmaConfig(**{**_SHAPE, **changes})), folder, seed)
+
+
+def make_granite(folder: Path, seed: int = 0, **changes: object) -> Path:
+    """A random Granite in `folder`: built like a Llama, with factors between its parts."""
+    from transformers import GraniteConfig, GraniteForCausalLM
+
+    factors = {"residual_multiplier": 0.5, "embedding_multiplier": 2.0, "logits_scaling": 3.0}
+    return _save(GraniteForCausalLM(GraniteConfig(**{**_SHAPE, **factors, **changes})), folder, seed)
 
 
 def make_mistral(folder: Path, seed: int = 0, sliding_window: int = 8) -> Path:

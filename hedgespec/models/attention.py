@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from hedgespec.models.kv_memory import KvSlot
+from hedgespec.models.rotary import rotation_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class PackedAttention:
         self._dtype = dtype
         self._device = device
         self._masks: dict[tuple[int, int | None], Tensor | None] = {}
+        self._rotations: dict[int, tuple[tuple[Tensor, Tensor], Tensor]] = {}
 
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None = None
@@ -63,7 +65,15 @@ class PackedAttention:
             self._attend_one(index, layer, *part, scale=scale, window=window)
             for index, part in enumerate(zip(queries[:-1], keys[:-1], values[:-1], strict=True))
         ]
-        return torch.cat([*outputs, queries[-1]], dim=2)
+        # joined as what follows reads them, row by row
+        return torch.cat([part.transpose(1, 2) for part in (*outputs, queries[-1])], dim=1).transpose(1, 2)
+
+    def rotation(self, embeddings: tuple[Tensor, Tensor]) -> Tensor:
+        """`rotary.rotation_of`, made once per pass however many layers ask for it."""
+        key = id(embeddings[0])
+        if key not in self._rotations:
+            self._rotations[key] = embeddings, rotation_of(embeddings)  # both kept, or another tensor could get the id
+        return self._rotations[key][1]
 
     def _attend_one(
         self, index: int, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scale: float, window: int | None

@@ -1,4 +1,4 @@
-"""Any transformers causal LM as a packed runner: our attention, our KV memory, hooks for hidden features.
+"""Any transformers causal LM as a packed runner: our attention, our KV memory, taps for hidden features.
 
 The model folder needs no copied code: transformers builds the network, and every attention layer calls the function
 that is registered here under the name `hedgespec_packed`. No attention mask is built by transformers, because it only
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from hedgespec.errors import ModelFolderError
 from hedgespec.models.attention import PackedAttention, Rows, depths
 from hedgespec.models.eagle3 import feature_layers
 from hedgespec.models.kv_memory import KvSlot
+from hedgespec.models.lean_layers import replace_layers
+from hedgespec.models.network import Inputs, Network, network_of
 from hedgespec.models.packed_linear import pack_linears, padded_rows
 
 ATTENTION_NAME = "hedgespec_packed"
@@ -73,9 +76,8 @@ class PackedCausalLM:
         self.num_parameters = sum(p.numel() for p in model.parameters())
         self.weight_bytes = _weight_bytes(model)
         self._model = model
-        self._tapped = _feature_layers(model, self.num_layers)
-        if device.type == "cpu":
-            pack_linears(model)
+        self._tapped = feature_layers(self.num_layers) if self.num_layers >= MIN_FEATURE_LAYERS else ()
+        self._network = _network(model, self.num_layers, device)
 
     @property
     def feature_width(self) -> int:
@@ -99,28 +101,16 @@ class PackedCausalLM:
         for block in blocks:
             block.slot.require(block.slot.length + block.num_rows)
             rows.append(Rows(block.slot, block.slot.length, block.num_rows, block.parent))
-        positions = np.concatenate([r.start + depths(r.parent, r.num_rows) for r in rows])
-        starts = np.concatenate([[0], np.cumsum([block.num_rows for block in blocks])])
-        wanted = np.concatenate(
-            [np.arange(s + b.logits_from, s + b.num_rows) for s, b in zip(starts, blocks, strict=False)]
-        )
+        starts = [0, *accumulate(block.num_rows for block in blocks)]
         # whole row counts from here on, or every layer would copy its input to get there
-        num_spare = self._padded(len(positions)) - len(positions)
-        spare = np.zeros(num_spare, np.int64)
-        wanted_and_more = np.concatenate([wanted, np.zeros(self._padded(len(wanted)) - len(wanted), np.int64)])
-        taps: list[Tensor] = []
-        hooks = [layer.register_forward_pre_hook(_tap(taps), with_kwargs=True) for layer in self._layers_for(blocks)]
-        try:
-            logits = self._model(
-                input_ids=self._on_device(np.concatenate([*(block.token_ids for block in blocks), spare])).unsqueeze(0),
-                position_ids=self._on_device(np.concatenate([positions, spare])).unsqueeze(0),
-                use_cache=False,
-                logits_to_keep=self._on_device(wanted_and_more),
-                packed=PackedAttention(rows, self.dtype, self.device, num_spare),
-            ).logits[0, : len(wanted)]
-        finally:
-            for hook in hooks:
-                hook.remove()
+        num_spare = self._padded(starts[-1]) - starts[-1]
+        inputs = Inputs(
+            self._on_device([block.token_ids for block in blocks], num_spare),
+            self._on_device([r.start + depths(r.parent, r.num_rows) for r in rows], num_spare),
+            self._wanted(blocks, starts),
+            PackedAttention(rows, self.dtype, self.device, num_spare),
+        )
+        logits, taps = self._network(inputs, self._tapped if any(block.wants_features for block in blocks) else ())
         features = torch.cat(taps, dim=-1) if taps else None
         for block in blocks:
             block.slot.length += block.num_rows
@@ -129,11 +119,18 @@ class PackedCausalLM:
     def _padded(self, num_rows: int) -> int:
         return padded_rows(num_rows) if self.device.type == "cpu" else num_rows
 
-    def _layers_for(self, blocks: Sequence[Block]) -> list[nn.Module]:
-        return self._tapped if any(block.wants_features for block in blocks) else []
+    def _wanted(self, blocks: Sequence[Block], starts: Sequence[int]) -> Tensor | None:
+        """The rows that get logits, and some more to a whole count; None for all."""
+        if not any(block.logits_from for block in blocks):
+            return None
+        wanted = [np.arange(s + b.logits_from, s + b.num_rows) for s, b in zip(starts, blocks, strict=False)]
+        num_wanted = sum(map(len, wanted))
+        return self._on_device(wanted, self._padded(num_wanted) - num_wanted)
 
-    def _on_device(self, values: NDArray[Any]) -> Tensor:
-        return torch.from_numpy(values.astype(np.int64)).to(self.device)
+    def _on_device(self, parts: Sequence[NDArray[Any]], num_spare: int) -> Tensor:
+        """Integers one after the other, and zeros behind them."""
+        joined = np.concatenate([*parts, np.zeros(num_spare, np.int64)], dtype=np.int64)
+        return torch.from_numpy(joined).to(self.device)
 
 
 def packed_attention(
@@ -164,28 +161,28 @@ def packed_attention(
 # ------------------------------------------------------------------------------------------------------------- helpers
 
 
-def _tap(taps: list[Tensor]) -> Any:
-    """A hook that keeps what enters a layer: [total_rows, hidden]."""
-
-    def keep(module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
-        hidden = args[0] if args else kwargs["hidden_states"]
-        taps.append(hidden[0])
-
-    return keep
-
-
 def _split(
-    blocks: Sequence[Block], starts: NDArray[np.int64], logits: Tensor, features: Tensor | None
+    blocks: Sequence[Block], starts: Sequence[int], logits: Tensor, features: Tensor | None
 ) -> list[BlockOutput]:
-    parts = logits.split([block.num_rows - block.logits_from for block in blocks])
     outputs = []
-    for block, start, part in zip(blocks, starts.tolist(), parts, strict=False):
+    first = 0
+    for block, start in zip(blocks, starts, strict=False):
+        end = first + block.num_rows - block.logits_from
         own = None
         if features is not None and block.wants_features:
             # a copy: whoever keeps a session's features must not keep those of all others alive
             own = features[start : start + block.num_rows].clone()
-        outputs.append(BlockOutput(part, own))
+        outputs.append(BlockOutput(logits[first:end], own))
+        first = end
     return outputs
+
+
+def _network(model: PreTrainedModel, num_layers: int, device: torch.device) -> Network:
+    layers = _decoder_layers(model, num_layers)
+    if device.type == "cpu":
+        replace_layers(model, layers)
+        pack_linears(model)
+    return network_of(model, layers)
 
 
 def _weight_bytes(model: PreTrainedModel) -> int:
@@ -196,11 +193,9 @@ def _weight_bytes(model: PreTrainedModel) -> int:
     return sum(p.numel() * p.element_size() for p in model.parameters() if id(p) not in tables)
 
 
-def _feature_layers(model: PreTrainedModel, num_layers: int) -> list[nn.Module]:
-    """The decoder layers whose inputs are the hidden features; none for a model that is too shallow for them."""
-    if num_layers < MIN_FEATURE_LAYERS:
-        return []
+def _decoder_layers(model: PreTrainedModel, num_layers: int) -> nn.ModuleList:
+    """Empty for a model too shallow for features that has no such list: nobody needs it."""
     stacks = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == num_layers]
-    if not stacks:
+    if not stacks and num_layers >= MIN_FEATURE_LAYERS:
         raise ModelFolderError(f"{type(model).__name__} has no list of {num_layers} decoder layers")
-    return [stacks[0][index] for index in feature_layers(num_layers)]
+    return stacks[0] if stacks else nn.ModuleList()

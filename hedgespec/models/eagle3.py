@@ -37,6 +37,10 @@ class Eagle3Head(nn.Module):
         self.draft_to_target: Tensor
         self.register_buffer("draft_to_target", torch.arange(config.draft_vocab_size), persistent=False)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.norm.weight.dtype
+
     def embed(self, token_ids: Tensor) -> Tensor:
         """[num_tokens] -> [num_tokens, hidden]"""
         embedded: Tensor = self.embed_tokens(token_ids)

@@ -32,8 +32,9 @@ from hedgespec.models.eagle3_unrolling import Unrolling, forget_complete_starts
 from hedgespec.models.feature_buffer import FeatureBuffer
 from hedgespec.models.folder import check_model_folder, weights_digest
 from hedgespec.models.kv_memory import KvSlot
+from hedgespec.models.lean_head import LeanHead
 from hedgespec.models.neural_drafter import NeuralDrafter
-from hedgespec.models.packed_linear import pack_linears
+from hedgespec.models.packed_linear import can_pack
 from hedgespec.models.proposing import scatter_logits
 from hedgespec.models.score_columns import ScoreColumns
 from hedgespec.models.session_text import SessionText
@@ -52,7 +53,7 @@ class Eagle3Drafter(NeuralDrafter[Eagle3Session, HeadBranches]):
     def __init__(
         self,
         drafter_id: str,
-        head: Eagle3Head,
+        head: Eagle3Head | LeanHead,
         digest: str,
         max_sessions: int,
         max_cached_tokens: int,
@@ -62,7 +63,7 @@ class Eagle3Drafter(NeuralDrafter[Eagle3Session, HeadBranches]):
         self.features = FeatureBuffer(3 * head.config.target_hidden_size, max_cached_tokens)
         self._head = head
         self._device = torch.device(device)
-        self._dtype = head.norm.weight.dtype
+        self._dtype = head.dtype
         self._scale = head.config.head_dim**-0.5
 
     def push(self, block: FeatureBlock) -> None:
@@ -294,6 +295,5 @@ def load_eagle3_drafter(
         raise ModelFolderError(
             f"{role} incompatible: made for hidden size {own_size}, the target's is {target_hidden_size}"
         )
-    if device == "cpu":
-        pack_linears(head)
-    return Eagle3Drafter(drafter_id, head, weights_digest(folder), max_sessions, max_cached_tokens, device)
+    network = LeanHead(head) if can_pack(head.norm.weight) else head
+    return Eagle3Drafter(drafter_id, network, weights_digest(folder), max_sessions, max_cached_tokens, device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from hedgespec.errors import ModelFolderError
+
+FIRST_POSITIONS = 1024
+"""What a table of rotations begins with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +54,45 @@ class Rotary(nn.Module):
 
     def forward(self, query: Tensor, key: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         """query: [..., num_heads, head_dim]; key: [..., num_kv_heads, head_dim]; positions: [...]"""
-        angles = positions[..., None].float() * self.inverse_frequency
-        angles = torch.cat((angles, angles), dim=-1)[..., None, :]
-        cosine, sine = angles.cos(), angles.sin()
+        cosine, sine = (values[..., None, :] for values in self.embeddings(positions))
         return _rotate(query, cosine, sine), _rotate(key, cosine, sine)
+
+    def embeddings(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines and sines, [..., head_dim], both halves alike."""
+        angles = positions[..., None].float() * self.inverse_frequency
+        angles = torch.cat((angles, angles), dim=-1)
+        return angles.cos(), angles.sin()
+
+
+class RotationTable:
+    """Rotary embeddings of positions from 0 on, computed once; it grows with the longest text.
+
+    embeddings: positions [1, num_positions] -> cosines and sines, [1, num_positions, head_dim]
+    """
+
+    def __init__(self, embeddings: Callable[[Tensor], tuple[Tensor, Tensor]]) -> None:
+        self._embeddings = embeddings
+        self._rotations = self._below(FIRST_POSITIONS)
+
+    def at(self, positions: Tensor) -> Tensor:
+        """[total_rows] -> [total_rows, 1, head_dim / 2], see `rotation_of`."""
+        end = int(positions.max()) + 1
+        if end > len(self._rotations):
+            self._rotations = self._below(max(end, 2 * len(self._rotations)))
+        return self._rotations[positions]
+
+    def _below(self, end: int) -> Tensor:
+        return rotation_of(self._embeddings(torch.arange(end).unsqueeze(0)))
+
+
+def rotation_of(embeddings: tuple[Tensor, Tensor]) -> Tensor:
+    """Rotary embeddings as complex numbers.
+
+    embeddings: cosines and sines, [1, total_rows, head_dim], both halves alike. Returns [total_rows, 1, head_dim / 2].
+    """
+    cosine, sine = embeddings
+    half = cosine.shape[-1] // 2
+    return torch.complex(cosine[0, :, None, :half].contiguous(), sine[0, :, None, :half].contiguous())
 
 
 def _rotate(states: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hedgespec.speculative.noise import Purpose, gumbel_argmax, uniform, uniforms
-from hedgespec.speculative.processing import TokenCounts, one_hot_argmax, shape_logits, warp
+from hedgespec.speculative.processing import TokenCounts, largest_ids, one_hot_argmax, shape_logits, warp
 from hedgespec.speculative.target_top import largest_probs
 from hedgespec.speculative.tree_walk import Floats, path_tokens, walk_match, walk_rejection
 from hedgespec.speculative.validation import SparseLaw, node_law, token_probs, validate_tree
@@ -64,6 +64,8 @@ def accept(trees: Sequence[DraftTree], logits: Tensor, contexts: Sequence[Verify
     lengths = [tree.num_nodes + 1 for tree in trees]
     if sum(lengths) != len(logits):
         raise ValueError(f"{len(trees)} drafts need {sum(lengths)} rows of logits, got {len(logits)}")
+    if all(_is_greedy_chain(tree, context) for tree, context in zip(trees, contexts, strict=True)):
+        return _greedy_chains(trees, _shaped(trees, logits, contexts, lengths))
     probs = _processed(trees, logits, contexts, lengths)
     emitted = _emitted(trees, probs, contexts)
     return _verdicts(emitted, probs, contexts)
@@ -114,6 +116,21 @@ def _emitted(trees: Sequence[DraftTree], probs: Sequence[Tensor], contexts: Sequ
         for session, own_tokens in zip(rejected_chains, tokens, strict=True):
             emitted[session] = _of_chain(own_tokens)
     return emitted
+
+
+def _is_greedy_chain(tree: DraftTree, context: VerifyContext) -> bool:
+    return context.params.method == "greedy" and not context.num_target_top and tree.is_chain
+
+
+def _greedy_chains(trees: Sequence[DraftTree], shaped: Sequence[Tensor]) -> list[Verdict]:
+    """The common case without its distributions: every emitted token is an argmax, of probability 1."""
+    best = iter(largest_ids(torch.cat(list(shaped)) if len(shaped) > 1 else shaped[0]).tolist())
+    verdicts = []
+    for tree in trees:
+        tokens = _longest_match(tree, iter([next(best) for _ in range(tree.num_nodes + 1)]))
+        accepted = np.arange(len(tokens) - 1, dtype=np.int32)
+        verdicts.append(Verdict(accepted, np.array(tokens, np.int32), np.ones(len(tokens), np.float32)))
+    return verdicts
 
 
 def _of_chain(tokens: list[int]) -> Emitted:
@@ -214,10 +231,7 @@ def _processed(
     trees: Sequence[DraftTree], logits: Tensor, contexts: Sequence[VerifyContext], lengths: list[int]
 ) -> list[Tensor]:
     """Per session [num_nodes + 1, vocab]: bias and penalties one by one, then one pass per distinct warping."""
-    shaped = [
-        shape_logits(rows, context.params, context.counts, _ancestors(tree, context.params))
-        for tree, rows, context in zip(trees, logits.split(lengths), contexts, strict=True)
-    ]
+    shaped = _shaped(trees, logits, contexts, lengths)
 
     def warping(session: int) -> tuple[float, int, float]:
         params = contexts[session].params
@@ -232,6 +246,15 @@ def _processed(
         for session, own in zip(sessions, rows.split([lengths[session] for session in sessions]), strict=True):
             probs[session] = own
     return probs
+
+
+def _shaped(
+    trees: Sequence[DraftTree], logits: Tensor, contexts: Sequence[VerifyContext], lengths: list[int]
+) -> list[Tensor]:
+    return [
+        shape_logits(rows, context.params, context.counts, _ancestors(tree, context.params))
+        for tree, rows, context in zip(trees, logits.split(lengths), contexts, strict=True)
+    ]
 
 
 def _ancestors(tree: DraftTree, params: SamplingParams) -> list[list[int]] | None:

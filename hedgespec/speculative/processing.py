@@ -139,8 +139,12 @@ def warp(logits: Tensor, params: SamplingParams) -> Tensor:
 
 def one_hot_argmax(logits: Tensor) -> Tensor:
     """All mass on the largest logit of each row, the lowest id on ties; NaN counts as masked."""
-    best = logits.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf).argmax(dim=-1, keepdim=True)
-    return torch.zeros_like(logits).scatter_(-1, best, 1.0)
+    return torch.zeros_like(logits).scatter_(-1, largest_ids(logits).unsqueeze(-1), 1.0)
+
+
+def largest_ids(logits: Tensor) -> Tensor:
+    """[rows]: the id of each row's largest logit, the lowest one on ties; NaN counts as masked."""
+    return logits.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf).argmax(dim=-1)
 
 
 def _penalise(

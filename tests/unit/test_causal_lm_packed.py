@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,9 +15,17 @@ from transformers import AutoModelForCausalLM
 from hedgespec.models.causal_lm import Block, BlockOutput, PackedCausalLM
 from hedgespec.models.causal_lm_folder import load_causal_lm
 from hedgespec.models.kv_memory import KvMemory
-from tests.model_folders import VOCAB_SIZE, make_llama, make_mistral, make_qwen3
+from tests.model_folders import VOCAB_SIZE, make_gemma, make_granite, make_llama, make_mistral, make_qwen2, make_qwen3
 
-MAKERS = {"llama": make_llama, "qwen3": make_qwen3, "mistral": make_mistral}
+MAKERS = {
+    "gemma": make_gemma,
+    "granite": make_granite,
+    "llama": make_llama,
+    "llama-biased": partial(make_llama, attention_bias=True, mlp_bias=True),
+    "mistral": make_mistral,
+    "qwen2": make_qwen2,
+    "qwen3": make_qwen3,
+}
 TOLERANCE = 1e-4
 
 

@@ -1,0 +1,160 @@
+"""Decoder layers are replaced where that changes nothing, and only there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from hedgespec.models.causal_lm import ATTENTION_NAME, Block, PackedCausalLM, packed_attention
+from hedgespec.models.kv_memory import KvMemory
+from hedgespec.models.lean_layer import LeanLayer
+from hedgespec.models.lean_layers import lean_norm, replace_layers
+from hedgespec.models.network import LeanNetwork, TransformersNetwork, network_of
+from tests.model_folders import VOCAB_SIZE, make_gemma, make_granite, make_llama, make_mistral, make_qwen2, make_qwen3
+
+pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="needs torch with oneDNN")
+
+LEAN: dict[str, Callable[..., Path]] = {
+    "llama": make_llama,
+    "llama-biased": partial(make_llama, attention_bias=True, mlp_bias=True),
+    "llama-wide-gelu": partial(make_llama, intermediate_size=48, hidden_act="gelu"),
+    "mistral": make_mistral,
+    "qwen2": make_qwen2,
+    "qwen3": make_qwen3,
+}
+
+
+def load(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
+    ALL_ATTENTION_FUNCTIONS.register(ATTENTION_NAME, packed_attention)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation=ATTENTION_NAME)
+    return model.eval().requires_grad_(False)
+
+
+def perturb_norms(model: nn.Module) -> None:
+    """Norms are saved as ones; weights that differ show whether they are used, and for the right feature."""
+    torch.manual_seed(1)
+    for name, parameter in model.named_parameters():
+        if "norm" in name:
+            parameter.add_(0.5 * torch.rand_like(parameter))
+
+
+def num_lean(model: Any) -> int:
+    return sum(isinstance(layer, LeanLayer) for layer in model.model.layers)
+
+
+@pytest.mark.parametrize("name", sorted(LEAN))
+def test_a_known_model_is_lean_throughout_and_computes_the_same(name: str, tmp_path: Path) -> None:
+    folder = LEAN[name](tmp_path)
+    plain, lean = load(folder), load(folder)
+    perturb_norms(plain)
+    perturb_norms(lean)
+    expected, actual = unchanged(plain), PackedCausalLM(lean, "", torch.device("cpu"))
+    assert isinstance(actual._network, LeanNetwork)
+    assert num_lean(lean) == len(lean.model.layers)
+    torch.testing.assert_close(logits_of(actual), logits_of(expected), atol=1e-4, rtol=1e-4)
+
+
+def unchanged(model: Any) -> PackedCausalLM:
+    """A runner around the model as transformers built it."""
+    runner = PackedCausalLM(model, "", torch.device("meta"))
+    runner.device = torch.device("cpu")
+    return runner
+
+
+def logits_of(runner: PackedCausalLM) -> torch.Tensor:
+    """Of a text read in pieces of many rows and of one."""
+    ids = np.random.default_rng(0).integers(0, VOCAB_SIZE, 30).astype(np.int32)
+    slot = KvMemory(64).open(40)
+    parts = ids[:20], ids[20:21], ids[21:27], ids[27:28], ids[28:]
+    return torch.cat([runner.forward([Block(slot, part)])[0].logits for part in parts])
+
+
+def test_layers_of_gemma_are_lean_but_not_its_scaled_embedding(tmp_path: Path) -> None:
+    model = load(make_gemma(tmp_path))
+    perturb_norms(model)
+    replace_layers(model, model.model.layers)
+    assert num_lean(model) == len(model.model.layers)
+    assert isinstance(network_of(model, model.model.layers), TransformersNetwork)
+
+
+def test_a_model_of_an_unknown_type_keeps_its_layers(tmp_path: Path) -> None:
+    model = load(make_granite(tmp_path))
+    replace_layers(model, model.model.layers)
+    assert num_lean(model) == 0
+
+
+def test_a_layer_that_computes_something_else_keeps_its_place(tmp_path: Path) -> None:
+    """Whatever it is: here the layer scales its output, which no name and no shape gives away."""
+    model = load(make_llama(tmp_path))
+    odd = model.model.layers[1]
+    forward = odd.forward
+    odd.forward = lambda *args, **kwargs: forward(*args, **kwargs) * 1.01
+    replace_layers(model, model.model.layers)
+    assert model.model.layers[1] is odd
+    assert num_lean(model) == len(model.model.layers) - 1
+    assert isinstance(network_of(model, model.model.layers), TransformersNetwork)
+
+
+def test_a_network_that_computes_something_else_is_left_to_transformers(tmp_path: Path) -> None:
+    model = load(make_llama(tmp_path))
+    replace_layers(model, model.model.layers)
+    model.lm_head.register_forward_hook(lambda module, args, logits: logits * logits.abs())
+    model.model.norm.register_forward_hook(lambda module, args, states: states * 0.9)
+    assert isinstance(network_of(model, model.model.layers), TransformersNetwork)
+
+
+def test_other_types_than_float32_keep_their_layers(tmp_path: Path) -> None:
+    model = load(make_llama(tmp_path), torch.bfloat16)
+    replace_layers(model, model.model.layers)
+    assert num_lean(model) == 0
+
+
+def test_norms_of_both_conventions_are_read_and_others_refused(tmp_path: Path) -> None:
+    llama, gemma = load(make_llama(tmp_path / "llama")), load(make_gemma(tmp_path / "gemma"))
+    perturb_norms(llama)
+    perturb_norms(gemma)
+    plain, shifted = lean_norm(llama.model.norm), lean_norm(gemma.model.norm)
+    assert plain is not None
+    assert shifted is not None
+    torch.testing.assert_close(plain.weight, llama.model.norm.weight)
+    torch.testing.assert_close(shifted.weight, 1.0 + gemma.model.norm.weight)
+    assert lean_norm(nn.LayerNorm(32)) is None
+    assert lean_norm(nn.Identity()) is None
+
+
+def test_the_table_of_rotations_grows_with_the_positions(tmp_path: Path) -> None:
+    """Rows beyond the first table get the rotations that transformers computes."""
+    model = load(make_llama(tmp_path, max_position_embeddings=4096))
+    replace_layers(model, model.model.layers)
+    network = network_of(model, model.model.layers)
+    assert isinstance(network, LeanNetwork)
+    positions = torch.tensor([0, 1023, 1024, 3000, 4095])
+    cosine, sine = model.model.rotary_emb(torch.zeros(1), positions.unsqueeze(0))
+    half = cosine.shape[-1] // 2
+    actual = network._rotations.at(positions)[:, 0]
+    torch.testing.assert_close(actual, torch.complex(cosine[0, :, :half], sine[0, :, :half]))
+
+
+def test_rotations_that_depend_on_the_length_of_the_text_get_no_table(tmp_path: Path) -> None:
+    rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
+    model = load(make_llama(tmp_path, rope_parameters=rope))
+    replace_layers(model, model.model.layers)
+    assert num_lean(model) == len(model.model.layers)
+    assert isinstance(network_of(model, model.model.layers), TransformersNetwork)
+
+
+def test_a_model_on_another_device_is_not_tried(tmp_path: Path) -> None:
+    """Trials compute on the CPU: a model elsewhere must not get one (`meta` stands for every other device)."""
+    model = load(make_llama(tmp_path)).to("meta")
+    replace_layers(model, model.model.layers)
+    assert num_lean(model) == 0
+    assert isinstance(network_of(model, model.model.layers), TransformersNetwork)
