@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from hedgespec.models.eagle3 import Eagle3Head
-from hedgespec.models.proposing import scatter_logits
 
 
 class DenseHead:
@@ -32,7 +31,9 @@ class DenseHead:
             states = self._head.step(embedded, hidden, torch.arange(num_pairs), self._attend)
             hidden = torch.cat([hidden, states[-1:]])
         head = self._head
-        return scatter_logits(head.logits(states[-1:]), head.draft_to_target, head.config.vocab_size)[0]
+        logits = torch.full((head.config.vocab_size,), -torch.inf)
+        logits[head.draft_to_target] = head.logits(states[-1])
+        return logits
 
     def greedy_draft(self, start: int, num_tokens: int) -> list[int]:
         tokens: list[int] = []

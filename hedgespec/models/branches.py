@@ -1,7 +1,8 @@
 """Branches of a head: drafts that start at one or at different places of the same text, one token each per step.
 
 It is the pattern of EAGLE-3's training-time test: every branch sees the text's true rows up to its own start, plus its
-own earlier steps (one row per step). A branch that parts takes copies of those along, which makes trees of branches.
+own earlier steps (one row per step). Rows are kept once; who sees which of them is a mask, so that a branch that parts
+takes a row of the mask along and makes trees of branches.
 """
 
 from __future__ import annotations
@@ -19,39 +20,58 @@ class BranchedAttention:
 
     def __init__(self, slot: KvSlot, num_base_rows: Sequence[int], scale: float) -> None:
         self._slot = slot
-        self._num_base_rows = list(num_base_rows)
         self._scale = scale
-        self._keys: list[Tensor] = []
-        self._values: list[Tensor] = []
+        self._num_base_rows = list(num_base_rows)
+        self._base_mask: Tensor | None = None  # both [num_branches, num_rows], 0 where a branch sees a row, else -inf
+        self._own_mask: Tensor | None = None
+        self._keys: Tensor | None = None  # own rows of all branches: [num_kv_heads, num_own_rows, head_dim]
+        self._values: Tensor | None = None
 
     def keep(self, branches: Sequence[int]) -> None:
         """Go on with these branches, given as indices of the current ones, each as often as it is named."""
-        index = list(branches)
-        self._num_base_rows = [self._num_base_rows[branch] for branch in index]
-        self._keys = [keys[index] for keys in self._keys]
-        self._values = [values[index] for values in self._values]
+        self._num_base_rows = [self._num_base_rows[branch] for branch in branches]
+        if self._base_mask is not None and self._own_mask is not None:
+            index = torch.tensor(branches, device=self._base_mask.device)
+            self._base_mask, self._own_mask = self._base_mask[index], self._own_mask[index]
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Take the next step of every branch. Returns [num_branches, num_heads * head_dim].
 
         query: [num_branches, num_heads, head_dim]; key, value: [num_branches, num_kv_heads, head_dim]
         """
-        self._keys.append(key)
-        self._values.append(value)
         num_branches, num_kv_heads, head_dim = key.shape
-        grouped = query.view(num_branches, num_kv_heads, -1, head_dim) * self._scale
-        num_rows = max(self._num_base_rows)
-        base_keys, base_values = (stored[0, :, :num_rows] for stored in self._slot.layers[0])
-        own_keys, own_values = torch.stack(self._keys, dim=2), torch.stack(self._values, dim=2)
-        base_scores = torch.einsum("bkgd,krd->bkgr", grouped, base_keys)
-        row = torch.arange(num_rows, device=query.device)
-        limit = torch.tensor(self._num_base_rows, device=query.device)
-        base_scores = base_scores.masked_fill((row >= limit[:, None])[:, None, None], -torch.inf)
-        own_scores = torch.einsum("bkgd,bksd->bkgs", grouped, own_keys)
-        weights = torch.cat([base_scores, own_scores], dim=-1).float().softmax(dim=-1).to(query.dtype)
-        output = torch.einsum("bkgr,krd->bkgd", weights[..., :num_rows], base_values)
-        output = output + torch.einsum("bkgs,bksd->bkgd", weights[..., num_rows:], own_values)
-        return output.reshape(num_branches, -1)
+        keys, values = self._with_own(key.transpose(0, 1), value.transpose(0, 1))
+        base_mask, own_mask = self._masks(query)
+        num_base = base_mask.shape[1]
+        base_keys, base_values = (stored[0, :, :num_base] for stored in self._slot.layers[0])
+        num_groups = query.shape[1] // num_kv_heads
+        grouped = query.view(num_branches, num_kv_heads, num_groups, head_dim).transpose(0, 1).flatten(1, 2)
+        if num_groups > 1:
+            base_mask, own_mask = (mask.repeat_interleave(num_groups, dim=0) for mask in (base_mask, own_mask))
+        base = torch.baddbmm(base_mask, grouped, base_keys.mT, alpha=self._scale)
+        own = torch.baddbmm(own_mask, grouped, keys.mT, alpha=self._scale)
+        weights = torch.cat((base, own), dim=-1).softmax(dim=-1, dtype=torch.float32).to(query.dtype)
+        output = weights[..., :num_base].bmm(base_values).baddbmm_(weights[..., num_base:], values)
+        return output.unflatten(1, (num_branches, num_groups)).transpose(0, 1).reshape(num_branches, -1)
+
+    def _with_own(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        keys = key if self._keys is None else torch.cat((self._keys, key), dim=1)
+        values = value if self._values is None else torch.cat((self._values, value), dim=1)
+        self._keys, self._values = keys, values
+        return keys, values
+
+    def _masks(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Every branch sees its new row too, and nobody else does."""
+        num_branches = len(like)
+        newest = like.new_full((num_branches, num_branches), -torch.inf).fill_diagonal_(0.0)
+        if self._base_mask is None or self._own_mask is None:
+            limit = torch.tensor(self._num_base_rows, device=like.device)[:, None]
+            hidden = torch.arange(max(self._num_base_rows), device=like.device) >= limit
+            self._base_mask = like.new_zeros(hidden.shape).masked_fill_(hidden, -torch.inf)
+            self._own_mask = newest
+        else:
+            self._own_mask = torch.cat((self._own_mask, newest), dim=1)
+        return self._base_mask, self._own_mask
 
 
 class HeadBranches:
@@ -66,8 +86,9 @@ class HeadBranches:
         return len(self.positions)
 
     def keep(self, branches: Sequence[int]) -> None:
-        """As in `BranchedAttention.keep`."""
-        index = list(branches)
-        self.attention.keep(index)
-        self.states = self.states[index]
-        self.positions = [self.positions[branch] for branch in index]
+        """As in `BranchedAttention.keep`; naming all of them in order costs nothing."""
+        if list(branches) == list(range(len(self))):
+            return
+        self.attention.keep(branches)
+        self.states = self.states[torch.tensor(branches, device=self.states.device)]
+        self.positions = [self.positions[branch] for branch in branches]

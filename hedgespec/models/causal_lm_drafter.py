@@ -14,6 +14,7 @@ from hedgespec.errors import ModelFolderError
 from hedgespec.models.causal_lm import Block, PackedCausalLM
 from hedgespec.models.causal_lm_folder import load_causal_lm
 from hedgespec.models.draft_network import DraftSession
+from hedgespec.models.draft_vocabulary import DraftVocabulary
 from hedgespec.models.kv_memory import KvSlot
 from hedgespec.models.lm_branches import LmBranches
 from hedgespec.models.neural_drafter import NeuralDrafter
@@ -45,7 +46,7 @@ class CausalLmDrafter(NeuralDrafter[CausalLmSession, LmBranches]):
     """Its proposal at a position does not depend on where the round started, so its scores have depth 1."""
 
     def __init__(self, drafter_id: str, model: PackedCausalLM, max_sessions: int, max_cached_tokens: int) -> None:
-        super().__init__(drafter_id, model.digest, model.vocab_size, max_sessions, max_cached_tokens)
+        super().__init__(drafter_id, model.digest, DraftVocabulary(model.vocab_size), max_sessions, max_cached_tokens)
         self._model = model
 
     def _new_session(self, text: SessionText, slot: KvSlot) -> CausalLmSession:
@@ -89,7 +90,7 @@ class CausalLmDrafter(NeuralDrafter[CausalLmSession, LmBranches]):
             self._run([session], missing[0], positions[-1])
         logits = [session.logits[p - 1] for p in positions]
         session.logits = {p: row for p, row in session.logits.items() if p >= session.first_needed}
-        return positions, torch.cat(logits) if logits else torch.zeros((0, self._vocab_size))
+        return positions, torch.cat(logits) if logits else torch.zeros((0, self._model.vocab_size))
 
     def _num_draft_rows(self, spec: SessionSpec) -> int:
         return spec.max_draft_tokens * max(spec.draft_form.branching, 1)

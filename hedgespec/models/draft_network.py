@@ -44,7 +44,7 @@ B = TypeVar("B")
 
 
 class DraftNetwork(ABC, Generic[S, B]):
-    """Several sessions share each pass. S: what is kept per session. B: what is kept per tree that is being drafted
+    """Several sessions share each pass. Logits are over the columns of a `DraftVocabulary`. S: what is kept per session. B: what is kept per tree that is being drafted
     ("branches")."""
 
     @abstractmethod
@@ -56,11 +56,11 @@ class DraftNetwork(ABC, Generic[S, B]):
 
     @abstractmethod
     def _first_logits(self, sessions: Sequence[S]) -> list[Tensor | None]:
-        """After `_catch_up`: logits [1, vocab] of the next token, None for a session that has nothing to go on."""
+        """After `_catch_up`: logits [1, num_columns] of the next token, None for a session that has nothing to go on."""
 
     @abstractmethod
     def _advance(self, sessions: Sequence[S], token_ids: Sequence[int]) -> Tensor:
-        """Follow one more token of a chain per session and return logits [num_sessions, vocab] after it."""
+        """Follow one more token of a chain per session and return logits [num_sessions, num_columns] after it."""
 
     @abstractmethod
     def _drop_drafts(self, sessions: Sequence[S]) -> None:
@@ -68,14 +68,14 @@ class DraftNetwork(ABC, Generic[S, B]):
 
     @abstractmethod
     def _root(self, session: S, position: int) -> tuple[Tensor, B] | None:
-        """Begin a draft whose first token stands at `position`, the end of the text or earlier: logits [1, vocab] of
+        """Begin a draft whose first token stands at `position`, the end of the text or earlier: logits [1, num_columns] of
         it, and the branches, one row so far. None when there is nothing to go on."""
 
     @abstractmethod
     def _extend(self, steps: Sequence[tuple[B, list[int], list[int]]]) -> Tensor:
         """One pass: per step, rows that follow the given rows of its last step with the given tokens.
 
-        Returns the logits after all of them, [total rows, vocab]. Branches of one session are never extended while
+        Returns the logits after all of them, [total rows, num_columns]. Branches of one session are never extended while
         others of it are.
         """
 
@@ -85,7 +85,7 @@ class DraftNetwork(ABC, Generic[S, B]):
 
     @abstractmethod
     def _logits_at(self, session: S, first: int, end: int) -> tuple[list[int], Tensor]:
-        """After `_catch_up`: of which positions in [first, end) it can tell the law, and their logits [num, vocab]."""
+        """After `_catch_up`: of which positions in [first, end) it can tell the law, and their logits [num, num_columns]."""
 
     def _is_by_start(self, session: S) -> bool:
         """Whether its scores depend on where a round started."""

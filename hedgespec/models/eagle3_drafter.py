@@ -25,6 +25,7 @@ from hedgespec.config import Device
 from hedgespec.errors import ModelFolderError
 from hedgespec.models.attention import PackedAttention, Rows
 from hedgespec.models.branches import BranchedAttention, HeadBranches
+from hedgespec.models.draft_vocabulary import DraftVocabulary
 from hedgespec.models.drafter_model import PromptScoreRequest
 from hedgespec.models.eagle3 import Attend, Eagle3Head, load_eagle3
 from hedgespec.models.eagle3_session import Eagle3Session
@@ -35,7 +36,6 @@ from hedgespec.models.kv_memory import KvSlot
 from hedgespec.models.lean_head import LeanHead
 from hedgespec.models.neural_drafter import NeuralDrafter
 from hedgespec.models.packed_linear import can_pack
-from hedgespec.models.proposing import scatter_logits
 from hedgespec.models.score_columns import ScoreColumns
 from hedgespec.models.session_text import SessionText
 from hedgespec.types import FeatureBlock
@@ -59,7 +59,8 @@ class Eagle3Drafter(NeuralDrafter[Eagle3Session, HeadBranches]):
         max_cached_tokens: int,
         device: Device = "cpu",
     ) -> None:
-        super().__init__(drafter_id, digest, head.config.vocab_size, max_sessions, max_cached_tokens)
+        vocabulary = DraftVocabulary(head.config.vocab_size, head.draft_to_target)
+        super().__init__(drafter_id, digest, vocabulary, max_sessions, max_cached_tokens)
         self.features = FeatureBuffer(3 * head.config.target_hidden_size, max_cached_tokens)
         self._head = head
         self._device = torch.device(device)
@@ -98,7 +99,7 @@ class Eagle3Drafter(NeuralDrafter[Eagle3Session, HeadBranches]):
         for session, state in zip(sessions, states, strict=True):
             session.state = state
         known = [state for state in states if state is not None]
-        rows = iter(self._logits(torch.cat(known)).split(1) if known else ())
+        rows = iter(self._head.logits(torch.cat(known)).split(1) if known else ())
         return [None if state is None else next(rows) for state in states]
 
     def _advance(self, sessions: Sequence[Eagle3Session], token_ids: Sequence[int]) -> Tensor:
@@ -109,7 +110,7 @@ class Eagle3Drafter(NeuralDrafter[Eagle3Session, HeadBranches]):
         for session, state in zip(sessions, states.split(1), strict=True):
             session.state = state
             session.num_drafted += 1
-        return self._logits(states)
+        return self._head.logits(states)
 
     def _drop_drafts(self, sessions: Sequence[Eagle3Session]) -> None:
         for session in sessions:
@@ -125,11 +126,11 @@ class Eagle3Drafter(NeuralDrafter[Eagle3Session, HeadBranches]):
         if state is None:
             return None
         attention = BranchedAttention(session.slot, [num_rows], self._scale)
-        return self._logits(state), HeadBranches(attention, state, [position - 2])
+        return self._head.logits(state), HeadBranches(attention, state, [position - 2])
 
     def _extend(self, steps: Sequence[tuple[HeadBranches, list[int], list[int]]]) -> Tensor:
         self._follow(steps)
-        return self._logits(torch.cat([branches.states for branches, _, _ in steps]))
+        return self._head.logits(torch.cat([branches.states for branches, _, _ in steps]))
 
     def _end_branches(self, sessions: Sequence[Eagle3Session]) -> None:
         """Branches write nothing into the slots."""
@@ -160,7 +161,7 @@ class Eagle3Drafter(NeuralDrafter[Eagle3Session, HeadBranches]):
                 break
             self._follow([(u.branches, list(range(len(u.branches))), u.next_tokens(depth)) for u in active])
             scored = [u.branches.states[u.scored_branches(depth)] for u in active]
-            parts = self._logits(torch.cat(scored)).split([len(states) for states in scored])
+            parts = self._head.logits(torch.cat(scored)).split([len(states) for states in scored])
             for unrolling, logits in zip(active, parts, strict=True):
                 unrolling.add(depth, logits)
         for session, own in columns:
@@ -255,17 +256,14 @@ class Eagle3Drafter(NeuralDrafter[Eagle3Session, HeadBranches]):
         embedded = self._head.embed(torch.tensor(ids, device=self._device))
         return self._head.step(embedded, hidden, torch.tensor(positions, device=self._device), attend)
 
-    def _logits(self, states: Tensor) -> Tensor:
-        return scatter_logits(self._head.logits(states), self._head.draft_to_target, self._vocab_size)
-
     def _logits_of(self, states: Sequence[Tensor]) -> Tensor:
-        return self._logits(torch.cat(list(states))) if states else self._no_logits()
+        return self._head.logits(torch.cat(list(states))) if states else self._no_logits()
 
     def _no_state(self) -> Tensor:
         return torch.zeros((1, self._head.config.hidden_size), dtype=self._dtype, device=self._device)
 
     def _no_logits(self) -> Tensor:
-        return torch.zeros((0, self._vocab_size), dtype=self._dtype, device=self._device)
+        return torch.zeros((0, self._head.config.draft_vocab_size), dtype=self._dtype, device=self._device)
 
 
 def load_eagle3_drafter(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from hedgespec.errors import ReplicaBusy, UnknownSession
 from hedgespec.models.draft_network import B, DraftNetwork, S
+from hedgespec.models.draft_vocabulary import DraftVocabulary
 from hedgespec.models.drafter_model import DraftRequest, PromptScoreRequest, ScoreRequest, Usage
 from hedgespec.models.form_draft import DraftPlace, TreeDraft, WideDraft, wide_draft
 from hedgespec.models.kv_memory import KvMemory
@@ -30,11 +31,11 @@ class NeuralDrafter(DraftNetwork[S, B]):
     uses_features = False
 
     def __init__(
-        self, drafter_id: str, digest: str, vocab_size: int, max_sessions: int, max_cached_tokens: int
+        self, drafter_id: str, digest: str, vocabulary: DraftVocabulary, max_sessions: int, max_cached_tokens: int
     ) -> None:
         self.drafter_id = drafter_id
         self.digest = digest
-        self._vocab_size = vocab_size
+        self._vocabulary = vocabulary
         self._max_sessions = max_sessions
         self._memory = KvMemory(max_cached_tokens)
         self._sessions: dict[str, S] = {}
@@ -47,7 +48,7 @@ class NeuralDrafter(DraftNetwork[S, B]):
             self.close(spec.session_id)
         if len(self._sessions) >= self._max_sessions:
             raise ReplicaBusy(f"All {self._max_sessions} sessions of drafter {self.drafter_id} are in use.")
-        text = SessionText(spec, self._vocab_size)
+        text = SessionText(spec, self._vocabulary.vocab_size)
         final = spec.num_tokens + max(0, spec.sampling.max_tokens - len(spec.emitted_ids))
         slot = self._memory.open(final + self._num_draft_rows(spec))
         self._sessions[spec.session_id] = self._new_session(text, slot)
@@ -115,7 +116,8 @@ class NeuralDrafter(DraftNetwork[S, B]):
             num_tokens = min(request.num_draft_tokens, session.text.spec.max_draft_tokens)
             if request.num_nodes:
                 num_tokens = min(num_tokens, request.num_nodes)
-            drafts.append(DraftInProgress(session.text, session.counts, request.round_index, num_tokens))
+            place = session.text, self._vocabulary, session.counts, request.round_index
+            drafts.append(DraftInProgress(*place, num_tokens))
         try:
             self._run_chains(sessions, drafts)
         finally:
@@ -152,12 +154,12 @@ class NeuralDrafter(DraftNetwork[S, B]):
             for session, position, draft in drafts:
                 root = self._root(session, position)
                 if root is not None:
-                    draft.extend(root[0])
+                    draft.extend(self._vocabulary.spread(root[0]))
                     active.append((root[1], draft))
             active = [pair for pair in active if pair[1].tokens]
             while active:
                 logits = self._extend([(branches, d.parent_rows, d.tokens) for branches, d in active])
-                parts = logits.split([len(draft.tokens) for _, draft in active])
+                parts = self._vocabulary.spread(logits).split([len(draft.tokens) for _, draft in active])
                 for (_, draft), own in zip(active, parts, strict=True):
                     draft.extend(own)
                 active = [pair for pair in active if pair[1].tokens]
@@ -190,7 +192,9 @@ class NeuralDrafter(DraftNetwork[S, B]):
         return [scores[place] for place in range(len(spans))]
 
     def _first_column(self, session: S, observation: Observation) -> ScoreColumns:
-        columns = ScoreColumns(session.text, observation, is_by_start=self._is_by_start(session))
+        columns = ScoreColumns(
+            session.text, self._vocabulary, observation, is_by_start=self._is_by_start(session)
+        )
         first = session.text.num_prompt + observation.start
         positions, logits = self._logits_at(session, first, first + len(observation.token_ids))
         columns.add_first([position - first for position in positions], logits)
@@ -219,11 +223,11 @@ class NeuralDrafter(DraftNetwork[S, B]):
         end, num_rows = session.text.num_prompt, request.prompt_top.num_rows
         first = end - num_rows
         positions, logits = self._logits_at(session, max(first, 1), end)
-        probs = softened(logits, session.text.spec.sampling, None, None)
+        probs = softened(self._vocabulary.spread(logits), session.text.spec.sampling, None, None)
         known = np.zeros(num_rows, bool)
         known[np.asarray(positions, np.int64) - first] = True
 
-        def draft_probs(rows: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.float64]:
+        def draft_probs(rows: NDArray[np.int64], ids: NDArray[np.int32]) -> NDArray[np.float64]:
             values: NDArray[np.float64] = probs[torch.from_numpy(rows), torch.from_numpy(ids)].double().cpu().numpy()
             return values
 

@@ -213,7 +213,7 @@ def _mass(top: Law, drafted: list[int], realised: int) -> float:
     """The target's probability of the drafted tokens: sum_x min(p, q) of a one-hot q, p(S) of a tree.
 
     Ids outside the target's top are estimated without bias: 1 if the realised token was drafted and was not sent itself
-    (see `speculative.scoring.acceptance_prob`).
+    (see `speculative.scoring.rejection_scores`).
     """
     ids, probs = top
     if realised in drafted and realised not in ids:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from torch import Tensor
 
+from hedgespec.models.draft_vocabulary import DraftVocabulary
 from hedgespec.models.session_text import SessionText
-from hedgespec.speculative.processing import TokenCounts, process_logits, shape_logits
-from hedgespec.speculative.proposal import concatenate, propose, truncate
+from hedgespec.speculative.processing import TokenCounts
+from hedgespec.speculative.proposal import concatenate, propose
 from hedgespec.types import DraftTree, SparseRows
 
 
@@ -19,6 +19,7 @@ class DraftInProgress:
     """A chain that grows by one token per step of the network."""
 
     text: SessionText
+    vocabulary: DraftVocabulary
     counts: TokenCounts | None
     round_index: int
     num_draft_tokens: int
@@ -30,14 +31,14 @@ class DraftInProgress:
         return len(self.token_ids) >= self.num_draft_tokens
 
     def extend(self, logits: Tensor) -> None:
-        """Add the token proposed by logits [1, vocab]."""
+        """Add the token proposed by logits [1, num_columns]."""
         spec = self.text.spec
         method = spec.sampling.method
         ancestors = [self.token_ids]
         if method == "greedy":
-            self.token_ids.append(int(shape_logits(logits, spec.sampling, self.counts, ancestors).argmax()))
+            self.token_ids.append(int(self.vocabulary.greedy_ids(logits, spec.sampling, self.counts, ancestors)[0]))
             return
-        law = truncate(process_logits(logits, spec.sampling, self.counts, ancestors))
+        law = self.vocabulary.laws(logits, spec.sampling, self.counts, ancestors)
         output_index = self.text.num_emitted + len(self.token_ids)
         token = propose(*law.row(0), method, spec.noise_seed, output_index, self.round_index)
         self.token_ids.append(token)
@@ -47,12 +48,3 @@ class DraftInProgress:
         is_sampled = self.text.spec.sampling.method == "rejection"
         draft_probs = concatenate(self.laws) if is_sampled else None
         return DraftTree.chain(np.array(self.token_ids, np.int32), draft_probs, drafter_id)
-
-
-def scatter_logits(draft_logits: Tensor, draft_to_target: Tensor, vocab_size: int) -> Tensor:
-    """Draft logits as rows over the target's vocabulary, -inf elsewhere: [rows, draft_vocab] -> [rows, vocab]."""
-    if draft_logits.shape[-1] == vocab_size:
-        return draft_logits
-    full = torch.full((len(draft_logits), vocab_size), -torch.inf, dtype=draft_logits.dtype, device=draft_logits.device)
-    full[:, draft_to_target] = draft_logits
-    return full

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hedgespec.models.draft_vocabulary import DraftVocabulary
 from hedgespec.models.form_draft import DraftPlace, ranked
 from hedgespec.models.session_text import SessionText
 from hedgespec.speculative.multi_scoring import first_token_scores
-from hedgespec.speculative.processing import TokenCounts, process_logits, shape_logits
-from hedgespec.speculative.proposal import propose, truncate
-from hedgespec.speculative.scoring import acceptance_prob, realised_acceptance
+from hedgespec.speculative.processing import TokenCounts
+from hedgespec.speculative.scoring import coupled_acceptance, probs_of, rejection_acceptance, rejection_scores
 from hedgespec.types import Observation, Scores, SparseRows
 
 Values = NDArray[np.float32]
@@ -26,31 +26,33 @@ class ScoreColumns:
     their first tokens alone, so it has max_draft_tokens columns of which the later ones are a chain's.
     """
 
-    def __init__(self, text: SessionText, observation: Observation, *, is_by_start: bool) -> None:
+    def __init__(
+        self, text: SessionText, vocabulary: DraftVocabulary, observation: Observation, *, is_by_start: bool
+    ) -> None:
         spec = text.spec
         self.observation = observation
         self.is_wide = spec.draft_form.kind in ("iid", "distinct")
         self.depth = max(spec.max_draft_tokens, 1) if is_by_start or self.is_wide else 1
         self.is_by_start = is_by_start
-        self._text = text
+        self._text, self._vocabulary = text, vocabulary
         shape = len(observation.token_ids), self.depth
         self._acceptance = np.zeros(shape, np.float32)
         self._overlap = np.zeros(shape, np.float32) if observation.target_top is not None else None
 
     def add_first(self, rows: Sequence[int], logits: Tensor) -> None:
-        """First tokens of a draft; rows: rising indices into the observation, logits: [len(rows), vocab]."""
+        """First tokens of a draft; rows: rising indices into the observation, logits: [len(rows), num_columns]."""
         if not len(rows):
             return
         if not self.is_wide:
-            self._put(rows, [0], *scored(self._text, self.observation, rows, logits))
+            self._put(rows, [0], *scored(self._text, self._vocabulary, self.observation, rows, logits))
             return
-        self._put(rows, [0], *first_scored(self._text, self.observation, rows, logits))
+        self._put(rows, [0], *first_scored(self._text, self._vocabulary, self.observation, rows, logits))
         if not self.is_by_start and self.depth > 1:
-            self._put(rows, range(1, self.depth), *scored(self._text, self.observation, rows, logits))
+            self._put(rows, range(1, self.depth), *scored(self._text, self._vocabulary, self.observation, rows, logits))
 
     def add(self, depth: int, rows: Sequence[int], logits: Tensor) -> tuple[Values, Values | None]:
         """The depth-th tokens of a draft (2, 3, ...); returns what was added."""
-        values, overlaps = scored(self._text, self.observation, rows, logits)
+        values, overlaps = scored(self._text, self._vocabulary, self.observation, rows, logits)
         self._put(rows, [depth - 1], values, overlaps)
         return values, overlaps
 
@@ -68,49 +70,46 @@ class ScoreColumns:
 
 
 def scored(
-    text: SessionText, observation: Observation, rows: Sequence[int], logits: Tensor
+    text: SessionText, vocabulary: DraftVocabulary, observation: Observation, rows: Sequence[int], logits: Tensor
 ) -> tuple[Values, Values | None]:
     """A chain's acceptance of an observation's tokens `rows`, and, when the target's top ids were sent, acceptance_prob.
 
-    logits: [len(rows), vocab]; both results [len(rows)].
+    logits: [len(rows), num_columns]; both results [len(rows)].
     """
     chosen, ancestors, counts = _chosen(text, observation, rows)
     spec = text.spec
+    given = logits, spec.sampling, counts, ancestors
+    tokens, target_probs, top = chosen.token_ids, chosen.target_probs, chosen.target_top
     if spec.sampling.method == "greedy":
-        own = shape_logits(logits, spec.sampling, counts, ancestors).argmax(dim=-1).cpu().numpy()
-        hits = (own == chosen.token_ids).astype(np.float32)
+        hits = (vocabulary.greedy_ids(*given) == tokens).astype(np.float32)
         return hits, hits
-    laws = truncate(process_logits(logits, spec.sampling, counts, ancestors))
     if spec.sampling.method == "coupled":
-        indices = [observation.start + row for row in rows]
-        proposed = [propose(*laws.row(r), "coupled", spec.noise_seed, i, 0) for r, i in enumerate(indices)]
-        values = (np.array(proposed) == chosen.token_ids).astype(np.float32)
-    else:
-        values = realised_acceptance(
-            laws, chosen.token_ids, chosen.target_probs, "rejection", spec.noise_seed, chosen.start
-        )
-    if chosen.target_top is None:
-        return values, None
-    return values, acceptance_prob(laws, chosen.token_ids, chosen.target_probs, chosen.target_top)
+        laws, indices = vocabulary.laws(*given), observation.start + np.asarray(rows)
+        hits = coupled_acceptance(laws, tokens, spec.noise_seed, indices)
+        return hits, None if top is None else rejection_scores(probs_of(laws), tokens, target_probs, top)[1]
+    draft_probs = vocabulary.draft_probs(*given)
+    if top is None:
+        return rejection_acceptance(draft_probs, tokens, target_probs), None
+    return rejection_scores(draft_probs, tokens, target_probs, top)
 
 
 def first_scored(
-    text: SessionText, observation: Observation, rows: Sequence[int], logits: Tensor
+    text: SessionText, vocabulary: DraftVocabulary, observation: Observation, rows: Sequence[int], logits: Tensor
 ) -> tuple[Values, Values | None]:
     """The same for the first tokens of a multi-draft."""
     chosen, ancestors, counts = _chosen(text, observation, rows)
     spec = text.spec
     is_distinct = spec.draft_form.kind == "distinct"
     if spec.sampling.method == "rejection":
-        laws = truncate(process_logits(logits, spec.sampling, counts, ancestors))
+        laws = vocabulary.laws(logits, spec.sampling, counts, ancestors)
         indices = observation.start + np.asarray(rows)
         branching, top = spec.draft_form.branching, chosen.target_top
         given = laws, chosen.token_ids, chosen.target_probs, top, branching, spec.noise_seed, indices
         values, any_accepted = first_token_scores(*given, is_distinct=is_distinct)
         return values, any_accepted if top is not None else None
     if not is_distinct:
-        return scored(text, observation, rows, logits)
-    place = DraftPlace(spec, counts, observation.start)
+        return scored(text, vocabulary, observation, rows, logits)
+    place, logits = DraftPlace(spec, counts, observation.start), vocabulary.spread(logits)
     hits = np.zeros(len(rows), np.float32)
     for index, (row, own) in enumerate(zip(rows, ancestors, strict=True)):
         ids, _ = ranked(place, logits[index : index + 1], [own], row)[0]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hedgespec.errors import UnknownSession
+from hedgespec.models.draft_vocabulary import DraftVocabulary
 from hedgespec.models.form_draft import DraftPlace, TreeDraft, WideDraft, wide_draft
 from hedgespec.models.score_columns import ScoreColumns, counts_before
 from hedgespec.models.session_text import SessionText, new_part
@@ -173,7 +174,7 @@ class TabularDrafter:
         if text.spec.draft_form.kind == "tree":
             return self._walked(session, observation)
         is_by_start = self._depth_decay < 1.0 and text.spec.score_depth == "exact"
-        columns = ScoreColumns(text, observation, is_by_start=is_by_start)
+        columns = ScoreColumns(text, DraftVocabulary(self._model.vocab_size), observation, is_by_start=is_by_start)
         rows = range(len(observation.token_ids))
         verified = [observation.token_ids[:row].tolist() for row in rows]
         columns.add_first(rows, self._logits_after(text, observation.start, verified, 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,9 @@ from hedgespec.types import MAX_SPARSE_IDS, SPARSE_MASS, Method, SparseRows
 
 if TYPE_CHECKING:  # methods of tensors are enough here, and drafters without a model need no torch
     from torch import Tensor
+
+SHORT_ROW = 8192
+"""Rows of so many probabilities are sorted by NumPy, in a fifth of the time that torch's `topk` takes."""
 
 Law = tuple[NDArray[np.int32], NDArray[np.float32]]
 """ids and their probabilities, which sum to 1."""
@@ -27,19 +31,34 @@ def truncate(probs: Tensor) -> SparseRows:
     probs: [rows, vocab], processed, so that temperature 0 keeps one id. Rows are renormalised; entries come by falling
     probability. The drafter samples from exactly this distribution: what travels is exact.
     """
-    num_rows, vocab = probs.shape
-    if num_rows == 0:
-        return SparseRows(np.zeros(1, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32))
-    top = probs.topk(min(MAX_SPARSE_IDS, vocab), dim=-1)
-    values, ids = top.values.double().cpu().numpy(), top.indices.int().cpu().numpy()
+    kept, rows = kept_parts(probs), probs.cpu().numpy()
+    ids, values = [np.zeros(0, np.int64)], [np.zeros(0)]
+    for row, num_ids, floor, mass in zip(rows, kept.num_ids, kept.floor, kept.mass, strict=True):
+        large = np.flatnonzero(row >= floor)
+        order = large[np.argsort(-row[large], kind="stable")[:num_ids]]  # there may be ties with the last id
+        ids.append(order)
+        values.append(row[order] / mass)
+    offsets = np.concatenate(([0], np.cumsum(kept.num_ids))).astype(np.int32)
+    return SparseRows(offsets, np.concatenate(ids).astype(np.int32), np.concatenate(values).astype(np.float32))
+
+
+@dataclass(frozen=True, slots=True)
+class KeptParts:
+    """What `truncate` keeps of every row: so many ids, the smallest of their probabilities, and their sum. [rows] each."""
+
+    num_ids: NDArray[np.int64]
+    floor: NDArray[np.float64]
+    mass: NDArray[np.float64]
+
+
+def kept_parts(probs: Tensor) -> KeptParts:
+    """probs: [rows, vocab]; without finding the ids, which takes longer."""
+    values = _largest(probs)
+    mass = values.cumsum(axis=-1)
     enough = SPARSE_MASS * probs.sum(dim=-1, keepdim=True).double().cpu().numpy()
-    mass = np.cumsum(values, axis=-1)
-    kept = (mass - values < enough) & (values > 0)
-    kept[:, 0] = True
-    lengths = kept.sum(axis=-1)
-    values /= np.take_along_axis(mass, lengths[:, None] - 1, axis=-1)
-    offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
-    return SparseRows(offsets, ids[kept], values[kept].astype(np.float32))
+    num_ids = np.maximum(((mass - values < enough) & (values > 0)).sum(axis=-1), 1)
+    last = np.arange(len(values)), num_ids - 1
+    return KeptParts(num_ids, values[last], mass[last])
 
 
 def propose(
@@ -100,6 +119,15 @@ def concatenate(rows: Sequence[SparseRows]) -> SparseRows:
         np.concatenate([np.zeros(0, np.int32), *(block.ids for block in rows)]),
         np.concatenate([np.zeros(0, np.float32), *(block.probs for block in rows)]),
     )
+
+
+def _largest(probs: Tensor) -> NDArray[np.float64]:
+    """The MAX_SPARSE_IDS largest probabilities of every row, falling."""
+    if probs.is_cpu and probs.shape[-1] <= SHORT_ROW:
+        falling = np.sort(probs.numpy(), axis=-1)[:, ::-1]
+        return falling[:, :MAX_SPARSE_IDS].astype(np.float64)
+    values: NDArray[np.float64] = probs.topk(min(MAX_SPARSE_IDS, probs.shape[-1]), dim=-1).values.double().cpu().numpy()
+    return values
 
 
 def _draft_point(noise_seed: int, output_index: int, round_index: int, chain: int) -> float:

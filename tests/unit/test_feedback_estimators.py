@@ -15,7 +15,7 @@ from hedgespec.speculative.estimators import (
     length_product,
     start_diagonals,
 )
-from hedgespec.speculative.scoring import acceptance_prob
+from hedgespec.speculative.scoring import probs_of, rejection_scores
 from hedgespec.types import SparseRows
 from tests.enumerated_models import RandomModels
 
@@ -146,7 +146,7 @@ def sparse_gamma(models: RandomModels, tokens: tuple[int, ...], position: int) -
     known = SparseRows(offsets, np.array([top], np.int32), p[[top]].astype(np.float32))
     own = SparseRows(np.array([0, len(q)], np.int32), np.arange(len(q), dtype=np.int32), q.astype(np.float32))
     realised = np.array([tokens[position]], np.int32)
-    return float(acceptance_prob(own, realised, p[realised].astype(np.float32), known)[0])
+    return float(rejection_scores(probs_of(own), realised, p[realised].astype(np.float32), known)[1][0])
 
 
 def test_product_length_is_biased_both_ways() -> None:

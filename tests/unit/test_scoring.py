@@ -7,7 +7,7 @@ import torch
 from hedgespec.speculative.acceptance import VerifyContext, accept
 from hedgespec.speculative.processing import process_logits
 from hedgespec.speculative.proposal import propose, truncate
-from hedgespec.speculative.scoring import acceptance_prob, realised_acceptance
+from hedgespec.speculative.scoring import coupled_acceptance, probs_of, rejection_acceptance, rejection_scores
 from hedgespec.types import EMPTY_DRAFT, DraftTree, SamplingParams, SparseRows
 
 VOCAB = 20
@@ -39,7 +39,7 @@ def test_expected_acceptance_under_the_target_is_the_overlap(seed):
     rows = truncate(random_laws(1, seed + 100))
     expected = 0.0
     for token in np.flatnonzero(target):
-        score = realised_acceptance(rows, np.array([token]), target[[token]], "rejection", 0, 0)
+        score = rejection_acceptance(probs_of(rows), np.array([token]), target[[token]])
         expected += float(target[token]) * float(score[0])
     assert expected == pytest.approx(np.minimum(target, dense(rows)[0]).sum(), abs=1e-6)
 
@@ -52,7 +52,7 @@ def test_acceptance_prob_is_unbiased_however_few_target_ids_are_known(seed, num_
     rows = truncate(random_laws(1, seed + 100))
     top = top_of(target, num_top)
     expected = sum(
-        float(target[token]) * float(acceptance_prob(rows, np.array([token]), target[[token]], top)[0])
+        float(target[token]) * float(rejection_scores(probs_of(rows), np.array([token]), target[[token]], top)[1][0])
         for token in np.flatnonzero(target)
     )
     assert expected == pytest.approx(np.minimum(target, dense(rows)[0]).sum(), abs=1e-6)
@@ -65,22 +65,21 @@ def test_rows_are_scored_independently_of_their_neighbours():
     tops = [top_of(law, 3) for law in targets]
     offsets = np.arange(0, 13, 3, dtype=np.int32)
     top = SparseRows(offsets, np.concatenate([t.ids for t in tops]), np.concatenate([t.probs for t in tops]))
-    together = realised_acceptance(rows, tokens, probs, "rejection", 0, 0), acceptance_prob(rows, tokens, probs, top)
+    together = rejection_scores(probs_of(rows), tokens, probs, top)
     for row in range(4):
         ids, values = rows.row(row)
         alone = SparseRows(np.array([0, len(ids)], np.int32), ids, values)
-        one = (alone, tokens[[row]], probs[[row]])
-        assert realised_acceptance(*one, "rejection", 0, 0)[0] == together[0][row]
-        assert acceptance_prob(*one, tops[row])[0] == together[1][row]
+        one = (probs_of(alone), tokens[[row]], probs[[row]])
+        assert rejection_acceptance(*one)[0] == together[0][row]
+        assert [values[0] for values in rejection_scores(*one, tops[row])] == [values[row] for values in together]
 
 
-def test_greedy_scores_are_hits_of_the_argmax_and_so_is_the_acceptance_probability():
+def test_at_temperature_zero_both_scores_are_hits_of_the_argmax():
     params = SamplingParams(temperature=0.0)
     rows = truncate(process_logits(torch.tensor([[0.0, 2.0, 1.0], [3.0, 2.0, 1.0]]), params))
     tokens, probs = np.array([1, 2], np.int32), np.ones(2, np.float32)
     top = SparseRows(np.array([0, 1, 2], np.int32), tokens, probs)
-    assert realised_acceptance(rows, tokens, probs, "greedy", 0, 0).tolist() == [1.0, 0.0]
-    assert acceptance_prob(rows, tokens, probs, top).tolist() == [1.0, 0.0]
+    assert [values.tolist() for values in rejection_scores(probs_of(rows), tokens, probs, top)] == [[1.0, 0.0]] * 2
 
 
 def test_coupled_scores_say_exactly_whether_the_draft_would_have_been_accepted():
@@ -94,7 +93,7 @@ def test_coupled_scores_say_exactly_whether_the_draft_would_have_been_accepted()
         context = VerifyContext(params, seed, 0, 4)
         verdict = accept([draft], logits, [context])[0]
         realised = accept([EMPTY_DRAFT], logits[:1], [context])[0]
-        score = realised_acceptance(rows, realised.token_ids, realised.target_probs, "coupled", seed, 4)
+        score = coupled_acceptance(rows, realised.token_ids, seed, np.array([4]))
         assert score.tolist() == [float(verdict.num_accepted)]
         outcomes.append(verdict.num_accepted)
     assert 20 < sum(outcomes) < 200
@@ -102,13 +101,14 @@ def test_coupled_scores_say_exactly_whether_the_draft_would_have_been_accepted()
 
 def test_scores_stay_within_zero_and_one_when_the_target_probability_was_rounded_to_zero():
     rows = truncate(torch.tensor([[0.5, 0.5]]))
-    scores = realised_acceptance(rows, np.array([1], np.int32), np.zeros(1, np.float32), "rejection", 0, 0)
+    scores = rejection_acceptance(probs_of(rows), np.array([1], np.int32), np.zeros(1, np.float32))
     assert scores.tolist() == [1.0]
 
 
 def test_no_tokens_give_no_scores():
     rows = truncate(torch.zeros(0, 5))
     nothing = np.zeros(0, np.int32), np.zeros(0, np.float32)
-    assert realised_acceptance(rows, *nothing, "rejection", 0, 0).shape == (0,)
+    assert rejection_acceptance(probs_of(rows), *nothing).shape == (0,)
+    assert coupled_acceptance(rows, nothing[0], 0, np.zeros(0, np.int64)).shape == (0,)
     empty_top = SparseRows(np.zeros(1, np.int32), *nothing)
-    assert acceptance_prob(rows, *nothing, empty_top).shape == (0,)
+    assert [values.shape for values in rejection_scores(probs_of(rows), *nothing, empty_top)] == [(0,), (0,)]

@@ -1,0 +1,81 @@
+"""The ids that a drafter's network knows: heads often draft from the most frequent ones only (`d2t`).
+
+Everything is computed over these columns. Rows over the target's whole vocabulary are made only where ids are asked for
+one by one: with a logit bias, with penalties, and for wide drafts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hedgespec.speculative.processing import TokenCounts, process_logits, shape_logits
+from hedgespec.speculative.proposal import kept_parts, truncate
+from hedgespec.speculative.scoring import DraftProbs
+from hedgespec.types import SamplingParams, SparseRows
+
+Ancestors = Sequence[Sequence[int]]
+
+
+class DraftVocabulary:
+    """draft_to_target: [num_columns], the id of every column; None when the columns are the target's ids."""
+
+    def __init__(self, vocab_size: int, draft_to_target: Tensor | None = None) -> None:
+        self.vocab_size = vocab_size
+        is_whole = draft_to_target is None or len(draft_to_target) == vocab_size
+        self._draft_to_target = None if is_whole else draft_to_target
+        self._ids = None if is_whole or draft_to_target is None else draft_to_target.cpu().numpy().astype(np.int32)
+        if self._ids is not None:
+            self._columns = np.full(vocab_size, -1, np.int64)
+            self._columns[self._ids] = np.arange(len(self._ids))
+
+    def spread(self, logits: Tensor) -> Tensor:
+        """Rows over the target's vocabulary, -inf elsewhere: [rows, num_columns] -> [rows, vocab]."""
+        if self._draft_to_target is None:
+            return logits
+        full = logits.new_full((len(logits), self.vocab_size), -torch.inf)
+        full[:, self._draft_to_target] = logits
+        return full
+
+    def greedy_ids(
+        self, logits: Tensor, params: SamplingParams, counts: TokenCounts | None, ancestors: Ancestors
+    ) -> NDArray[np.int32]:
+        """The most probable id of every row, [rows]; arguments as in `process_logits`, logits [rows, num_columns]."""
+        if self._needs_ids(params, counts):
+            logits = shape_logits(self.spread(logits), params, counts, ancestors)
+            return logits.argmax(dim=-1).int().cpu().numpy()
+        columns = logits.argmax(dim=-1).cpu().numpy()
+        return columns.astype(np.int32) if self._ids is None else self._ids[columns]
+
+    def laws(
+        self, logits: Tensor, params: SamplingParams, counts: TokenCounts | None, ancestors: Ancestors
+    ) -> SparseRows:
+        """The distributions that are sampled from, see `truncate`."""
+        if self._ids is None or self._needs_ids(params, counts):
+            return truncate(process_logits(self.spread(logits), params, counts, ancestors))
+        rows = truncate(process_logits(logits, params))
+        return SparseRows(rows.offsets, self._ids[rows.ids], rows.probs)
+
+    def draft_probs(
+        self, logits: Tensor, params: SamplingParams, counts: TokenCounts | None, ancestors: Ancestors
+    ) -> DraftProbs:
+        """Single probabilities of `laws`, for less: its rows are not made."""
+        needs_ids = self._needs_ids(params, counts)
+        probs = process_logits(self.spread(logits) if needs_ids else logits, params, counts, ancestors)
+        kept = kept_parts(probs)
+        columns = None if needs_ids or self._ids is None else self._columns
+
+        def lookup(rows: NDArray[np.int64], ids: NDArray[np.int32]) -> NDArray[np.float64]:
+            places = ids.astype(np.int64) if columns is None else columns[ids]
+            entries = probs[torch.from_numpy(rows), torch.from_numpy(np.maximum(places, 0))].double().cpu().numpy()
+            is_kept = (places >= 0) & (entries >= kept.floor[rows])
+            return np.where(is_kept, entries / kept.mass[rows], 0.0)
+
+        return lookup
+
+    def _needs_ids(self, params: SamplingParams, counts: TokenCounts | None) -> bool:
+        return self._ids is not None and (bool(params.logit_bias) or (params.has_penalties and counts is not None))
