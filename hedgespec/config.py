@@ -135,8 +135,8 @@ class SpeculationConfig(Section):
     warm_rounds:          in so many first rounds the router waits for outstanding scores, for at most warm_wait_fraction
                           of a round
     score_timeout_rounds: so many rounds after the asking a loss vector closes with whoever answered
-    score_dense_rounds, score_every: the first rounds of an answer all ask for scores, later ones every so many, for
-                          everything that has been verified since
+    score_dense_rounds, score_every: the first rounds of an answer all ask for scores, later ones less and less often, for
+                          everything that has been verified since: in gaps that grow to score_every rounds
     sleep_weight, wake_every_rounds: a drafter below this weight for several scorings is not scored until it is woken,
                           every so many rounds (0: nobody sleeps) or when the leader gets worse
     prompt_scores:        so many last prompt tokens are scored before the first round (0: none)
@@ -154,10 +154,10 @@ class SpeculationConfig(Section):
     warm_wait_fraction: float = Field(0.1, ge=0, le=1)
     score_timeout_rounds: int = Field(8, ge=1)
     max_migrations: int = Field(2, ge=0)
-    score_dense_rounds: int = Field(8, ge=0)
-    score_every: int = Field(4, ge=1, le=64)
-    sleep_weight: float = Field(0.001, ge=0, lt=0.5)
-    wake_every_rounds: int = Field(0, ge=0)
+    score_dense_rounds: int = Field(4, ge=0)
+    score_every: int = Field(8, ge=1, le=64)
+    sleep_weight: float = Field(0.003, ge=0, lt=0.5)
+    wake_every_rounds: int = Field(24, ge=0)
     prompt_scores: int = Field(0, ge=0, le=256)
     draft_form: DraftFormName = "chain"
     branching: int = Field(1, ge=1, le=16)

@@ -19,7 +19,7 @@ from hedgespec.models.eagle3_session import Eagle3Session
 from hedgespec.models.score_columns import ScoreColumns
 from hedgespec.types import Observation
 
-MIN_SURVIVAL = 1e-3
+MIN_SURVIVAL = 0.03
 
 
 class Unrolling:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hedgespec.bench.simulation.replay import Ints, Moment
+from hedgespec.router.scoring_plan import is_due
 
 Floats = NDArray[np.float64]
 Follow = Literal["sample", "leader"]
@@ -44,7 +45,7 @@ class RandomPolicy:
 class Schedule:
     """When the scores of verified tokens are there.
 
-    dense_rounds, every: the first rounds are all scored, later every so many rounds for all since then
+    dense_rounds, every: see `router.scoring_plan.is_due`
     delay_rounds: a round's scores are used so many rounds later than at the next one
     wait_rounds:  in so many first rounds the router waits for outstanding scores
     """
@@ -55,9 +56,7 @@ class Schedule:
     wait_rounds: int = 0
 
     def is_due(self, round_index: int) -> bool:
-        """As `router.scoring_plan` has it."""
-        since_dense = round_index - self.dense_rounds + 1
-        return since_dense <= 0 or since_dense % self.every == 0
+        return is_due(round_index, self.dense_rounds, self.every)
 
     def last_scored_round(self, round_index: int) -> int:
         """The last round whose tokens are scored and known when round_index starts; -1 for none."""

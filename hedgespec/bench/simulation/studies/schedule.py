@@ -1,4 +1,4 @@
-"""Scoring less: every M rounds after a dense start, and drafters that sleep."""
+"""Scoring less: in gaps that grow to M rounds after a dense start, and drafters that sleep."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from hedgespec.speculative.feedback import make_feedback
 
 EVERY = (1, 2, 4, 8, 16)
 DENSE = (0, 4, 8, 16)
-SLEEP = ((0.0, 0), (0.001, 8), (0.001, 16), (0.01, 8), (0.01, 16), (0.01, 32))
+SLEEP = ((0.0, 0), (0.001, 16), (0.003, 16), (0.003, 24), (0.003, 48), (0.01, 24), (0.01, 48))
 """(weight below which a drafter falls asleep, rounds until it wakes); 0 rounds: nobody sleeps."""
 
 
 def study(bench: Workbench) -> Study:
     rows = [_dense_row(bench, dense, every) for every in EVERY for dense in (DENSE if every > 1 else DENSE[:1])]
-    rows += [_sleep_row(bench, 4, weight, wake) for weight, wake in SLEEP]
+    rows += [_sleep_row(bench, weight, wake) for weight, wake in SLEEP]
     return Study(
         "schedule",
         "NormalHedge, objective rounds, uniform start, scores one round late after the first waited rounds. calls: requests "
@@ -49,10 +49,10 @@ def _dense_row(bench: Workbench, dense: int, every: int) -> Row:
     }
 
 
-def _sleep_row(bench: Workbench, every: int, weight: float, wake: int) -> Row:
+def _sleep_row(bench: Workbench, weight: float, wake: int) -> Row:
     recording = bench.recording
     num_drafters, depth = recording.num_drafters, recording.max_draft_tokens
-    dense = SHIPPED.dense_rounds
+    dense, every = SHIPPED.dense_rounds, SHIPPED.every
 
     def learning(answer: int) -> AnswerLearner:
         return AnswerLearner(
