@@ -224,8 +224,8 @@ class Observation:
     start: output index of token_ids[0]; token_ids: [num_tokens]; target_probs: [num_tokens]
     target_top: as in `Verdict`, with at least num_tokens rows
     wants_scores: False when nobody will use the scores now (pinned drafter, scoring schedule, sleeping drafter)
-    score_from: output index of the first token to score, at most `start`: earlier tokens that were observed without scores
-        are scored with this one, in one pass. None: only this observation's. An observation without tokens of its own and
+    score_from: output index of the first token to score. Before `start`: tokens that were observed without scores are
+        scored with this one, in one pass. None: all of this observation's. An observation without tokens of its own and
         with score_from asks for what is left at the end of an answer
     """
 

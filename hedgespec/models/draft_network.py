@@ -44,8 +44,10 @@ B = TypeVar("B")
 
 
 class DraftNetwork(ABC, Generic[S, B]):
-    """Several sessions share each pass. Logits are over the columns of a `DraftVocabulary`. S: what is kept per session. B: what is kept per tree that is being drafted
-    ("branches")."""
+    """Several sessions share each pass. Logits are over the columns of a `DraftVocabulary`.
+
+    S: what is kept per session. B: what is kept per tree that is being drafted ("branches").
+    """
 
     @abstractmethod
     def _new_session(self, text: SessionText, slot: KvSlot) -> S: ...

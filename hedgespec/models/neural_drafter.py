@@ -17,9 +17,10 @@ from hedgespec.models.kv_memory import KvMemory
 from hedgespec.models.proposing import DraftInProgress
 from hedgespec.models.score_batches import Span, batches, joined_scores
 from hedgespec.models.score_columns import ScoreColumns, counts_before
-from hedgespec.models.session_text import SessionText, new_part
+from hedgespec.models.session_text import SessionText
 from hedgespec.models.shadow_cursor import CursorScores
 from hedgespec.models.unscored import MAX_UNSCORED
+from hedgespec.speculative.observations import new_part
 from hedgespec.speculative.processing import softened
 from hedgespec.speculative.scoring import prompt_overlap
 from hedgespec.types import EMPTY_DRAFT, DraftTree, FeatureBlock, Observation, Scores, SessionSpec
@@ -192,9 +193,7 @@ class NeuralDrafter(DraftNetwork[S, B]):
         return [scores[place] for place in range(len(spans))]
 
     def _first_column(self, session: S, observation: Observation) -> ScoreColumns:
-        columns = ScoreColumns(
-            session.text, self._vocabulary, observation, is_by_start=self._is_by_start(session)
-        )
+        columns = ScoreColumns(session.text, self._vocabulary, observation, is_by_start=self._is_by_start(session))
         first = session.text.num_prompt + observation.start
         positions, logits = self._logits_at(session, first, first + len(observation.token_ids))
         columns.add_first([position - first for position in positions], logits)

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hedgespec.models.drafter_model import ScoreRequest
-from hedgespec.models.session_text import new_part
-from hedgespec.models.unscored import first_part, joined
+from hedgespec.speculative.observations import first_part, joined, new_part
 from hedgespec.types import Observation, Scores
 
 MAX_TOKENS = 512

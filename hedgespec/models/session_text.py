@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hedgespec.errors import InvalidObservation, RequestError
-from hedgespec.types import Observation, SessionSpec, SparseRows
+from hedgespec.types import Observation, SessionSpec
 
 
 class SessionText:
@@ -67,23 +67,3 @@ class SessionText:
         if len(ids) and (ids.min() < 0 or (limit is not None and ids.max() >= limit)):
             message = f"Token ids of the {where} must lie in [0, {limit}), got {int(ids.min())}..{int(ids.max())}."
             raise InvalidObservation(message) if where == "observation" else RequestError(message, param="prompt")
-
-
-def new_part(observation: Observation, num_new: int) -> Observation:
-    """The last num_new tokens of an observation, with their probabilities."""
-    num_known = len(observation.token_ids) - num_new
-    if num_known == 0:
-        return observation
-    top = observation.target_top
-    return Observation(
-        start=observation.start + num_known,
-        token_ids=observation.token_ids[num_known:],
-        target_probs=observation.target_probs[num_known:],
-        target_top=None if top is None else _rows_from(top, num_known),
-        wants_scores=observation.wants_scores,
-    )
-
-
-def _rows_from(rows: SparseRows, first: int) -> SparseRows:
-    start = int(rows.offsets[first])
-    return SparseRows(rows.offsets[first:] - rows.offsets[first], rows.ids[start:], rows.probs[start:])

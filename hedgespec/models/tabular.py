@@ -20,10 +20,11 @@ from hedgespec.errors import UnknownSession
 from hedgespec.models.draft_vocabulary import DraftVocabulary
 from hedgespec.models.form_draft import DraftPlace, TreeDraft, WideDraft, wide_draft
 from hedgespec.models.score_columns import ScoreColumns, counts_before
-from hedgespec.models.session_text import SessionText, new_part
+from hedgespec.models.session_text import SessionText
 from hedgespec.models.shadow_cursor import CursorScores, ShadowCursor
 from hedgespec.models.unscored import UnscoredTokens
 from hedgespec.speculative.acceptance import VerifyContext, accept, validate_tree
+from hedgespec.speculative.observations import new_part
 from hedgespec.speculative.processing import TokenCounts, softened
 from hedgespec.speculative.scoring import prompt_overlap
 from hedgespec.speculative.target_top import prompt_top

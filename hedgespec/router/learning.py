@@ -115,6 +115,7 @@ class AnswerLearner:
         self._is_tilted = True  # by all prompt losses so far
         self._early: Losses = []  # what was learned while the prior may still change
         self._round_index = 0
+        self._num_swept = 0  # positions that the sweep under way asks everybody for
         self._state: Any = None
         self._start(prior)
 
@@ -134,12 +135,12 @@ class AnswerLearner:
         awake = self.sleepers.awake
         self._plan.observe(num_tokens, awake)
         self._feedback.verified(num_tokens, round_index, is_asked=False, scorers=awake)
-        if not (is_last or self._plan.is_due(round_index)):
-            return None
-        self._feedback.asked(round_index)
-        score_from = self._plan.take()
-        self.sleepers.occasion(self.weights, round_index)
-        return score_from
+        if self._plan.begins_sweep(round_index):
+            self._num_swept = self._feedback.num_verified
+            self.sleepers.occasion(self.weights, round_index)
+        if is_last or self._plan.ends_sweep(round_index):
+            self._feedback.asked(round_index, self._feedback.num_verified if is_last else self._num_swept)
+        return self._plan.take(round_index, everybody=is_last)
 
     def add_scores(self, drafter_index: int, scores: Scores) -> None:
         self._feedback.push(drafter_index, scores)

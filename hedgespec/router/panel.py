@@ -1,4 +1,4 @@
-"""The drafters of one answer: open them, ask one for a draft, tell all of them what was verified, collect their scores.
+"""The drafters of one answer: open them, ask one for a draft, tell them what was verified, collect their scores.
 
 No failure of a drafter leaves this file (DESIGN 3, invariant 5): the round goes on without speculation, the others go
 on learning, and a drafter that answers again is used again.
@@ -21,6 +21,7 @@ from hedgespec.router.events import Events
 from hedgespec.router.learning import Learning
 from hedgespec.router.scoring_plan import ScoreFrom
 from hedgespec.router.selection import Choice
+from hedgespec.router.untold import Untold
 from hedgespec.speculative.noise import drafter_seed
 from hedgespec.types import EMPTY_DRAFT, DraftTree, Observation, Opened, Scores, SessionSpec, SparseRows
 
@@ -48,6 +49,7 @@ class DrafterPanel:
         self._events = events
         self._opening: list[asyncio.Future[Opened] | None] = [None] * len(self.drafters)
         self._unanswered: list[set[asyncio.Future[Scores | None]]] = [set() for _ in self.drafters]
+        self._untold = Untold(len(self.drafters))
         self._scoring_prompt: set[asyncio.Future[NDArray[np.float32]]] = set()
         self._session_id = ""
         for index, drafter in enumerate(self.drafters):
@@ -97,6 +99,7 @@ class DrafterPanel:
         """That drafter's proposal, or EMPTY_DRAFT when it fails or misses the deadline."""
         index, drafter = choice.drafter_index, self.drafters[choice.drafter_index]
         assert drafter is not None
+        self._tell(index, round_index)
         try:
             async with asyncio.timeout(deadline_s):
                 # a task of its own starts after the tasks of earlier observations: the drafter hears of those first
@@ -115,21 +118,30 @@ class DrafterPanel:
         self._lose(index, "InvalidDraft")
 
     def observe(self, round_index: int, observation: Observation, score_from: ScoreFrom | None = None) -> None:
-        """Send verified tokens to every drafter; scores come back on their own time. score_from: None: nobody scores."""
-        forms: dict[int | None, Observation] = {}  # drafters that are asked the same share one object
-        for index, drafter in enumerate(self.drafters):
-            if drafter is None or self.presence[index] is Presence.LOST:
-                continue
-            unanswered = self._unanswered[index]
-            if len(unanswered) >= MAX_UNANSWERED:
-                self._lose(index, "silent")
-                continue
+        """Tell the drafters that are asked for scores, and those that cannot wait to be told, what was verified; scores come
+        back on their own time. score_from: None: nobody scores."""
+        self._untold.add(observation)
+        for index in range(len(self.drafters)):
             first = None if score_from is None else score_from[index]
-            if first not in forms:
-                forms[first] = _asking(observation, first)
-            task = asyncio.ensure_future(drafter.observe(self._session_id, round_index, forms[first]))
-            unanswered.add(task)
-            task.add_done_callback(partial(self._scored, index))
+            can_wait = self.presence[index] is Presence.READY and not self._untold.is_full(index)
+            if first is not None or not can_wait:
+                self._tell(index, round_index, first)
+
+    def _tell(self, index: int, round_index: int, score_from: int | None = None) -> None:
+        """Send everything that the drafter does not know, and ask for scores from score_from on."""
+        drafter, unanswered = self.drafters[index], self._unanswered[index]
+        if drafter is None or self.presence[index] is Presence.LOST:
+            return
+        observation = self._untold.take(index)
+        if observation is None:
+            return
+        if len(unanswered) >= MAX_UNANSWERED:
+            self._lose(index, "silent")
+            return
+        told = _asking(observation, score_from)
+        task = asyncio.ensure_future(drafter.observe(self._session_id, round_index, told))
+        unanswered.add(task)
+        task.add_done_callback(partial(self._scored, index))
 
     async def wait_for_scores(self, timeout_s: float) -> None:
         """Let outstanding scores of responsive drafters arrive, for at most timeout_s."""
@@ -210,5 +222,5 @@ def _for_drafter(spec: SessionSpec, index: int) -> SessionSpec:
 
 def _asking(observation: Observation, score_from: int | None) -> Observation:
     """The observation with scores wanted from score_from on, None for no scores."""
-    backlog = score_from if score_from is not None and score_from < observation.start else None
-    return replace(observation, wants_scores=score_from is not None, score_from=backlog)
+    first = None if score_from == observation.start else score_from
+    return replace(observation, wants_scores=score_from is not None, score_from=first)

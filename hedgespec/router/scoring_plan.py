@@ -1,8 +1,10 @@
-"""When drafters are asked for scores: every round at the start of an answer, then less and less often for all since then.
+"""When which drafter is asked for scores: every round at the start of an answer, then less and less often.
 
 Early choices cost most and need every score; the more is known the less one round more says, and one batched pass over a
-backlog costs a drafter hardly more than a pass over one round. No position is lost: what was observed without scores is asked for at the next occasion, and what is
-left at the end of the answer is asked for there.
+backlog costs a drafter hardly more than a pass over one round. Later occasions are sweeps: the drafters are asked in turn,
+some in each round until the next sweep begins, so that scores fit into the time in which the target verifies. No position is
+lost: what was observed without scores is asked for at the next occasion, and what is left at the end of the answer is asked
+for there.
 """
 
 from __future__ import annotations
@@ -18,23 +20,26 @@ ScoreFrom = tuple[int | None, ...]
 """Per drafter the first output index that it is to score, None for one that is not asked."""
 
 
-def is_due(round_index: int, dense_rounds: int, every: int) -> bool:
-    """Whether scores are asked for in this round: in the first dense_rounds, then in gaps of 1, 2, 2, 3, 3, ... rounds that
-    grow to `every`."""
-    offset = round_index - dense_rounds + 1
-    growing, last = _growing_gaps(every)
-    return offset <= 0 or offset in growing or (offset > last and (offset - last) % every == 0)
+@lru_cache(maxsize=4096)
+def sweep(round_index: int, dense_rounds: int, every: int) -> tuple[int, int]:
+    """The sweep that a round belongs to: the round it began in, and over how many rounds it asks.
 
-
-@lru_cache
-def _growing_gaps(every: int) -> tuple[frozenset[int], int]:
-    """Where the gaps smaller than `every` end, counted from the last dense round, and where the last of them does."""
-    ends = np.cumsum([twice // 2 for twice in range(3, 2 * every)], dtype=np.int64).tolist()
-    return frozenset(ends), max(ends, default=0)
+    The first dense_rounds are a sweep each; then sweeps take 1, 2, 2, 3, 3, ... rounds and at last `every`.
+    """
+    if round_index < dense_rounds:
+        return round_index, 1
+    first, twice = dense_rounds, 3
+    while True:
+        length = min(twice // 2, every)
+        if length == every:
+            return round_index - (round_index - first) % every, every
+        if round_index < first + length:
+            return first, length
+        first, twice = first + length, twice + 1
 
 
 class ScoringPlan:
-    """Of one answer. dense_rounds, every: see `is_due`."""
+    """Of one answer. dense_rounds, every: see `sweep`."""
 
     def __init__(self, num_drafters: int, dense_rounds: int, every: int) -> None:
         self._dense_rounds = dense_rounds
@@ -42,21 +47,27 @@ class ScoringPlan:
         self._num_tokens = 0  # observed so far
         self._unscored_from = np.zeros(num_drafters, dtype=np.int64)
 
-    def is_due(self, round_index: int) -> bool:
-        """Whether scores are asked for in this round."""
-        return is_due(round_index, self._dense_rounds, self._every)
+    def begins_sweep(self, round_index: int) -> bool:
+        return sweep(round_index, self._dense_rounds, self._every)[0] == round_index
+
+    def ends_sweep(self, round_index: int) -> bool:
+        """Whether everybody has been asked once this round's drafters are."""
+        first, length = sweep(round_index, self._dense_rounds, self._every)
+        return round_index == first + length - 1
 
     def observe(self, num_tokens: int, awake: Mask) -> None:
-        """More tokens were verified. awake: [num_drafters]; who sleeps is never asked for them.
-
-        Drafters fall asleep right after an occasion (`Sleepers.occasion`), so a sleeper owes no earlier scores.
-        """
+        """More tokens were verified. awake: [num_drafters]; who sleeps is not asked for them, only for what it owes."""
+        owes_nothing = self._unscored_from == self._num_tokens
         self._num_tokens += num_tokens
-        self._unscored_from[~awake] = self._num_tokens
+        self._unscored_from[~awake & owes_nothing] = self._num_tokens
 
-    def take(self) -> ScoreFrom | None:
-        """Ask for everything that is unscored now; None when there is nothing."""
-        end, firsts = self._num_tokens, self._unscored_from.tolist()
-        self._unscored_from[:] = end
-        score_from = tuple(first if first < end else None for first in firsts)
+    def take(self, round_index: int, *, everybody: bool = False) -> ScoreFrom | None:
+        """Ask this round's drafters for everything that they have not scored; None when there is nothing."""
+        first, length = sweep(round_index, self._dense_rounds, self._every)
+        num_drafters, end = len(self._unscored_from), self._num_tokens
+        turns = np.arange(num_drafters) * length // num_drafters
+        is_asked = (turns == round_index - first) | everybody
+        firsts = self._unscored_from.tolist()
+        self._unscored_from[is_asked] = end
+        score_from = tuple(f if f < end and asked else None for f, asked in zip(firsts, is_asked, strict=True))
         return score_from if any(first is not None for first in score_from) else None

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-PATIENCE = 3
+PATIENCE = 4
 """Scoring occasions in a row with a negligible weight before a drafter falls asleep."""
 
 WINDOW = 16

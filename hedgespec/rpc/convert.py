@@ -233,7 +233,7 @@ def read_observation(message: pb.Observe) -> Observation:
     if message.HasField("score_from"):
         score_from = message.score_from
         num_scored = start - score_from + num_tokens
-        _require(score_from <= start, error, "score_from", "at most start")
+        _require(num_scored >= 0, error, "score_from", "at most where the observation ends")
         _require(num_scored <= MAX_OBSERVED_TOKENS, error, "score_from", f"at most {MAX_OBSERVED_TOKENS} tokens back")
     return Observation(
         start,

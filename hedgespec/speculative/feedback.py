@@ -99,9 +99,12 @@ class Feedback:
             self._scorers = _doubled(self._scorers)
         self._scorers[:, first : first + num_tokens] = True if scorers is None else scorers[:, None]
 
-    def asked(self, round_index: int) -> None:
-        """Everything verified so far is now asked for: what had not been is due in so many rounds from this one."""
-        self._asked_in_round = [round_index if asked is None else asked for asked in self._asked_in_round]
+    def asked(self, round_index: int, end: int | None = None) -> None:
+        """Every position before `end` (default: all verified so far) is now asked for: what had not been is due in so many
+        rounds from this one."""
+        num_asked = (self.num_verified if end is None else end) - self._num_closed
+        for index in range(self._num_asked(), num_asked):
+            self._asked_in_round[index] = round_index
         self._nothing_new_in = None
 
     def push(self, drafter_index: int, scores: Scores) -> None:

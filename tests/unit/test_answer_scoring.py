@@ -26,20 +26,28 @@ def learner_of(run: Run) -> AnswerLearner:
 async def test_no_position_is_lost_by_the_schedule(dense: int, every: int) -> None:
     """Chosen or not, every drafter scores every position once, and the sums are those of dense scoring."""
     drafters = ScriptedDrafter("good", 5), ScriptedDrafter("bad", 0)
-    run = Run(fleet_of(*drafters), ["good", "bad"], score_dense_rounds=dense, score_every=every)
+    schedule = {"score_dense_rounds": dense, "score_every": every, "wake_every_rounds": 0}
+    run = Run(fleet_of(*drafters), ["good", "bad"], **schedule)
     assert await run.finish() == EXPECTED
     for drafter in drafters:
         assert drafter.scored == list(range(40))
     assert learner_of(run).expected_passes() == pytest.approx({0: 7, 1: 40})
 
 
-async def test_between_occasions_nobody_is_asked() -> None:
-    drafter = ScriptedDrafter("d", 1)
-    run = Run(fleet_of(drafter, ScriptedDrafter("e", 1)), ["d", "e"], score_dense_rounds=2, score_every=4)
+async def test_drafters_are_asked_in_turn_and_told_nothing_in_between() -> None:
+    """Two rounds are dense, then sweeps of 1, 2, 2, 3, 3 and 4 rounds begin in rounds 2, 3, 5, 7, 10, 13 and 17."""
+    first, second = ScriptedDrafter("d", 1), ScriptedDrafter("e", 1)
+    schedule = {"score_dense_rounds": 2, "score_every": 4, "wake_every_rounds": 0}
+    run = Run(fleet_of(first, second), ["d", "e"], **schedule)
     await run.finish()
-    asked = [index for index, observation in enumerate(drafter.observed) if observation.wants_scores]
-    assert asked == [0, 1, 5, 9, 13, 17, 19], "the last round of the answer asks for the rest"
-    assert [drafter.observed[index].score_from for index in asked] == [None, None, 4, 12, 20, 28, 36]
+    rounds = [0, 1, 2, 3, 5, 7, 10, 13, 17], [0, 1, 2, 4, 6, 8, 11, 15, 19]
+    for drafter, own in zip((first, second), rounds, strict=True):
+        asked = [observation for observation in drafter.observed if observation.wants_scores]
+        ends = [observation.start + len(observation.token_ids) for observation in asked]
+        assert ends == [2 * (r + 1) for r in own] + ([40] if own[-1] < 19 else [])
+        told_unasked = [observation for observation in drafter.observed if not observation.wants_scores]
+        drafted = {r.round_index for r in run.reports if r.drafter_id == drafter.drafter_id}
+        assert len(told_unasked) <= len(drafted), "only when a draft could not start without"
 
 
 async def test_what_is_scheduled_later_does_not_time_out() -> None:
@@ -84,9 +92,13 @@ async def test_a_hopeless_drafter_falls_asleep_and_is_neither_asked_nor_drawn() 
     assert good.scored == list(range(150))
     assert bad.scored == list(range(len(bad.scored)))
     assert len(bad.scored) < 60
-    slept_from = sum(observation.wants_scores for observation in bad.observed)  # rounds before it fell asleep
-    assert {r.drafter_id for r in run.reports[slept_from + 1 :] if r.num_drafted} == {"good"}
-    assert len(bad.observed) == len(good.observed), "it hears of every token all the same"
+    emitted = np.cumsum([len(r.token_ids) for r in run.reports])
+    after = [r for r, end in zip(run.reports, emitted, strict=True) if end > len(bad.scored)]
+    assert {r.drafter_id for r in after if r.num_drafted} == {"good"}
+    told = [token for observation in bad.observed for token in observation.token_ids.tolist()]
+    assert len(told) > len(bad.scored) + 30, "it hears of what is verified all the same, if late"
+    assert told == list(range(4, 4 + len(told)))
+    assert len(bad.observed) < len(good.observed)
     assert set(learner_of(run).expected_passes()) == {0}, "only who was scored throughout counts"
 
 
@@ -96,11 +108,11 @@ async def test_sleepers_are_asked_again_on_schedule() -> None:
         fleet_of(good, bad), ["good", "bad"], num_tokens=240, score_dense_rounds=2, score_every=1, wake_every_rounds=10
     )
     await run.finish()
-    asked = np.array([observation.wants_scores for observation in bad.observed])
-    num_naps = int((asked[:-1] & ~asked[1:]).sum())
-    assert num_naps >= 3
-    naps = "".join("x" if a else "." for a in asked).split("x")
-    assert max(map(len, naps)) <= 10
+    emitted = np.cumsum([len(r.token_ids) for r in run.reports])
+    rounds = np.unique(np.searchsorted(emitted, bad.scored, side="right"))  # whose tokens it has scored
+    naps = np.diff(rounds) - 1
+    assert (naps > 0).sum() >= 3
+    assert naps.max() <= 10
 
 
 async def test_sleepers_wake_when_the_text_changes_and_the_leader_gets_worse() -> None:

@@ -115,6 +115,7 @@ async def test_throughput_learns_that_a_good_draft_can_take_too_long() -> None:
         learner_config=LearnerConfig(objective="throughput"),
         step_times=FixedTimes(),
         draft_lengths=(1, 5),
+        wake_every_rounds=0,
     )
     assert await run.finish() == list(range(4, 404))
     assert isinstance(run.learner, AnswerLearner)

@@ -288,7 +288,7 @@ BAD_OBSERVATIONS = [
     _set("token_ids", [4, -1]),
     _set("target_probs", FLOAT_NAN),
     _set("target_top.probs", b"\0" * 8),
-    _set("score_from", 4),
+    _set("score_from", 6),
     _set("score_from", 2**32 - 1),
 ]
 BAD_PROMPT_TOPS = [

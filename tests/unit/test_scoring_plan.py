@@ -7,19 +7,33 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hedgespec.router.scoring_plan import ScoringPlan
+from hedgespec.router.scoring_plan import ScoringPlan, sweep
 
 EVERYBODY = np.ones(2, dtype=bool)
 
 
-def test_first_rounds_are_dense_and_later_ones_every_so_many() -> None:
-    plan = ScoringPlan(2, dense_rounds=3, every=4)
-    assert [r for r in range(16) if plan.is_due(r)] == [0, 1, 2, 6, 10, 14]
+def test_dense_rounds_are_sweeps_of_their_own_and_later_ones_grow() -> None:
+    sweeps = sorted({sweep(r, 2, 4) for r in range(26)})
+    assert sweeps == [(0, 1), (1, 1), (2, 1), (3, 2), (5, 2), (7, 3), (10, 3), (13, 4), (17, 4), (21, 4), (25, 4)]
 
 
-def test_every_round_is_due_when_every_is_one() -> None:
-    plan = ScoringPlan(2, dense_rounds=0, every=1)
-    assert all(plan.is_due(r) for r in range(10))
+@pytest.mark.parametrize(("dense", "every"), [(0, 1), (3, 1), (0, 2), (5, 7)])
+def test_every_round_belongs_to_one_sweep(dense: int, every: int) -> None:
+    for round_index in range(100):
+        first, length = sweep(round_index, dense, every)
+        assert first <= round_index < first + length <= first + every
+
+
+def test_within_a_sweep_every_drafter_has_one_turn() -> None:
+    plan = ScoringPlan(5, dense_rounds=0, every=3)
+    asked: list[list[int]] = []
+    for round_index in range(3 + 9):
+        plan.observe(1, np.ones(5, dtype=bool))
+        asked.append([i for i, first in enumerate(plan.take(round_index) or ()) if first is not None])
+    # sweeps of 1, 2, 2, 3, 3 rounds begin in rounds 0, 1, 3, 5, 8
+    assert asked[0] == [0, 1, 2, 3, 4]
+    assert asked[1:5] == [[0, 1, 2], [3, 4]] * 2
+    assert asked[5:11] == [[0, 1], [2, 3], [4]] * 2
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
@@ -31,7 +45,7 @@ def test_every_round_is_due_when_every_is_one() -> None:
 def test_every_position_is_asked_for_once_but_of_who_slept_through_it(
     rounds: list[tuple[int, bool]], dense: int, every: int
 ) -> None:
-    """Drafter 0 never sleeps, drafter 1 may change at every occasion; the last round of the answer is an occasion."""
+    """Drafter 0 never sleeps, drafter 1 may change whenever a sweep begins; in the last round everybody is asked."""
     plan = ScoringPlan(2, dense, every)
     asked: list[list[int]] = [[], []]
     expected: list[list[int]] = [[], []]
@@ -41,26 +55,33 @@ def test_every_position_is_asked_for_once_but_of_who_slept_through_it(
         for index in np.flatnonzero(awake):
             expected[index].extend(range(observed, observed + count))
         observed += count
-        if round_index == len(rounds) - 1 or plan.is_due(round_index):
-            for index, first in enumerate(plan.take() or (None, None)):
-                if first is not None:
-                    asked[index].extend(range(first, observed))
+        if plan.begins_sweep(round_index):
             awake[1] = not sleeps_next
-    assert asked == expected
+        is_last = round_index == len(rounds) - 1
+        for index, first in enumerate(plan.take(round_index, everybody=is_last) or (None, None)):
+            if first is not None:
+                asked[index].extend(range(first, observed))
+    assert asked[0] == expected[0]
+    assert len(set(asked[1])) == len(asked[1])
+    assert set(asked[1]) >= set(expected[1]), "who falls asleep in a sweep still answers for what came before"
 
 
 def test_nothing_observed_is_nothing_asked() -> None:
     plan = ScoringPlan(2, dense_rounds=0, every=3)
     plan.observe(0, EVERYBODY)
-    assert plan.take() is None
+    assert plan.take(0, everybody=True) is None
     plan.observe(3, ~EVERYBODY)
-    assert plan.take() is None
+    assert plan.take(0, everybody=True) is None
     plan.observe(2, EVERYBODY)
-    assert plan.take() == (3, 3)
-    assert plan.take() is None
+    assert plan.take(1, everybody=True) == (3, 3)
+    assert plan.take(2, everybody=True) is None
 
 
-@pytest.mark.parametrize("every", [1, 5])
-def test_dense_rounds_are_due_whatever_comes_later(every: int) -> None:
-    plan = ScoringPlan(1, dense_rounds=8, every=every)
-    assert all(plan.is_due(r) for r in range(8))
+def test_a_sleeper_still_owes_what_came_before() -> None:
+    plan = ScoringPlan(2, dense_rounds=0, every=2)
+    plan.observe(2, EVERYBODY)
+    plan.observe(3, np.array([True, False]))
+    plan.observe(1, np.array([True, False]))
+    assert plan.take(0, everybody=True) == (0, 0)
+    plan.observe(4, np.array([True, False]))
+    assert plan.take(1, everybody=True) == (6, None)

@@ -24,7 +24,7 @@ from hedgespec.learners.exp3 import Exp3
 from hedgespec.learners.registry import make_learner
 from hedgespec.learners.ucb import Ucb
 from hedgespec.router.learning import AnswerLearner
-from hedgespec.router.scoring_plan import ScoringPlan
+from hedgespec.router.scoring_plan import ScoringPlan, sweep
 from hedgespec.speculative.feedback import make_feedback
 from tests.simulated import random_recording
 
@@ -185,13 +185,15 @@ def test_discounted_ucb_forgets() -> None:
 
 
 def test_scores_are_never_forgotten_and_never_from_the_future() -> None:
-    """The last scored round rises with the rounds, lags by the delay, and every due round's turn comes."""
+    """The last scored round rises with the rounds, lags by the delay, and every sweep's turn comes."""
     for dense, every, delay, wait in itertools.product((0, 3), (1, 2, 5), (0, 1, 4), (0, 4)):
         schedule = Schedule(dense, every, delay, wait)
         last = [schedule.last_scored_round(r) for r in range(60)]
         assert all(a <= b for a, b in itertools.pairwise(last))
         assert all(known < r for r, known in enumerate(last))
-        assert {r for r in range(60) if schedule.is_due(r)} >= set(last) - {-1}
-        assert last[-1] >= 59 - 1 - delay - (every - 1)
+        firsts, lengths = zip(*(sweep(r, dense, every) for r in range(60)), strict=True)
+        assert set(firsts) >= set(last) - {-1}
+        assert last[-1] >= 59 - 1 - delay - 2 * (every - 1)
         for r in range(1, wait + 1):
-            assert last[r] == max([d for d in range(r) if schedule.is_due(d)], default=-1)
+            ended = [first for first, length in zip(firsts, lengths, strict=True) if first + length <= r]
+            assert last[r] == max(ended, default=-1)

@@ -90,7 +90,7 @@ async def test_text_at_temperature_0_and_with_a_seed_is_the_targets_own(name: st
 @pytest.mark.parametrize("follow", ["sample", "leader"])
 async def test_every_objective_serves_with_backlogs_and_naps(objective: str, follow: str) -> None:
     """Settled answers know the passes of every drafter that did not sleep, the tail behind a stop string included."""
-    speculation: dict[str, object] = {"score_dense_rounds": 1, "score_every": 7}
+    speculation: dict[str, object] = {"score_dense_rounds": 1, "score_every": 7, "wake_every_rounds": 0}
     if objective == "throughput":
         speculation["draft_lengths"] = (2, 5)
     async with local_service(args_of(speculation, objective=objective, follow=follow)) as local:

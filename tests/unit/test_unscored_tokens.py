@@ -8,7 +8,8 @@ import pytest
 from hedgespec.models import score_batches, unscored
 from hedgespec.models.drafter_model import ScoreRequest
 from hedgespec.models.score_batches import batches, joined_scores
-from hedgespec.models.unscored import UnscoredTokens, joined
+from hedgespec.models.unscored import UnscoredTokens
+from hedgespec.speculative.observations import joined
 from hedgespec.types import Observation, Scores, SparseRows
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hedgespec.bench.simulation.replay import Ints, Moment
-from hedgespec.router.scoring_plan import is_due
+from hedgespec.router.scoring_plan import sweep
 
 Floats = NDArray[np.float64]
 Follow = Literal["sample", "leader"]
@@ -45,7 +45,7 @@ class RandomPolicy:
 class Schedule:
     """When the scores of verified tokens are there.
 
-    dense_rounds, every: see `router.scoring_plan.is_due`
+    dense_rounds, every: see `router.scoring_plan.sweep`
     delay_rounds: a round's scores are used so many rounds later than at the next one
     wait_rounds:  in so many first rounds the router waits for outstanding scores
     """
@@ -55,18 +55,23 @@ class Schedule:
     delay_rounds: int = 0
     wait_rounds: int = 0
 
-    def is_due(self, round_index: int) -> bool:
-        return is_due(round_index, self.dense_rounds, self.every)
-
     def last_scored_round(self, round_index: int) -> int:
-        """The last round whose tokens are scored and known when round_index starts; -1 for none."""
+        """The last round whose tokens everybody has scored, and this is known, when round_index starts; -1 for none."""
         newest = round_index - 1 - (0 if round_index <= self.wait_rounds else self.delay_rounds)
-        while newest >= 0 and not self.is_due(newest):
-            newest -= 1
+        scored = self._last_swept(newest)
         # what was known in the rounds that were waited for is not forgotten
         if round_index > self.wait_rounds > 0:
-            newest = max(newest, self.last_scored_round(self.wait_rounds))
-        return max(newest, -1)
+            scored = max(scored, self.last_scored_round(self.wait_rounds))
+        return scored
+
+    def _last_swept(self, newest: int) -> int:
+        """The first round of the last sweep that has ended with round `newest` or before."""
+        if newest < 0:
+            return -1
+        first, length = sweep(newest, self.dense_rounds, self.every)
+        if newest == first + length - 1:
+            return first
+        return sweep(first - 1, self.dense_rounds, self.every)[0] if first > 0 else -1
 
 
 EVERY_ROUND = Schedule()

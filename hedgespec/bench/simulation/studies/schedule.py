@@ -9,7 +9,7 @@ from hedgespec.bench.simulation.studies.study import Row, Study
 from hedgespec.bench.simulation.workbench import SHIPPED, Workbench
 from hedgespec.learners.registry import make_learner
 from hedgespec.router.learning import AnswerLearner
-from hedgespec.router.scoring_plan import ScoringPlan
+from hedgespec.router.scoring_plan import ScoringPlan, sweep
 from hedgespec.router.sleepers import Sleepers
 from hedgespec.speculative.feedback import make_feedback
 
@@ -35,7 +35,7 @@ def _dense_row(bench: Workbench, dense: int, every: int) -> Row:
     schedule = Schedule(dense, every, SHIPPED.delay_rounds, SHIPPED.wait_rounds)
     replayed = bench.run(WeightsPolicy(bench.weights("normalhedge"), schedule))
     # the last round of an answer is never asked about in the replay: nothing could be chosen with it
-    due = np.cumsum([schedule.is_due(r) for r in range(bench.recording.num_tokens)])
+    due = np.cumsum([1 / sweep(r, dense, every)[1] for r in range(bench.recording.num_tokens)])
     calls = due[replayed.passes - 1].sum() / replayed.passes.sum()
     summary = bench.summary(replayed.mean_passes(bench.runs_each))
     return {

@@ -1,0 +1,45 @@
+"""What each drafter has not been told yet: verified tokens reach it with the next question to it, not in every round.
+
+A message costs router and drafter about the same whatever it holds. Most drafters draft nothing and score nothing in most
+rounds, so most messages would say only what the next one can say as well.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from hedgespec.speculative.observations import joined
+from hedgespec.types import Observation
+
+MAX_UNTOLD = 16
+"""Rounds; then a drafter is told without a question."""
+
+
+class Untold:
+    """The last observations of an answer, and from which output index on each drafter does not know them."""
+
+    def __init__(self, num_drafters: int) -> None:
+        self._recent: deque[Observation] = deque(maxlen=MAX_UNTOLD)
+        self._known_until = [0] * num_drafters
+        self._together: dict[int, Observation] = {}  # by start: drafters that know the same are told the same object
+
+    def add(self, observation: Observation) -> None:
+        self._recent.append(observation)
+        self._together.clear()
+
+    def is_full(self, drafter_index: int) -> bool:
+        """Whether the next observation would push out one that this drafter does not know."""
+        is_kept_whole = len(self._recent) < MAX_UNTOLD
+        return not is_kept_whole and self._known_until[drafter_index] <= self._recent[0].start
+
+    def take(self, drafter_index: int) -> Observation | None:
+        """Everything that the drafter does not know, which is taken to be told now; None when there is nothing."""
+        parts = [part for part in self._recent if part.start >= self._known_until[drafter_index]]
+        if not parts:
+            return None
+        last = parts[-1]
+        self._known_until[drafter_index] = max(last.start + len(last.token_ids), last.start + 1)
+        start = parts[0].start
+        if start not in self._together:
+            self._together[start] = joined(parts)
+        return self._together[start]

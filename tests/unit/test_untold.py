@@ -1,0 +1,71 @@
+"""Whatever the order of questions, every drafter is told every verified token once and in order."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hedgespec.router.untold import MAX_UNTOLD, Untold
+from hedgespec.types import Observation, SparseRows
+
+
+def observation(start: int, num_tokens: int) -> Observation:
+    ids = np.arange(start, start + num_tokens, dtype=np.int32)
+    top = SparseRows(np.arange(num_tokens + 1, dtype=np.int32), ids, np.ones(num_tokens, np.float32))
+    return Observation(start, ids, np.ones(num_tokens, np.float32), top)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.lists(st.tuples(st.integers(1, 6), st.sampled_from(["", "0", "1", "01"])), min_size=1, max_size=60))
+def test_everything_is_told_once_and_in_order(rounds: list[tuple[int, str]]) -> None:
+    untold = Untold(2)
+    told: list[list[int]] = [[], []]
+    end = 0
+    for num_tokens, asked in rounds:
+        untold.add(observation(end, num_tokens))
+        end += num_tokens
+        for index in range(2):
+            if str(index) in asked or untold.is_full(index):
+                part = untold.take(index)
+                assert part is not None
+                assert part.start == len(told[index])
+                assert part.target_top is not None
+                assert part.target_top.ids.tolist() == part.token_ids.tolist()
+                told[index].extend(part.token_ids.tolist())
+                assert untold.take(index) is None
+    for index in range(2):
+        rest = untold.take(index)
+        told[index].extend([] if rest is None else rest.token_ids.tolist())
+    assert told == [list(range(end))] * 2
+
+
+def test_a_drafter_that_is_never_asked_is_told_before_anything_is_forgotten() -> None:
+    untold = Untold(1)
+    full = []
+    for round_index in range(2 * MAX_UNTOLD):
+        untold.add(observation(3 * round_index, 3))
+        if untold.is_full(0):
+            full.append(round_index)
+            untold.take(0)
+    assert full == [MAX_UNTOLD - 1, 2 * MAX_UNTOLD - 1]
+
+
+def test_drafters_that_know_the_same_are_told_the_same_object() -> None:
+    untold = Untold(3)
+    untold.add(observation(0, 2))
+    untold.take(2)
+    untold.add(observation(2, 2))
+    assert untold.take(0) is untold.take(1)
+    assert untold.take(2) is not None
+
+
+def test_the_end_of_an_answer_without_tokens_is_told_once() -> None:
+    untold = Untold(1)
+    untold.add(observation(0, 4))
+    untold.take(0)
+    untold.add(observation(4, 0))
+    ending = untold.take(0)
+    assert ending is not None
+    assert (ending.start, len(ending.token_ids)) == (4, 0)
+    assert untold.take(0) is None
