@@ -52,7 +52,8 @@ class BranchedAttention:
         own = torch.baddbmm(own_mask, grouped, keys.mT, alpha=self._scale)
         weights = torch.cat((base, own), dim=-1).softmax(dim=-1, dtype=torch.float32).to(query.dtype)
         output = weights[..., :num_base].bmm(base_values).baddbmm_(weights[..., num_base:], values)
-        return output.unflatten(1, (num_branches, num_groups)).transpose(0, 1).reshape(num_branches, -1)
+        by_branch = output.view(num_kv_heads, num_branches, num_groups, head_dim).transpose(0, 1)
+        return by_branch.reshape(num_branches, -1)
 
     def _with_own(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         keys = key if self._keys is None else torch.cat((self._keys, key), dim=1)

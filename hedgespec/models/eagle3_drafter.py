@@ -160,7 +160,7 @@ class Eagle3Drafter(NeuralDrafter[Eagle3Session, HeadBranches]):
             if not active:
                 break
             self._follow([(u.branches, list(range(len(u.branches))), u.next_tokens(depth)) for u in active])
-            scored = [u.branches.states[u.scored_branches(depth)] for u in active]
+            scored = [u.scored_states(depth) for u in active]
             parts = self._head.logits(torch.cat(scored)).split([len(states) for states in scored])
             for unrolling, logits in zip(active, parts, strict=True):
                 unrolling.add(depth, logits)

@@ -7,7 +7,7 @@ changes; under `rejection` a draft counts as ended below MIN_SURVIVAL, which mov
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 
 import numpy as np
 import torch
@@ -66,12 +66,13 @@ class Unrolling:
         ids = self._session.text.ids
         return [int(ids[self._num_prompt + start + depth - 2]) for start in self._starts]
 
-    def scored_branches(self, depth: int) -> list[int]:
-        """The branches whose depth-th token lies in the observation; earlier ones have their score already."""
-        return [index for index, start in enumerate(self._starts) if start + depth - 1 >= self._first]
+    def scored_states(self, depth: int) -> Tensor:
+        """Of the branches whose depth-th token lies in the observation; earlier ones have their score already."""
+        num_earlier = bisect_left(self._starts, self._first - depth + 1)
+        return self.branches.states[num_earlier:]
 
     def add(self, depth: int, logits: Tensor) -> None:
-        scored = [self._starts[index] for index in self.scored_branches(depth)]
+        scored = self._starts[bisect_left(self._starts, self._first - depth + 1) :]
         if not scored:
             return
         values, overlaps = self._columns.add(depth, [start + depth - 1 - self._first for start in scored], logits)

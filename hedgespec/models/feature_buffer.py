@@ -99,9 +99,9 @@ class FeatureBuffer:
             if positions:
                 session.consumed = positions[-1]
         features = _as_tensor(rows, self._width)
-        is_finite = torch.isfinite(features).all(dim=-1)
-        if bool(is_finite.all()):
+        if bool(torch.isfinite(features).all()):
             return positions, features
+        is_finite = torch.isfinite(features).all(dim=-1)
         self.num_dropped_rows += int((~is_finite).sum())
         return [p for p, good in zip(positions, is_finite.tolist(), strict=True) if good], features[is_finite]
 
@@ -131,5 +131,7 @@ def _as_tensor(rows: Sequence[np.ndarray], width: int) -> Tensor:
     """Rows of float32, or of uint16 that holds the bits of bfloat16, as float32: [num_rows, width]."""
     if not rows:
         return torch.zeros((0, width))
+    if all(row.dtype == np.uint16 for row in rows):
+        return torch.from_numpy((np.stack(rows).astype(np.uint32) << 16).view(np.float32))
     stacked = np.stack([row.astype(np.uint32) << 16 if row.dtype == np.uint16 else row for row in rows])
     return torch.from_numpy(stacked.view(np.float32) if stacked.dtype == np.uint32 else stacked.astype(np.float32))

@@ -76,16 +76,16 @@ def scored(
 
     logits: [len(rows), num_columns]; both results [len(rows)].
     """
-    chosen, ancestors, counts = _chosen(text, observation, rows)
-    spec = text.spec
-    given = logits, spec.sampling, counts, ancestors
-    tokens, target_probs, top = chosen.token_ids, chosen.target_probs, chosen.target_top
+    spec, index = text.spec, np.asarray(rows, np.int64)
+    given = logits, spec.sampling, *_before(text, observation, rows)
+    tokens, target_probs = observation.token_ids[index], observation.target_probs[index]
     if spec.sampling.method == "greedy":
         hits = (vocabulary.greedy_ids(*given) == tokens).astype(np.float32)
         return hits, hits
+    top = None if observation.target_top is None else _select(observation.target_top, index)
     if spec.sampling.method == "coupled":
-        laws, indices = vocabulary.laws(*given), observation.start + np.asarray(rows)
-        hits = coupled_acceptance(laws, tokens, spec.noise_seed, indices)
+        laws = vocabulary.laws(*given)
+        hits = coupled_acceptance(laws, tokens, spec.noise_seed, observation.start + index)
         return hits, None if top is None else rejection_scores(probs_of(laws), tokens, target_probs, top)[1]
     draft_probs = vocabulary.draft_probs(*given)
     if top is None:
@@ -97,42 +97,33 @@ def first_scored(
     text: SessionText, vocabulary: DraftVocabulary, observation: Observation, rows: Sequence[int], logits: Tensor
 ) -> tuple[Values, Values | None]:
     """The same for the first tokens of a multi-draft."""
-    chosen, ancestors, counts = _chosen(text, observation, rows)
-    spec = text.spec
+    spec, index = text.spec, np.asarray(rows, np.int64)
+    counts, ancestors = _before(text, observation, rows)
     is_distinct = spec.draft_form.kind == "distinct"
     if spec.sampling.method == "rejection":
         laws = vocabulary.laws(logits, spec.sampling, counts, ancestors)
-        indices = observation.start + np.asarray(rows)
-        branching, top = spec.draft_form.branching, chosen.target_top
-        given = laws, chosen.token_ids, chosen.target_probs, top, branching, spec.noise_seed, indices
+        top = None if observation.target_top is None else _select(observation.target_top, index)
+        realised = observation.token_ids[index], observation.target_probs[index], top
+        given = laws, *realised, spec.draft_form.branching, spec.noise_seed, observation.start + index
         values, any_accepted = first_token_scores(*given, is_distinct=is_distinct)
         return values, any_accepted if top is not None else None
     if not is_distinct:
         return scored(text, vocabulary, observation, rows, logits)
     place, logits = DraftPlace(spec, counts, observation.start), vocabulary.spread(logits)
     hits = np.zeros(len(rows), np.float32)
-    for index, (row, own) in enumerate(zip(rows, ancestors, strict=True)):
-        ids, _ = ranked(place, logits[index : index + 1], [own], row)[0]
-        hits[index] = observation.token_ids[row] in ids
+    for offset, (row, own) in enumerate(zip(rows, ancestors, strict=True)):
+        ids, _ = ranked(place, logits[offset : offset + 1], [own], row)[0]
+        hits[offset] = observation.token_ids[row] in ids
     return hits, hits
 
 
-def _chosen(
+def _before(
     text: SessionText, observation: Observation, rows: Sequence[int]
-) -> tuple[Observation, list[list[int]], TokenCounts | None]:
-    """The observation's tokens `rows`, what stands before each of them in it, and the counts before it."""
-    index = np.asarray(rows, np.int64)
-    top = observation.target_top
-    chosen = Observation(
-        start=observation.start,
-        token_ids=observation.token_ids[index],
-        target_probs=observation.target_probs[index],
-        target_top=_select(top, index) if top is not None else None,
-    )
+) -> tuple[TokenCounts | None, list[list[int]]]:
+    """What penalties look at: the counts before the observation, and what stands before each of `rows` in it."""
     if not text.spec.sampling.has_penalties:
-        return chosen, [[]] * len(index), None
-    ancestors = [observation.token_ids[:row].tolist() for row in rows]
-    return chosen, ancestors, counts_before(text, observation.start)
+        return None, [[]] * len(rows)
+    return counts_before(text, observation.start), [observation.token_ids[:row].tolist() for row in rows]
 
 
 def counts_before(text: SessionText, output_index: int) -> TokenCounts | None:
@@ -142,11 +133,7 @@ def counts_before(text: SessionText, output_index: int) -> TokenCounts | None:
 
 
 def _select(rows: SparseRows, index: NDArray[np.int64]) -> SparseRows:
-    parts = [rows.row(int(row)) for row in index]
-    offsets = np.concatenate([[0], np.cumsum([len(ids) for ids, _ in parts])]).astype(np.int32)
-    none_ids, none_probs = np.zeros(0, np.int32), np.zeros(0, np.float32)
-    return SparseRows(
-        offsets,
-        np.concatenate([none_ids, *(ids for ids, _ in parts)]),
-        np.concatenate([none_probs, *(probs for _, probs in parts)]),
-    )
+    lengths = np.diff(rows.offsets)[index]
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    entries = np.arange(offsets[-1]) + np.repeat(rows.offsets[index] - offsets[:-1], lengths)
+    return SparseRows(offsets, rows.ids[entries], rows.probs[entries])

@@ -33,6 +33,7 @@ from hedgespec.router.drafting import propose, shares_of
 from hedgespec.router.events import Events
 from hedgespec.router.learning import Learning
 from hedgespec.router.panel import DrafterPanel
+from hedgespec.router.scoring_plan import ScoreFrom
 from hedgespec.router.selection import Choices, DraftLimits, Selection
 from hedgespec.router.step_times import StepTimes
 from hedgespec.router.stopping import find_ending
@@ -44,7 +45,6 @@ from hedgespec.types import (
     Opened,
     RoundReport,
     SessionSpec,
-    SparseRows,
     Verdict,
 )
 
@@ -91,6 +91,7 @@ class DecodeLoop:
         self._emitted: list[int] = []
         self._round_index = 0
         self._last_round_s = 0.0
+        self._score_from: ScoreFrom | None = None  # still to be asked for
 
     async def rounds(self) -> AsyncGenerator[RoundReport, None]:
         """Yield one report per target pass until the answer ends.
@@ -126,16 +127,9 @@ class DecodeLoop:
         """Ask for the scores that the schedule has put off, when the answer has ended without the loop's doing."""
         if self._learner is None:
             return
-        score_from = self._learner.verified(0, self._round_index, is_last=True)
-        if score_from is not None:
-            no_rows = SparseRows(np.zeros(1, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32))
-            nothing = Observation(
-                start=len(self._emitted),
-                token_ids=np.zeros(0, np.int32),
-                target_probs=np.zeros(0, np.float32),
-                target_top=no_rows if self.spec.num_target_top else None,
-            )
-            self._panel.observe(self._round_index, nothing, score_from)
+        self._ask()
+        self._score_from = self._learner.verified(0, self._round_index, is_last=True)
+        self._ask()
 
     async def _rounds_on(self, target: Target) -> AsyncGenerator[RoundReport, None]:
         spec = replace(self.spec, emitted_ids=np.asarray(self._emitted, dtype=np.int32))
@@ -218,7 +212,8 @@ class DecodeLoop:
         learn_s = 0.0
         try:
             if self._learner is not None:
-                await asyncio.sleep(0)  # let the request leave before this thread is busy with learning
+                await asyncio.sleep(0)  # let the request leave before this thread is busy
+                self._ask()
                 started = time.perf_counter()
                 self._learner.absorb(self._round_index)
                 learn_s = time.perf_counter() - started
@@ -243,17 +238,27 @@ class DecodeLoop:
             self._max_drafters = 1
 
     def _observe(self, verdict: Verdict, tokens: NDArray[np.int32], is_last: bool) -> None:
-        """Tell learner and drafters which tokens became part of the answer."""
-        score_from = None
-        if self._learner is not None:
-            score_from = self._learner.verified(len(tokens), self._round_index, is_last)
+        """Tell learner and drafters which tokens became part of the answer.
+
+        Drafters are asked for scores while the target works on the next draft: until then one of them has to draft. In the
+        first rounds, where scores are waited for, and at the end they are asked at once.
+        """
         observation = Observation(
             start=len(self._emitted),
             token_ids=tokens,
             target_probs=verdict.target_probs[: len(tokens)],
             target_top=verdict.target_top,
         )
-        self._panel.observe(self._round_index, observation, score_from)
+        self._panel.observe(self._round_index, observation)
+        if self._learner is not None:
+            self._score_from = self._learner.verified(len(tokens), self._round_index, is_last)
+            if is_last or self._round_index < self._config.warm_rounds:
+                self._ask()
+
+    def _ask(self) -> None:
+        score_from, self._score_from = self._score_from, None
+        if score_from is not None:
+            self._panel.ask(self._round_index, score_from)
 
     def _proposer(self, choices: Choices, tree: DraftTree, merged: tuple[DraftShare, ...]) -> str | None:
         if tree.num_nodes == 0:

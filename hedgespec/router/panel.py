@@ -117,14 +117,17 @@ class DrafterPanel:
         """The target refused this drafter's proposal as malformed: do not ask it again in this answer."""
         self._lose(index, "InvalidDraft")
 
-    def observe(self, round_index: int, observation: Observation, score_from: ScoreFrom | None = None) -> None:
-        """Tell the drafters that are asked for scores, and those that cannot wait to be told, what was verified; scores come
-        back on their own time. score_from: None: nobody scores."""
+    def observe(self, round_index: int, observation: Observation) -> None:
+        """What was verified; only drafters that cannot wait for the next question to them are told now."""
         self._untold.add(observation)
-        for index in range(len(self.drafters)):
-            first = None if score_from is None else score_from[index]
-            can_wait = self.presence[index] is Presence.READY and not self._untold.is_full(index)
-            if first is not None or not can_wait:
+        for index, presence in enumerate(self.presence):
+            if presence is not Presence.READY or self._untold.is_full(index):
+                self._tell(index, round_index)
+
+    def ask(self, round_index: int, score_from: ScoreFrom) -> None:
+        """Ask for scores of everything observed from these output indices on; they come back on their own time."""
+        for index, first in enumerate(score_from):
+            if first is not None:
                 self._tell(index, round_index, first)
 
     def _tell(self, index: int, round_index: int, score_from: int | None = None) -> None:
@@ -132,13 +135,12 @@ class DrafterPanel:
         drafter, unanswered = self.drafters[index], self._unanswered[index]
         if drafter is None or self.presence[index] is Presence.LOST:
             return
-        observation = self._untold.take(index)
-        if observation is None:
+        if score_from is None and self._untold.knows_all(index):
             return
         if len(unanswered) >= MAX_UNANSWERED:
             self._lose(index, "silent")
             return
-        told = _asking(observation, score_from)
+        told = _asking(self._untold.take(index), score_from)
         task = asyncio.ensure_future(drafter.observe(self._session_id, round_index, told))
         unanswered.add(task)
         task.add_done_callback(partial(self._scored, index))

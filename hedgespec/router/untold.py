@@ -7,8 +7,9 @@ rounds, so most messages would say only what the next one can say as well.
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 
-from hedgespec.speculative.observations import joined
+from hedgespec.speculative.observations import first_part, joined
 from hedgespec.types import Observation
 
 MAX_UNTOLD = 16
@@ -32,14 +33,20 @@ class Untold:
         is_kept_whole = len(self._recent) < MAX_UNTOLD
         return not is_kept_whole and self._known_until[drafter_index] <= self._recent[0].start
 
-    def take(self, drafter_index: int) -> Observation | None:
-        """Everything that the drafter does not know, which is taken to be told now; None when there is nothing."""
-        parts = [part for part in self._recent if part.start >= self._known_until[drafter_index]]
-        if not parts:
-            return None
-        last = parts[-1]
-        self._known_until[drafter_index] = max(last.start + len(last.token_ids), last.start + 1)
-        start = parts[0].start
-        if start not in self._together:
-            self._together[start] = joined(parts)
-        return self._together[start]
+    def take(self, drafter_index: int) -> Observation:
+        """Everything that the drafter does not know, which is taken to be told now: an observation without tokens when there
+        is nothing. Not before the first `add`."""
+        known_until = self._known_until[drafter_index]
+        self._known_until[drafter_index] = self._end
+        if known_until not in self._together:
+            parts = [part for part in self._recent if part.start >= known_until]
+            nothing = replace(first_part(self._recent[-1], 0), start=self._end)
+            self._together[known_until] = joined(parts) if parts else nothing
+        return self._together[known_until]
+
+    def knows_all(self, drafter_index: int) -> bool:
+        return not self._recent or self._known_until[drafter_index] >= self._end
+
+    @property
+    def _end(self) -> int:
+        return self._recent[-1].start + len(self._recent[-1].token_ids)

@@ -31,7 +31,8 @@ def rejection_acceptance(
     token_ids, target_probs: [num_rows]. Returns [num_rows].
     """
     own = draft_probs(np.arange(len(token_ids)), token_ids)
-    return _ratio(own, target_probs).astype(np.float32)
+    acceptance: Values = _ratio(own, target_probs).astype(np.float32)
+    return acceptance
 
 
 def rejection_scores(
@@ -66,7 +67,8 @@ def coupled_acceptance(
     """
     indices = output_indices.tolist()
     proposed = [propose(*rows.row(row), "coupled", noise_seed, index, 0) for row, index in enumerate(indices)]
-    return (np.array(proposed, np.int32) == token_ids).astype(np.float32)
+    hits: Values = (np.array(proposed, np.int32) == token_ids).astype(np.float32)
+    return hits
 
 
 def prompt_overlap(draft_probs: DraftProbs, prompt_top: SparseRows, known: Bools) -> Values:

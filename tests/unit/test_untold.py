@@ -28,15 +28,13 @@ def test_everything_is_told_once_and_in_order(rounds: list[tuple[int, str]]) -> 
         for index in range(2):
             if str(index) in asked or untold.is_full(index):
                 part = untold.take(index)
-                assert part is not None
                 assert part.start == len(told[index])
                 assert part.target_top is not None
                 assert part.target_top.ids.tolist() == part.token_ids.tolist()
                 told[index].extend(part.token_ids.tolist())
-                assert untold.take(index) is None
+                assert untold.knows_all(index)
     for index in range(2):
-        rest = untold.take(index)
-        told[index].extend([] if rest is None else rest.token_ids.tolist())
+        told[index].extend(untold.take(index).token_ids.tolist())
     assert told == [list(range(end))] * 2
 
 
@@ -57,15 +55,16 @@ def test_drafters_that_know_the_same_are_told_the_same_object() -> None:
     untold.take(2)
     untold.add(observation(2, 2))
     assert untold.take(0) is untold.take(1)
-    assert untold.take(2) is not None
+    assert untold.take(2) is not untold.take(1)
 
 
-def test_the_end_of_an_answer_without_tokens_is_told_once() -> None:
+def test_who_knows_everything_can_still_be_asked_something() -> None:
     untold = Untold(1)
+    assert untold.knows_all(0)
     untold.add(observation(0, 4))
+    assert not untold.knows_all(0)
     untold.take(0)
-    untold.add(observation(4, 0))
-    ending = untold.take(0)
-    assert ending is not None
-    assert (ending.start, len(ending.token_ids)) == (4, 0)
-    assert untold.take(0) is None
+    nothing = untold.take(0)
+    assert (nothing.start, len(nothing.token_ids)) == (4, 0)
+    assert nothing.target_top is not None
+    assert nothing.target_top.num_rows == 0
