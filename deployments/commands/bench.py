@@ -136,6 +136,24 @@ def acceptance(
 
 
 @app.command()
+def overheads(
+    prompts: NumPrompts = 1,
+    max_tokens: MaxTokens = 256,
+    temperature: Annotated[list[float] | None, typer.Option(min=0.0, max=2.0, help="Default: 0 and 1.")] = None,
+    domain: Domains = None,
+    config: ConfigFile = None,
+    json: JsonFile = None,
+) -> None:
+    """What a round costs here: target pass, draft, scores, learner, transport; and the table drafter x domain."""
+    from deployments.commands.bench_overheads import run_overheads
+
+    args = without_prefix_cache(read_args(config))
+    temperatures = temperature or [0.0, 1.0]
+    samplings = [SamplingParams(temperature=t, max_tokens=max_tokens, ignore_eos=True) for t in temperatures]
+    run_overheads(args, partial(held_out, domains=domain, count=prompts), samplings, json)
+
+
+@app.command()
 def rpc(
     rounds: Annotated[int, typer.Option(min=10, help="Rounds per measurement, shared by the sessions.")] = 200,
     repeats: Annotated[int, typer.Option(min=1)] = 5,

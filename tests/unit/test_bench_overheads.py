@@ -1,0 +1,64 @@
+"""What a round is made of: sums over the same prompts for every arm, on exact models."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from deployments.commands.bench_overheads import as_json
+from hedgespec.assembly.local_service import local_service
+from hedgespec.bench.acceptance import AcceptanceTable
+from hedgespec.bench.overheads import BEST, LEARNED, PLAIN, OverheadReport, RoundTimes, measure_overheads, time_feedback
+from hedgespec.config import AppArgs, DrafterConfig, StoreConfig, TargetConfig
+from hedgespec.types import SamplingParams
+
+ARGS = AppArgs(
+    target=TargetConfig(model="tabular:3", model_name="toy"),
+    drafters=(
+        DrafterConfig(id="near", kind="tabular", model="tabular:1,closeness=0.95"),
+        DrafterConfig(id="far", kind="tabular", model="tabular:2,closeness=0.05"),
+    ),
+    store=StoreConfig(url="memory://"),
+)
+
+
+async def test_every_arm_answers_every_prompt_and_every_drafter_has_its_cell() -> None:
+    num_steps = 0
+
+    def advance() -> None:
+        nonlocal num_steps
+        num_steps += 1
+
+    prompts = {"a": [np.arange(4, dtype=np.int32)], "b": [np.arange(6, dtype=np.int32)]}
+    sampling = SamplingParams(temperature=0.0, max_tokens=60, ignore_eos=True)
+    wide_awake = ARGS.speculation.model_copy(update={"wake_every_rounds": 0, "score_timeout_rounds": 1000})
+    async with local_service(ARGS) as local:
+        scoring = local.variant(ARGS.model_copy(update={"speculation": wide_awake}))
+        report = await measure_overheads(local.service, scoring, 5, prompts, sampling, advance)
+    assert num_steps == 2 * 4
+    assert report.best == {"a": "near", "b": "near"}
+    assert {arm: times.num_tokens for arm, times in report.arms.items()} == dict.fromkeys((PLAIN, BEST, LEARNED), 120)
+    assert report.arms[PLAIN].num_rounds == 120 > report.arms[BEST].num_rounds
+    assert report.arms[PLAIN].ms("verify") > 0.0
+    assert report.arms[PLAIN].ms("draft") == pytest.approx(0.0, abs=0.1)
+    for row in report.acceptance.cells["0"].values():
+        assert set(row) == {"near", "far"}
+    content = as_json(report)
+    assert set(content["arms"]) == {PLAIN, BEST, LEARNED}  # type: ignore[call-overload]
+
+
+def test_scoring_is_what_a_learned_round_takes_beyond_a_single_drafters() -> None:
+    arms = {
+        PLAIN: RoundTimes(100, 100, 1.0),
+        BEST: RoundTimes(50, 200, 1.0, {"draft": 0.25}),
+        LEARNED: RoundTimes(40, 200, 1.0),
+    }
+    report = OverheadReport(0.0, 5, AcceptanceTable(5, 1, 200, {}, {}), {}, arms)
+    assert report.scoring_ms == pytest.approx(25.0 - 20.0)
+    assert report.scoring_share == pytest.approx(0.2)
+    assert report.over_plain(LEARNED) == pytest.approx(2.0)
+    assert report.arms[BEST].ms("draft") == pytest.approx(5.0)
+
+
+def test_the_learners_part_of_a_round_is_timed() -> None:
+    assert 0.0 < time_feedback(ARGS, 1) < 1e6
