@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from rich.table import Table
 from deployments.commands.loading import read_args, without_prefix_cache
 from deployments.commands.reports import console, progress_bar, write_json
 from hedgespec import zoo
+from hedgespec.bench.foreign_text import OUT_OF_DOMAIN, mixed
 from hedgespec.bench.policies import PoliciesReport, Policy, measure_policies, policies_json
 from hedgespec.bench.prompt_router import PromptRouter, rewritten
 from hedgespec.config import AppArgs
@@ -35,11 +37,15 @@ def policies(
     full: Annotated[
         bool, typer.Option(help="Also temperature 0.6, 1024 tokens, draft length 8, trees and every learner: hours.")
     ] = False,
+    trees: Annotated[
+        bool,
+        typer.Option(help="Instead: trees of one drafter and of several merged, also on mixed and out-of-domain text."),
+    ] = False,
     json: Annotated[Path | None, typer.Option("--json", help="Also write the report to this file.")] = None,
 ) -> None:
     """Plain decoding, fixed drafters, a prompt classifier, bandits and learners side by side, with intervals."""
     from hedgespec.assembly.local_service import local_service
-    from hedgespec.bench.policy_sets import more_policies, standard_policies
+    from hedgespec.bench.policy_sets import more_policies, standard_policies, tree_policies
 
     args = without_prefix_cache(read_args(None))
     temperatures: Sequence[float] = temperature or (0.0, 1.0)
@@ -50,11 +56,13 @@ def policies(
     router = PromptRouter.train({d: zoo.held_out_prompts(d, "validation") for d in zoo.DOMAINS})
     if rewrite:
         texts = rewritten(texts, {d: zoo.held_out_prompts(d)[prompts:] for d in zoo.DOMAINS})
+    if trees:
+        texts = {**texts, "mixed": mixed(texts, 2 * prompts), "out of domain": list(OUT_OF_DOMAIN[: 2 * prompts])}
     routed = {d: [router.domain(text) for text in row] for d, row in texts.items()}
 
     async def run() -> PoliciesReport:
         async with local_service(args) as local:
-            chosen = standard_policies(args, local.variant, routed)
+            chosen = (tree_policies if trees else partial(standard_policies, routed=routed))(args, local.variant)
             if full:
                 chosen += more_policies(args, local.variant)
             chosen = named(chosen, policy)
@@ -66,9 +74,11 @@ def policies(
 
     report = asyncio.run(run())
     show_policies(report)
-    accuracy = router.accuracy(texts)
-    console.print(f"The prompt router sends {accuracy:.0%} of these prompts to their own domain's drafter.")
-    settings = {"prompts": prompts, "seeds": seeds, "rewrite": rewrite, "full": full, "router_accuracy": accuracy}
+    settings: dict[str, object] = {"prompts": prompts, "seeds": seeds, "rewrite": rewrite, "full": full, "trees": trees}
+    if not trees:
+        settings["router_accuracy"] = router.accuracy(texts)
+        share = f"{settings['router_accuracy']:.0%}"
+        console.print(f"The prompt router sends {share} of these prompts to their own domain's drafter.")
     write_json(json, policies_json(report), command="bench policies", **settings)
 
 

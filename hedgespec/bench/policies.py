@@ -39,7 +39,7 @@ class Policy:
 class PolicyResult:
     """One policy on one domain; entries are per answer.
 
-    best_fixed: passes of the drafter that would have needed the fewest on this very text, where all were scored
+    best_fixed: passes of the drafter that would have needed the fewest on this very text, of those scored throughout
     """
 
     tokens: list[int] = field(default_factory=list)

@@ -58,6 +58,14 @@ def more_policies(args: AppArgs, variant: Callable[[AppArgs], GenerationService]
     return policies
 
 
+def tree_policies(args: AppArgs, variant: Callable[[AppArgs], GenerationService]) -> list[Policy]:
+    """Draft trees of the same number of nodes: each drafter's alone, the learner's choice, and two drafters' merged."""
+    alone = variant(with_form(args, "tree", 1))
+    policies = [Policy(f"tree of {drafter.id}", alone, _pinned(drafter.id)) for drafter in args.drafters]
+    merged = {f"merged trees of {count}": variant(with_form(args, "tree", count)) for count in (2, 3)}
+    return [*policies, Policy("tree", alone, _learned), *(Policy(name, own, _learned) for name, own in merged.items())]
+
+
 def with_learner(args: AppArgs, learner: LearnerName | BanditName, objective: Objective) -> AppArgs:
     changed = args.learner.model_copy(update={"name": learner, "objective": objective})
     return args.model_copy(update={"learner": changed})
@@ -66,6 +74,10 @@ def with_learner(args: AppArgs, learner: LearnerName | BanditName, objective: Ob
 def with_form(args: AppArgs, form: DraftFormName, num_merged: int) -> AppArgs:
     changed = {"draft_form": form, "branching": 4, "num_nodes": 12, "merge_drafters": num_merged}
     return args.model_copy(update={"speculation": args.speculation.model_copy(update=changed)})
+
+
+def _pinned(drafter_id: str) -> Callable[[str, int], str | None]:
+    return lambda domain, index: drafter_id
 
 
 def _learned(domain: str, index: int) -> None:

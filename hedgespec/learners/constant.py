@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,14 +23,14 @@ class ConstantState:
     weights: Floats
 
 
-class Constant:
+class Constant(ABC):
     """What each subclass chooses once; losses are checked and counted only."""
 
     name: str
 
+    @abstractmethod
     def chosen(self, prior: Floats) -> Floats:
         """The weights [num_experts] for this prior."""
-        raise NotImplementedError
 
     def init(self, prior: Floats) -> ConstantState:
         prior = checked_prior(prior)

@@ -7,7 +7,9 @@ import math
 import numpy as np
 
 from hedgespec.assembly.local_service import local_service
+from hedgespec.bench.foreign_text import mixed
 from hedgespec.bench.policies import ALL, Policy, measure_policies, policies_json
+from hedgespec.bench.policy_sets import tree_policies, with_form
 from hedgespec.config import AppArgs, DrafterConfig, StoreConfig, TargetConfig
 from hedgespec.types import SamplingParams
 
@@ -54,3 +56,31 @@ async def test_every_policy_decodes_every_prompt_and_the_shares_follow() -> None
     assert math.isclose(sum(mix["near"].passes), sum(mix["learned"].best_fixed), rel_tol=0.05)
     content = policies_json(report)
     assert set(content["temperatures"]["0"]) == {"one", "two", ALL}  # type: ignore[index]
+
+
+def test_mixed_prompts_join_two_different_domains() -> None:
+    prompts = {"a": ["a0", "a1"], "b": ["b0"], "c": ["c0", "c1", "c2"]}
+    texts = mixed(prompts, 8)
+    assert len(texts) == 8
+    assert all(text[0] != text.split("\n")[1][0] for text in texts)
+    assert len({(text[0], text.split("\n")[1][0]) for text in texts}) == 6, "every ordered pair of domains"
+
+
+async def test_tree_policies_have_the_same_node_budget() -> None:
+    """Each drafter's tree alone, the learner's choice, and merged trees decode the same text at temperature 0."""
+    prompts = {"one": [np.arange(5, dtype=np.int32)]}
+    async with local_service(ARGS) as local:
+        policies = tree_policies(ARGS, local.variant)
+        assert [policy.name for policy in policies] == [
+            "tree of near",
+            "tree of far",
+            "tree",
+            "merged trees of 2",
+            "merged trees of 3",
+        ]
+        assert {with_form(ARGS, "tree", count).speculation.num_nodes for count in (1, 2, 3)} == {12}
+        samplings = [SamplingParams(temperature=0.0, max_tokens=40)]
+        report = await measure_policies(policies, prompts, samplings, 1, lambda: None)
+    row = report.results["0"]["one"]
+    assert {tuple(result.tokens) for result in row.values()} == {(40,)}
+    assert row["tree of near"].passes < row["tree of far"].passes
