@@ -155,7 +155,7 @@ class SpeculationConfig(Section):
     score_timeout_rounds: int = Field(8, ge=1)
     max_migrations: int = Field(2, ge=0)
     score_dense_rounds: int = Field(4, ge=0)
-    score_every: int = Field(8, ge=1, le=64)
+    score_every: int = Field(4, ge=1, le=64)
     sleep_weight: float = Field(0.003, ge=0, lt=0.5)
     wake_every_rounds: int = Field(12, ge=0)
     prompt_scores: int = Field(0, ge=0, le=256)
