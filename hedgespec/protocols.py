@@ -89,9 +89,10 @@ class Drafter(Protocol):
         """
         ...
 
-    def observe(self, session_id: str, round_index: int, observation: Observation) -> Awaitable[Scores | None]:
+    def observe(self, session_id: str, number: int, observation: Observation) -> Awaitable[Scores | None]:
         """Append verified tokens. Idempotent by output index; may be called before the previous call's scores are back.
 
+        number: another one for every call of a session, by which answers that overtake each other are told apart
         Returns this drafter's scores when they are ready, None when `wants_scores` is False. The decode loop never waits
         for it inside a round. Raises UnknownSession, InvalidObservation (a gap), ReplicaLost.
         """

@@ -83,6 +83,7 @@ class ScriptedDrafter:
     specs: list[SessionSpec] = field(default_factory=list)
     asked_for: list[tuple[int, int]] = field(default_factory=list)
     observed: list[Observation] = field(default_factory=list)
+    told: set[tuple[str, int]] = field(default_factory=set)
     scored: list[int] = field(default_factory=list)
     num_drafts: int = 0
 
@@ -111,7 +112,9 @@ class ScriptedDrafter:
             tokens.append(last)
         return DraftTree.chain(np.asarray(tokens, np.int32), drafter_id=self.drafter_id)
 
-    async def observe(self, session_id: str, round_index: int, observation: Observation) -> Scores | None:
+    async def observe(self, session_id: str, number: int, observation: Observation) -> Scores | None:
+        assert (session_id, number) not in self.told, "replies could not be told apart"
+        self.told.add((session_id, number))
         await self.running.wait()
         self.observed.append(observation)
         self.sessions[session_id].extend(observation.token_ids.tolist())

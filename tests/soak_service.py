@@ -81,8 +81,8 @@ class FailingDrafter:
             raise ReplicaLost("lost on purpose")
         return await self._drafter.draft(session_id, round_index, num_draft_tokens, num_nodes)
 
-    async def observe(self, session_id: str, round_index: int, observation: Observation) -> Scores | None:
-        return await self._drafter.observe(session_id, round_index, observation)
+    async def observe(self, session_id: str, number: int, observation: Observation) -> Scores | None:
+        return await self._drafter.observe(session_id, number, observation)
 
     async def score_prompt(self, session_id: str, prompt_top: SparseRows) -> np.ndarray:
         return await self._drafter.score_prompt(session_id, prompt_top)

@@ -72,7 +72,7 @@ class FreeDrafter:
     async def draft(self, session_id: str, round_index: int, num_draft_tokens: int, num_nodes: int = 0) -> DraftTree:
         return self.tree
 
-    async def observe(self, session_id: str, round_index: int, observation: Observation) -> Scores | None:
+    async def observe(self, session_id: str, number: int, observation: Observation) -> Scores | None:
         if not observation.wants_scores:
             return None
         start = observation.start if observation.score_from is None else observation.score_from

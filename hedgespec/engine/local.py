@@ -97,8 +97,8 @@ class LocalDrafter:
         tree: DraftTree = await asyncio.wrap_future(self._engine.submit(work))
         return tree
 
-    async def observe(self, session_id: str, round_index: int, observation: Observation) -> Scores | None:
-        work = Observe(self.drafter_id, session_id, round_index, observation)
+    async def observe(self, session_id: str, number: int, observation: Observation) -> Scores | None:
+        work = Observe(self.drafter_id, session_id, observation)
         scores: Scores | None = await _in_any_case(self._engine.submit(work))
         return scores
 

@@ -43,7 +43,6 @@ class Draft:
 class Observe:
     drafter_id: str
     session_id: str
-    round_index: int
     observation: Observation
 
 

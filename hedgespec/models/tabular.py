@@ -143,7 +143,7 @@ class TabularDrafter:
         place = DraftPlace(text.spec, counts_before(text, start), start, round_index)
         return self._grown(text, wide_draft(place, num_tokens, num_nodes), start)
 
-    async def observe(self, session_id: str, round_index: int, observation: Observation) -> Scores | None:
+    async def observe(self, session_id: str, number: int, observation: Observation) -> Scores | None:
         session = _session(self._sessions, session_id)
         new = session.text.observe(observation)
         own = session.unscored.add(new_part(observation, len(new)), observation.score_from)

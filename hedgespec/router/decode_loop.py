@@ -249,7 +249,7 @@ class DecodeLoop:
             target_probs=verdict.target_probs[: len(tokens)],
             target_top=verdict.target_top,
         )
-        self._panel.observe(self._round_index, observation)
+        self._panel.observe(observation)
         if self._learner is not None:
             self._score_from = self._learner.verified(len(tokens), self._round_index, is_last)
             if is_last or self._round_index < self._config.warm_rounds:
@@ -258,7 +258,7 @@ class DecodeLoop:
     def _ask(self) -> None:
         score_from, self._score_from = self._score_from, None
         if score_from is not None:
-            self._panel.ask(self._round_index, score_from)
+            self._panel.ask(score_from)
 
     def _proposer(self, choices: Choices, tree: DraftTree, merged: tuple[DraftShare, ...]) -> str | None:
         if tree.num_nodes == 0:

@@ -50,6 +50,7 @@ class DrafterPanel:
         self._opening: list[asyncio.Future[Opened] | None] = [None] * len(self.drafters)
         self._unanswered: list[set[asyncio.Future[Scores | None]]] = [set() for _ in self.drafters]
         self._untold = Untold(len(self.drafters))
+        self._num_told = 0  # occasions on which drafters were told something: replies are matched by it
         self._scoring_prompt: set[asyncio.Future[NDArray[np.float32]]] = set()
         self._session_id = ""
         for index, drafter in enumerate(self.drafters):
@@ -99,7 +100,8 @@ class DrafterPanel:
         """That drafter's proposal, or EMPTY_DRAFT when it fails or misses the deadline."""
         index, drafter = choice.drafter_index, self.drafters[choice.drafter_index]
         assert drafter is not None
-        self._tell(index, round_index)
+        self._num_told += 1
+        self._tell(index)
         try:
             async with asyncio.timeout(deadline_s):
                 # a task of its own starts after the tasks of earlier observations: the drafter hears of those first
@@ -117,20 +119,22 @@ class DrafterPanel:
         """The target refused this drafter's proposal as malformed: do not ask it again in this answer."""
         self._lose(index, "InvalidDraft")
 
-    def observe(self, round_index: int, observation: Observation) -> None:
+    def observe(self, observation: Observation) -> None:
         """What was verified; only drafters that cannot wait for the next question to them are told now."""
         self._untold.add(observation)
+        self._num_told += 1
         for index, presence in enumerate(self.presence):
             if presence is not Presence.READY or self._untold.is_full(index):
-                self._tell(index, round_index)
+                self._tell(index)
 
-    def ask(self, round_index: int, score_from: ScoreFrom) -> None:
+    def ask(self, score_from: ScoreFrom) -> None:
         """Ask for scores of everything observed from these output indices on; they come back on their own time."""
+        self._num_told += 1
         for index, first in enumerate(score_from):
             if first is not None:
-                self._tell(index, round_index, first)
+                self._tell(index, first)
 
-    def _tell(self, index: int, round_index: int, score_from: int | None = None) -> None:
+    def _tell(self, index: int, score_from: int | None = None) -> None:
         """Send everything that the drafter does not know, and ask for scores from score_from on."""
         drafter, unanswered = self.drafters[index], self._unanswered[index]
         if drafter is None or self.presence[index] is Presence.LOST:
@@ -141,7 +145,7 @@ class DrafterPanel:
             self._lose(index, "silent")
             return
         told = _asking(self._untold.take(index), score_from)
-        task = asyncio.ensure_future(drafter.observe(self._session_id, round_index, told))
+        task = asyncio.ensure_future(drafter.observe(self._session_id, self._num_told, told))
         unanswered.add(task)
         task.add_done_callback(partial(self._scored, index))
 

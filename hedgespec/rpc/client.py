@@ -80,13 +80,11 @@ class RemoteDrafter:
         read = partial(_read_drafted, self._drafter_id)
         return self._connection.request(session_id, round_index, self._drafter_id, "draft", fill, read)
 
-    def observe(self, session_id: str, round_index: int, observation: Observation) -> Reply[Scores | None]:
+    def observe(self, session_id: str, number: int, observation: Observation) -> Reply[Scores | None]:
         def fill(item: pb.Item) -> None:
             convert.write_observation(item.observe, observation)
 
-        return self._connection.request(
-            session_id, round_index, self._drafter_id, "observe", fill, _read_score, observation
-        )
+        return self._connection.request(session_id, number, self._drafter_id, "observe", fill, _read_score, observation)
 
     def score_prompt(self, session_id: str, prompt_top: SparseRows) -> Reply[NDArray[np.float32]]:
         def fill(item: pb.Item) -> None:

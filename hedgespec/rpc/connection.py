@@ -113,6 +113,8 @@ class ReplicaConnection:
         try:
             if not self.is_alive:
                 raise ReplicaLost(str(self._lost or f"Not connected to {self.address}."))
+            if key in self._waiters:
+                raise RuntimeError(f"{name} {round_id} of session {session_id} is still unanswered; number it anew.")
             if shared is None:
                 self._writer.add(session_id, round_id, drafter_id, fill)
             else:

@@ -30,7 +30,7 @@ def drafting(session_id: str, arrived_s: float = 0.0) -> Ticket:
 
 
 def scoring(session_id: str, drafter_id: str = "d") -> Ticket:
-    return ticket(Observe(drafter_id, session_id, 0, Observation(0, np.ones(1, np.int32), np.ones(1, np.float32))))
+    return ticket(Observe(drafter_id, session_id, Observation(0, np.ones(1, np.int32), np.ones(1, np.float32))))
 
 
 def chunks(scheduler: TargetScheduler) -> list[tuple[str, int]]:

@@ -66,7 +66,7 @@ def open_work(session_id: str, drafter_id: str = "d") -> OpenSession:
 
 
 def observe_work(session_id: str, wants_scores: bool = True) -> Observe:
-    return Observe("d", session_id, 0, Observation(0, np.ones(1, np.int32), np.ones(1, np.float32), None, wants_scores))
+    return Observe("d", session_id, Observation(0, np.ones(1, np.int32), np.ones(1, np.float32), None, wants_scores))
 
 
 class Clock:
