@@ -58,10 +58,13 @@ async def measure_answers(args: AppArgs, work_of: WorkOf, samplings: Sequence[Sa
     async with local_service(args) as local:
         scoring_service = local.variant(args.model_copy(update={"speculation": wide_awake}))
         work = work_of(local.tokenizer)
+        rivals = [drafter.id for drafter in args.drafters if drafter.kind != "ngram"] or [d.id for d in args.drafters]
         num_draft_tokens = args.speculation.max_draft_tokens
         with progress_bar("answers", len(samplings) * (1 + len(ARMS)) * sum(map(len, work.values()))) as advance:
             return [
-                await measure_overheads(local.service, scoring_service, num_draft_tokens, work, sampling, advance)
+                await measure_overheads(
+                    local.service, scoring_service, rivals, num_draft_tokens, work, sampling, advance
+                )
                 for sampling in samplings
             ]
 

@@ -1,7 +1,7 @@
 """What a round is made of, on this machine: target pass, drafts, scores, learner, transport (`hedgespec bench overheads`).
 
-Plain decoding, the best single drafter of each domain and learned selection answer the same prompts in turn. Heads of one
-family cost the same per draft, so what a learned round takes beyond one of a single drafter is the price of scoring all of
+Plain decoding, the best single head of each domain and learned selection answer the same prompts in turn. Heads of one
+family cost the same per draft (n-gram costs next to nothing and is left out), so what a learned round takes beyond one of a single drafter is the price of scoring all of
 them and of learning from it, wherever it shows: in drafts that wait, in passes that share the machine, in the router.
 """
 
@@ -82,17 +82,18 @@ class OverheadReport:
 async def measure_overheads(
     service: GenerationService,
     scoring_service: GenerationService,
+    rivals: Sequence[str],
     max_draft_tokens: int,
     prompts: Mapping[str, Sequence[NDArray[np.int32]]],
     sampling: SamplingParams,
     advance: Callable[[], None],
 ) -> OverheadReport:
-    """scoring_service: over the same models, and nobody sleeps. advance: called after every answer, 4 per prompt."""
+    """scoring_service: over the same models, and nobody sleeps. rivals: who may be the best single drafter. advance: called after every answer, 4 per prompt."""
     table = await measure_acceptance(
         scoring_service, prompts, [sampling.temperature], max_draft_tokens, sampling.max_tokens, advance
     )
     cells = table.cells[f"{sampling.temperature:g}"]
-    best = {domain: max(row, key=lambda drafter: row[drafter].value) for domain, row in cells.items()}
+    best = {d: max(set(rivals) & row.keys(), key=lambda drafter: row[drafter].value) for d, row in cells.items()}
     arms = {arm: RoundTimes() for arm in ARMS}
     for domain, domain_prompts in prompts.items():
         drafters = {PLAIN: "none", BEST: best[domain], LEARNED: None}

@@ -34,7 +34,7 @@ async def test_every_arm_answers_every_prompt_and_every_drafter_has_its_cell() -
     wide_awake = ARGS.speculation.model_copy(update={"wake_every_rounds": 0, "score_timeout_rounds": 1000})
     async with local_service(ARGS) as local:
         scoring = local.variant(ARGS.model_copy(update={"speculation": wide_awake}))
-        report = await measure_overheads(local.service, scoring, 5, prompts, sampling, advance)
+        report = await measure_overheads(local.service, scoring, ["near", "far"], 5, prompts, sampling, advance)
     assert num_steps == 2 * 4
     assert report.best == {"a": "near", "b": "near"}
     assert {arm: times.num_tokens for arm, times in report.arms.items()} == dict.fromkeys((PLAIN, BEST, LEARNED), 120)
