@@ -1,8 +1,9 @@
 """What a round is made of, on this machine: target pass, drafts, scores, learner, transport (`hedgespec bench overheads`).
 
 Plain decoding, the best single head of each domain and learned selection answer the same prompts in turn. Heads of one
-family cost the same per draft (n-gram costs next to nothing and is left out), so what a learned round takes beyond one of a single drafter is the price of scoring all of
-them and of learning from it, wherever it shows: in drafts that wait, in passes that share the machine, in the router.
+family cost the same per draft (n-gram costs next to nothing and is left out), so what a learned round takes beyond one of a
+single head is the price of scoring all of them and of learning from it, wherever it shows: in drafts that wait, in passes
+that share the machine, in the router.
 """
 
 from __future__ import annotations
@@ -88,7 +89,10 @@ async def measure_overheads(
     sampling: SamplingParams,
     advance: Callable[[], None],
 ) -> OverheadReport:
-    """scoring_service: over the same models, and nobody sleeps. rivals: who may be the best single drafter. advance: called after every answer, 4 per prompt."""
+    """scoring_service: over the same models, and nobody sleeps. rivals: who may be the best single drafter.
+
+    advance: called after every answer, 4 per prompt
+    """
     table = await measure_acceptance(
         scoring_service, prompts, [sampling.temperature], max_draft_tokens, sampling.max_tokens, advance
     )
