@@ -274,3 +274,32 @@ async def test_failures_are_the_same_exceptions(models: tuple[Target, Drafter]) 
         await target.close("answer-1")
         await drafter.close("answer-1")
     assert await raised_by(target.verify("answer-1", 1, EMPTY_DRAFT)) is UnknownSession
+
+
+async def test_a_drafter_is_told_and_asked_at_once_and_both_answers_come(models: tuple[Target, Drafter]) -> None:
+    """Observations overlap: one that wants no scores, and right behind it one that asks for all of them."""
+    target, drafter = models
+    spec = make_spec(SAMPLINGS["rejection"])
+    await target.open(spec)
+    await drafter.open(spec)
+    seen = [observation(i, await target.verify("answer-1", i, EMPTY_DRAFT)) for i in range(2)]
+    told = asyncio.ensure_future(drafter.observe("answer-1", 0, replace(seen[0], wants_scores=False)))
+    asked = asyncio.ensure_future(drafter.observe("answer-1", 1, replace(seen[1], score_from=0)))
+    assert await asyncio.wait_for(told, 5.0) is None
+    scores = await asyncio.wait_for(asked, 5.0)
+    assert scores is not None
+    assert (scores.start, len(scores.acceptance)) == (0, 2)
+
+
+async def test_a_number_that_is_still_unanswered_is_refused() -> None:
+    """Two questions with one number: the answers could not be told apart, so the second one never leaves."""
+    server = await start_server(ReplicaServicer(None, {"code": local_models()[1]}))
+    async with ReplicaConnection(server.address) as connection:
+        drafter = RemoteDrafter(connection, "code")
+        await drafter.open(make_spec(SAMPLINGS["greedy"]))
+        nothing = Observation(0, np.zeros(0, np.int32), np.zeros(0, np.float32), wants_scores=False)
+        first, second = (drafter.observe("answer-1", 7, nothing) for _ in range(2))
+        with pytest.raises(RuntimeError, match="still unanswered"):
+            await second
+        assert await first is None
+    await server.stop()
