@@ -25,7 +25,7 @@ ENVIRONMENT = {
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",  # one event loop per replica: 0.39 -> 0.24 ms per message
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # replicas without a GPU keep the variables as they are
     "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",  # it aborts on SIGTERM, without any clean-up
-    "RAY_gcs_server_port_wait_time_s": "120",  # a busy machine takes longer than the usual 15 s to start its first process
+    "RAY_gcs_server_port_wait_time_s": "120",  # a busy machine has taken longer than Ray's own 30 s
     "OMP_NUM_THREADS": "1",
     "GRPC_VERBOSITY": "ERROR",
 }

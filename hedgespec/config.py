@@ -136,7 +136,7 @@ class SpeculationConfig(Section):
                           of a round
     score_timeout_rounds: so many rounds after the asking a loss vector closes with whoever answered
     score_dense_rounds, score_every: the first rounds of an answer all ask for scores, later ones less and less often, for
-                          everything that has been verified since: in gaps that grow to score_every rounds
+                          everything that has been verified since: in turn, in sweeps that grow to score_every rounds
     sleep_weight, wake_every_rounds: a drafter below this weight for several scorings is not scored until it is woken,
                           every so many rounds (0: nobody sleeps) or when the leader gets worse
     prompt_scores:        so many last prompt tokens are scored before the first round (0: none)

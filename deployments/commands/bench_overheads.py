@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
+import typer
 from rich.table import Table
 
+from deployments.commands.bench_concurrency import WorkOf
 from deployments.commands.reports import console, progress_bar, write_json
 from hedgespec.bench.acceptance import to_markdown
 from hedgespec.bench.learner import time_learner
 from hedgespec.bench.overheads import ARMS, BEST, PLAIN, OverheadReport, measure_overheads, time_feedback
 from hedgespec.bench.rpc import RpcCase, RpcShape, bench_rpc
-from hedgespec.config import AppArgs
-from hedgespec.tokenization import Tokenizer
+from hedgespec.config import AppArgs, LearnerConfig
 from hedgespec.types import SamplingParams
-
-WorkOf = Callable[[Tokenizer], Mapping[str, Sequence[NDArray[np.int32]]]]
 
 LEARNER_REPEATS = 2048
 FEEDBACK_REPEATS = 8
@@ -27,9 +24,13 @@ RPC_ROUNDS, RPC_REPEATS = 100, 3
 
 
 def run_overheads(args: AppArgs, work_of: WorkOf, samplings: Sequence[SamplingParams], json: Path | None) -> None:
-    case = time_transport(len(args.drafters))
-    learner_us = time_learner(args.learner.name, max(len(args.drafters), 1), LEARNER_REPEATS).median_us
-    feedback_us = time_feedback(args, FEEDBACK_REPEATS)
+    """Raises BadParameter without drafters."""
+    num_drafters = len(args.drafters)
+    if not num_drafters:
+        raise typer.BadParameter("no drafters are configured, so there is nothing to compare")
+    case = time_transport(num_drafters)
+    learner_us = time_learner(args.learner.name, num_drafters, LEARNER_REPEATS).median_us
+    feedback_us = time_feedback(scoring_args(args), FEEDBACK_REPEATS)
     reports = asyncio.run(measure_answers(args, work_of, samplings))
     for report in reports:
         show_rounds(report, learner_us, feedback_us, case)
@@ -51,12 +52,17 @@ def time_transport(num_drafters: int) -> RpcCase:
         return uvloop.run(bench_rpc([shape], RPC_ROUNDS, RPC_REPEATS, lambda case: advance())).cases[0]
 
 
+def scoring_args(args: AppArgs) -> AppArgs:
+    """Everybody is scored throughout, for the default learner: bandits would ask nobody."""
+    wide_awake = args.speculation.model_copy(update={"wake_every_rounds": 0, "score_timeout_rounds": 1000})
+    return args.model_copy(update={"learner": LearnerConfig(), "speculation": wide_awake})
+
+
 async def measure_answers(args: AppArgs, work_of: WorkOf, samplings: Sequence[SamplingParams]) -> list[OverheadReport]:
     from hedgespec.assembly.local_service import local_service
 
-    wide_awake = args.speculation.model_copy(update={"wake_every_rounds": 0, "score_timeout_rounds": 1000})
     async with local_service(args) as local:
-        scoring_service = local.variant(args.model_copy(update={"speculation": wide_awake}))
+        scoring_service = local.variant(scoring_args(args))
         work = work_of(local.tokenizer)
         rivals = [drafter.id for drafter in args.drafters if drafter.kind != "ngram"] or [d.id for d in args.drafters]
         num_draft_tokens = args.speculation.max_draft_tokens

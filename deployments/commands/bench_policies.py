@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -47,22 +46,28 @@ def policies(
     from hedgespec.assembly.local_service import local_service
     from hedgespec.bench.policy_sets import more_policies, standard_policies, tree_policies
 
+    if trees and (rewrite or full):
+        raise typer.BadParameter("--trees is a comparison of its own; leave out --rewrite and --full")
     args = without_prefix_cache(read_args(None))
     temperatures: Sequence[float] = temperature or (0.0, 1.0)
     if full:
         temperatures, max_tokens = temperature or FULL_TEMPERATURES, FULL_MAX_TOKENS
         args = with_draft_tokens(args, FULL_DRAFT_TOKENS)
     texts = {d: zoo.held_out_prompts(d)[:prompts] for d in checked_domains(domain)}
-    router = PromptRouter.train({d: zoo.held_out_prompts(d, "validation") for d in zoo.DOMAINS})
     if rewrite:
         texts = rewritten(texts, {d: zoo.held_out_prompts(d)[prompts:] for d in zoo.DOMAINS})
     if trees:
-        texts = {**texts, "mixed": mixed(texts, 2 * prompts), "out of domain": list(OUT_OF_DOMAIN[: 2 * prompts])}
-    routed = {d: [router.domain(text) for text in row] for d, row in texts.items()}
+        if len(texts) > 1:
+            texts["mixed"] = mixed(texts, 2 * prompts)
+        texts["out of domain"] = list(OUT_OF_DOMAIN[: 2 * prompts])
+        router, routed = None, {}
+    else:
+        router = PromptRouter.train({d: zoo.held_out_prompts(d, "validation") for d in zoo.DOMAINS})
+        routed = {d: [router.domain(text) for text in row] for d, row in texts.items()}
 
     async def run() -> PoliciesReport:
         async with local_service(args) as local:
-            chosen = (tree_policies if trees else partial(standard_policies, routed=routed))(args, local.variant)
+            chosen = tree_policies(args, local.variant) if trees else standard_policies(args, local.variant, routed)
             if full:
                 chosen += more_policies(args, local.variant)
             chosen = named(chosen, policy)
@@ -75,10 +80,9 @@ def policies(
     report = asyncio.run(run())
     show_policies(report)
     settings: dict[str, object] = {"prompts": prompts, "seeds": seeds, "rewrite": rewrite, "full": full, "trees": trees}
-    if not trees:
-        settings["router_accuracy"] = router.accuracy(texts)
-        share = f"{settings['router_accuracy']:.0%}"
-        console.print(f"The prompt router sends {share} of these prompts to their own domain's drafter.")
+    if router is not None:
+        accuracy = settings["router_accuracy"] = router.accuracy(texts)
+        console.print(f"The prompt router sends {accuracy:.0%} of these prompts to their own domain's drafter.")
     write_json(json, policies_json(report), command="bench policies", **settings)
 
 

@@ -128,9 +128,10 @@ async def _add_answer(
 def time_feedback(args: AppArgs, repeats: int) -> float:
     """Microseconds per round for the learner's whole part: asking, joining the scores of every drafter, updating.
 
-    Rounds of TOKENS_PER_ROUND tokens, everybody scored in each of them: the most that it can be.
+    args: with a learner of full information. Objective `rounds`; rounds of TOKENS_PER_ROUND tokens, everybody scored in
+    each of them: the most that it can be.
     """
-    num_drafters, depth = max(len(args.drafters), 1), args.speculation.max_draft_tokens
+    num_drafters, depth = len(args.drafters), args.speculation.max_draft_tokens
     rng = np.random.default_rng(0)
     acceptance = rng.random((num_drafters, FEEDBACK_TOKENS, depth), dtype=np.float32)
     times = []

@@ -45,11 +45,12 @@ class DraftVocabulary:
         self, logits: Tensor, params: SamplingParams, counts: TokenCounts | None, ancestors: Ancestors
     ) -> NDArray[np.int32]:
         """The most probable id of every row, [rows]; arguments as in `process_logits`, logits [rows, num_columns]."""
-        if self._needs_ids(params, counts):
-            logits = shape_logits(self.spread(logits), params, counts, ancestors)
-            return logits.argmax(dim=-1).int().cpu().numpy()
-        columns = logits.argmax(dim=-1).cpu().numpy()
-        return columns.astype(np.int32) if self._ids is None else self._ids[columns]
+        if self._ids is None or self._needs_ids(params, counts):
+            shaped = shape_logits(self.spread(logits), params, counts, ancestors)
+            largest: NDArray[np.int32] = shaped.argmax(dim=-1).int().cpu().numpy()
+            return largest
+        chosen: NDArray[np.int32] = self._ids[logits.argmax(dim=-1).cpu().numpy()]
+        return chosen
 
     def laws(
         self, logits: Tensor, params: SamplingParams, counts: TokenCounts | None, ancestors: Ancestors
@@ -63,7 +64,8 @@ class DraftVocabulary:
     def draft_probs(
         self, logits: Tensor, params: SamplingParams, counts: TokenCounts | None, ancestors: Ancestors
     ) -> DraftProbs:
-        """Single probabilities of `laws`, for less: its rows are not made."""
+        """Single probabilities of `laws`, for less: its rows are not made. (Of ids that tie with the last one kept, `laws`
+        may leave some out.)"""
         needs_ids = self._needs_ids(params, counts)
         probs = process_logits(self.spread(logits) if needs_ids else logits, params, counts, ancestors)
         kept = kept_parts(probs)

@@ -68,16 +68,19 @@ class Unrolling:
 
     def scored_states(self, depth: int) -> Tensor:
         """Of the branches whose depth-th token lies in the observation; earlier ones have their score already."""
-        num_earlier = bisect_left(self._starts, self._first - depth + 1)
-        return self.branches.states[num_earlier:]
+        return self.branches.states[self._num_earlier(depth) :]
 
     def add(self, depth: int, logits: Tensor) -> None:
-        scored = self._starts[bisect_left(self._starts, self._first - depth + 1) :]
+        scored = self._starts[self._num_earlier(depth) :]
         if not scored:
             return
         values, overlaps = self._columns.add(depth, [start + depth - 1 - self._first for start in scored], logits)
         for index, start in enumerate(scored):
             self._survive(start, index, values, overlaps)
+
+    def _num_earlier(self, depth: int) -> int:
+        """Starts, which rise, whose depth-th token lies before the observation."""
+        return bisect_left(self._starts, self._first - depth + 1)
 
     def _survive(
         self, start: int, index: int, values: NDArray[np.float32], overlaps: NDArray[np.float32] | None

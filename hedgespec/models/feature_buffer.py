@@ -131,7 +131,5 @@ def _as_tensor(rows: Sequence[np.ndarray], width: int) -> Tensor:
     """Rows of float32, or of uint16 that holds the bits of bfloat16, as float32: [num_rows, width]."""
     if not rows:
         return torch.zeros((0, width))
-    if all(row.dtype == np.uint16 for row in rows):
-        return torch.from_numpy((np.stack(rows).astype(np.uint32) << 16).view(np.float32))
     stacked = np.stack([row.astype(np.uint32) << 16 if row.dtype == np.uint16 else row for row in rows])
     return torch.from_numpy(stacked.view(np.float32) if stacked.dtype == np.uint32 else stacked.astype(np.float32))

@@ -144,7 +144,7 @@ class DrafterPanel:
         if len(unanswered) >= MAX_UNANSWERED:
             self._lose(index, "silent")
             return
-        told = _asking(self._untold.take(index), score_from)
+        told = self._untold.take(index, score_from)
         task = asyncio.ensure_future(drafter.observe(self._session_id, self._num_told, told))
         unanswered.add(task)
         task.add_done_callback(partial(self._scored, index))
@@ -224,9 +224,3 @@ def _for_drafter(spec: SessionSpec, index: int) -> SessionSpec:
     if spec.sampling.method != "rejection":
         return spec
     return replace(spec, noise_seed=drafter_seed(spec.noise_seed, index))
-
-
-def _asking(observation: Observation, score_from: int | None) -> Observation:
-    """The observation with scores wanted from score_from on, None for no scores."""
-    first = None if score_from == observation.start else score_from
-    return replace(observation, wants_scores=score_from is not None, score_from=first)

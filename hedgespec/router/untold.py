@@ -22,7 +22,8 @@ class Untold:
     def __init__(self, num_drafters: int) -> None:
         self._recent: deque[Observation] = deque(maxlen=MAX_UNTOLD)
         self._known_until = [0] * num_drafters
-        self._together: dict[int, Observation] = {}  # by start: drafters that know the same are told the same object
+        # by what is known and wanted: drafters that are sent the same get the same object, which travels once to a replica
+        self._together: dict[tuple[int, int | None], Observation] = {}
 
     def add(self, observation: Observation) -> None:
         self._recent.append(observation)
@@ -30,19 +31,16 @@ class Untold:
 
     def is_full(self, drafter_index: int) -> bool:
         """Whether the next observation would push out one that this drafter does not know."""
-        is_kept_whole = len(self._recent) < MAX_UNTOLD
-        return not is_kept_whole and self._known_until[drafter_index] <= self._recent[0].start
+        return len(self._recent) == MAX_UNTOLD and self._known_until[drafter_index] <= self._recent[0].start
 
-    def take(self, drafter_index: int) -> Observation:
-        """Everything that the drafter does not know, which is taken to be told now: an observation without tokens when there
-        is nothing. Not before the first `add`."""
-        known_until = self._known_until[drafter_index]
+    def take(self, drafter_index: int, score_from: int | None = None) -> Observation:
+        """Everything that the drafter does not know, which is taken to be told now, and the wish for scores from score_from
+        on, None for no scores. It has no tokens when everything is known. Not before the first `add`."""
+        key = self._known_until[drafter_index], score_from
         self._known_until[drafter_index] = self._end
-        if known_until not in self._together:
-            parts = [part for part in self._recent if part.start >= known_until]
-            nothing = replace(first_part(self._recent[-1], 0), start=self._end)
-            self._together[known_until] = joined(parts) if parts else nothing
-        return self._together[known_until]
+        if key not in self._together:
+            self._together[key] = self._message(*key)
+        return self._together[key]
 
     def knows_all(self, drafter_index: int) -> bool:
         return not self._recent or self._known_until[drafter_index] >= self._end
@@ -50,3 +48,9 @@ class Untold:
     @property
     def _end(self) -> int:
         return self._recent[-1].start + len(self._recent[-1].token_ids)
+
+    def _message(self, known_until: int, score_from: int | None) -> Observation:
+        parts = [part for part in self._recent if part.start >= known_until]
+        told = joined(parts) if parts else replace(first_part(self._recent[-1], 0), start=self._end)
+        first = None if score_from == told.start else score_from
+        return replace(told, wants_scores=score_from is not None, score_from=first)

@@ -31,15 +31,12 @@ def truncate(probs: Tensor) -> SparseRows:
     probs: [rows, vocab], processed, so that temperature 0 keeps one id. Rows are renormalised; entries come by falling
     probability. The drafter samples from exactly this distribution: what travels is exact.
     """
-    kept, rows = kept_parts(probs), probs.cpu().numpy()
-    ids, values = [np.zeros(0, np.int64)], [np.zeros(0)]
-    for row, num_ids, floor, mass in zip(rows, kept.num_ids, kept.floor, kept.mass, strict=True):
-        large = np.flatnonzero(row >= floor)
-        order = large[np.argsort(-row[large], kind="stable")[:num_ids]]  # there may be ties with the last id
-        ids.append(order)
-        values.append(row[order] / mass)
+    top = probs.topk(min(MAX_SPARSE_IDS, probs.shape[-1]), dim=-1)
+    values, ids = top.values.double().cpu().numpy(), top.indices.int().cpu().numpy()
+    kept = _kept(values, probs)
+    is_kept = np.arange(values.shape[-1]) < kept.num_ids[:, None]
     offsets = np.concatenate(([0], np.cumsum(kept.num_ids))).astype(np.int32)
-    return SparseRows(offsets, np.concatenate(ids).astype(np.int32), np.concatenate(values).astype(np.float32))
+    return SparseRows(offsets, ids[is_kept], (values / kept.mass[:, None])[is_kept].astype(np.float32))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +49,12 @@ class KeptParts:
 
 
 def kept_parts(probs: Tensor) -> KeptParts:
-    """probs: [rows, vocab]; without finding the ids, which takes longer."""
-    values = _largest(probs)
-    mass = values.cumsum(axis=-1)
-    enough = SPARSE_MASS * probs.sum(dim=-1, keepdim=True).double().cpu().numpy()
-    num_ids = np.maximum(((mass - values < enough) & (values > 0)).sum(axis=-1), 1)
-    last = np.arange(len(values)), num_ids - 1
-    return KeptParts(num_ids, values[last], mass[last])
+    """probs: [rows, vocab]; without the ids, which take longer to find than short rows take to sort."""
+    if not (probs.is_cpu and probs.shape[-1] <= SHORT_ROW):
+        top = probs.topk(min(MAX_SPARSE_IDS, probs.shape[-1]), dim=-1)
+        return _kept(top.values.double().cpu().numpy(), probs)
+    falling = np.sort(probs.numpy(), axis=-1)[:, ::-1]
+    return _kept(falling[:, :MAX_SPARSE_IDS].astype(np.float64), probs)
 
 
 def propose(
@@ -121,13 +117,13 @@ def concatenate(rows: Sequence[SparseRows]) -> SparseRows:
     )
 
 
-def _largest(probs: Tensor) -> NDArray[np.float64]:
-    """The MAX_SPARSE_IDS largest probabilities of every row, falling."""
-    if probs.is_cpu and probs.shape[-1] <= SHORT_ROW:
-        falling = np.sort(probs.numpy(), axis=-1)[:, ::-1]
-        return falling[:, :MAX_SPARSE_IDS].astype(np.float64)
-    values: NDArray[np.float64] = probs.topk(min(MAX_SPARSE_IDS, probs.shape[-1]), dim=-1).values.double().cpu().numpy()
-    return values
+def _kept(values: NDArray[np.float64], probs: Tensor) -> KeptParts:
+    """values: the MAX_SPARSE_IDS largest of every row of probs, falling."""
+    mass = values.cumsum(axis=-1)
+    enough = SPARSE_MASS * probs.sum(dim=-1, keepdim=True).double().cpu().numpy()
+    num_ids = np.maximum(((mass - values < enough) & (values > 0)).sum(axis=-1), 1)
+    last = np.arange(len(values)), num_ids - 1
+    return KeptParts(num_ids, values[last], mass[last])
 
 
 def _draft_point(noise_seed: int, output_index: int, round_index: int, chain: int) -> float:

@@ -50,6 +50,17 @@ async def test_drafters_are_asked_in_turn_and_told_nothing_in_between() -> None:
         assert len(told_unasked) <= len(drafted), "only when a draft could not start without"
 
 
+async def test_drafters_that_are_told_the_same_get_one_object() -> None:
+    """It is how one message serves a whole group (`rpc.frames`): all but the one that has drafted know the same."""
+    drafters = [ScriptedDrafter(name, 1) for name in "def"]
+    run = Run(fleet_of(*drafters), ["d", "e", "f"], score_dense_rounds=100, wake_every_rounds=0)
+    await run.finish()
+    asked = zip(*([o for o in drafter.observed if o.wants_scores] for drafter in drafters), strict=True)
+    num_messages = [len({id(observation) for observation in row}) for row in asked]
+    assert num_messages[:4] == [1] * 4, "asked at once in the warm rounds"
+    assert set(num_messages[4:]) <= {1, 2}
+
+
 async def test_what_is_scheduled_later_does_not_time_out() -> None:
     """With a timeout of three rounds and an occasion every tenth, every drafter is still scored throughout."""
     drafters = [ScriptedDrafter("a", 1), ScriptedDrafter("b", 2)]

@@ -13,17 +13,8 @@ from hedgespec.bench.concurrency import (
     concurrency_json,
     measure_concurrency,
 )
-from hedgespec.config import AppArgs, DrafterConfig, StoreConfig, TargetConfig
 from hedgespec.types import SamplingParams
-
-ARGS = AppArgs(
-    target=TargetConfig(model="tabular:3", model_name="toy"),
-    drafters=(
-        DrafterConfig(id="near", kind="tabular", model="tabular:1,closeness=0.95"),
-        DrafterConfig(id="far", kind="tabular", model="tabular:2,closeness=0.05"),
-    ),
-    store=StoreConfig(url="memory://"),
-)
+from tests.toy_args import NEAR_AND_FAR
 
 
 async def test_every_concurrency_decodes_the_same_answers() -> None:
@@ -36,7 +27,7 @@ async def test_every_concurrency_decodes_the_same_answers() -> None:
         num_steps += 1
 
     prompts = [np.arange(4, dtype=np.int32), np.arange(6, dtype=np.int32)]
-    async with local_service(ARGS) as local:
+    async with local_service(NEAR_AND_FAR) as local:
         sampling = SamplingParams(temperature=0.0, max_tokens=12)
         service = local.service
         report = await measure_concurrency(

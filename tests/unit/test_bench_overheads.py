@@ -9,17 +9,8 @@ from deployments.commands.bench_overheads import as_json
 from hedgespec.assembly.local_service import local_service
 from hedgespec.bench.acceptance import AcceptanceTable
 from hedgespec.bench.overheads import BEST, LEARNED, PLAIN, OverheadReport, RoundTimes, measure_overheads, time_feedback
-from hedgespec.config import AppArgs, DrafterConfig, StoreConfig, TargetConfig
 from hedgespec.types import SamplingParams
-
-ARGS = AppArgs(
-    target=TargetConfig(model="tabular:3", model_name="toy"),
-    drafters=(
-        DrafterConfig(id="near", kind="tabular", model="tabular:1,closeness=0.95"),
-        DrafterConfig(id="far", kind="tabular", model="tabular:2,closeness=0.05"),
-    ),
-    store=StoreConfig(url="memory://"),
-)
+from tests.toy_args import NEAR_AND_FAR
 
 
 async def test_every_arm_answers_every_prompt_and_every_drafter_has_its_cell() -> None:
@@ -31,9 +22,9 @@ async def test_every_arm_answers_every_prompt_and_every_drafter_has_its_cell() -
 
     prompts = {"a": [np.arange(4, dtype=np.int32)], "b": [np.arange(6, dtype=np.int32)]}
     sampling = SamplingParams(temperature=0.0, max_tokens=60, ignore_eos=True)
-    wide_awake = ARGS.speculation.model_copy(update={"wake_every_rounds": 0, "score_timeout_rounds": 1000})
-    async with local_service(ARGS) as local:
-        scoring = local.variant(ARGS.model_copy(update={"speculation": wide_awake}))
+    wide_awake = NEAR_AND_FAR.speculation.model_copy(update={"wake_every_rounds": 0, "score_timeout_rounds": 1000})
+    async with local_service(NEAR_AND_FAR) as local:
+        scoring = local.variant(NEAR_AND_FAR.model_copy(update={"speculation": wide_awake}))
         report = await measure_overheads(local.service, scoring, ["near", "far"], 5, prompts, sampling, advance)
     assert num_steps == 2 * 4
     assert report.best == {"a": "near", "b": "near"}
@@ -61,4 +52,4 @@ def test_scoring_is_what_a_learned_round_takes_beyond_a_single_drafters() -> Non
 
 
 def test_the_learners_part_of_a_round_is_timed() -> None:
-    assert 0.0 < time_feedback(ARGS, 1) < 1e6
+    assert 0.0 < time_feedback(NEAR_AND_FAR, 1) < 1e6

@@ -10,17 +10,8 @@ from hedgespec.assembly.local_service import local_service
 from hedgespec.bench.foreign_text import mixed
 from hedgespec.bench.policies import ALL, Policy, measure_policies, policies_json
 from hedgespec.bench.policy_sets import tree_policies, with_form
-from hedgespec.config import AppArgs, DrafterConfig, StoreConfig, TargetConfig
 from hedgespec.types import SamplingParams
-
-ARGS = AppArgs(
-    target=TargetConfig(model="tabular:3", model_name="toy"),
-    drafters=(
-        DrafterConfig(id="near", kind="tabular", model="tabular:1,closeness=0.95"),
-        DrafterConfig(id="far", kind="tabular", model="tabular:2,closeness=0.05"),
-    ),
-    store=StoreConfig(url="memory://"),
-)
+from tests.toy_args import NEAR_AND_FAR
 
 
 async def test_every_policy_decodes_every_prompt_and_the_shares_follow() -> None:
@@ -35,12 +26,12 @@ async def test_every_policy_decodes_every_prompt_and_the_shares_follow() -> None
         nonlocal num_answers
         num_answers += 1
 
-    async with local_service(ARGS) as local:
+    async with local_service(NEAR_AND_FAR) as local:
         policies = [
             Policy("plain", local.service, lambda domain, index: "none"),
             Policy("near", local.service, lambda domain, index: "near"),
             Policy("far", local.service, lambda domain, index: "far"),
-            Policy("learned", local.variant(ARGS), lambda domain, index: None),
+            Policy("learned", local.variant(NEAR_AND_FAR), lambda domain, index: None),
         ]
         samplings = [SamplingParams(temperature=0.0, max_tokens=60)]
         report = await measure_policies(policies, prompts, samplings, 2, advance)
@@ -69,8 +60,8 @@ def test_mixed_prompts_join_two_different_domains() -> None:
 async def test_tree_policies_have_the_same_node_budget() -> None:
     """Each drafter's tree alone, the learner's choice, and merged trees decode the same text at temperature 0."""
     prompts = {"one": [np.arange(5, dtype=np.int32)]}
-    async with local_service(ARGS) as local:
-        policies = tree_policies(ARGS, local.variant)
+    async with local_service(NEAR_AND_FAR) as local:
+        policies = tree_policies(NEAR_AND_FAR, local.variant)
         assert [policy.name for policy in policies] == [
             "tree of near",
             "tree of far",
@@ -78,7 +69,7 @@ async def test_tree_policies_have_the_same_node_budget() -> None:
             "merged trees of 2",
             "merged trees of 3",
         ]
-        assert {with_form(ARGS, "tree", count).speculation.num_nodes for count in (1, 2, 3)} == {12}
+        assert {with_form(NEAR_AND_FAR, "tree", count).speculation.num_nodes for count in (1, 2, 3)} == {12}
         samplings = [SamplingParams(temperature=0.0, max_tokens=40)]
         report = await measure_policies(policies, prompts, samplings, 1, lambda: None)
     row = report.results["0"]["one"]

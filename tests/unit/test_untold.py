@@ -54,8 +54,23 @@ def test_drafters_that_know_the_same_are_told_the_same_object() -> None:
     untold.add(observation(0, 2))
     untold.take(2)
     untold.add(observation(2, 2))
-    assert untold.take(0) is untold.take(1)
-    assert untold.take(2) is not untold.take(1)
+    assert untold.take(0, 0) is untold.take(1, 0)
+    untold.add(observation(4, 2))
+    assert untold.take(0) is not untold.take(1, 4)
+
+
+def test_what_is_told_says_from_where_on_scores_are_wanted() -> None:
+    untold = Untold(3)
+    untold.add(observation(0, 2))
+    untold.add(observation(2, 2))
+    plain, whole, rest = untold.take(0), untold.take(1, 0), untold.take(2, 2)
+    assert [(told.wants_scores, told.score_from) for told in (plain, whole, rest)] == [
+        (False, None),
+        (True, None),
+        (True, 2),
+    ]
+    backlog = untold.take(0, 1)
+    assert (backlog.start, backlog.wants_scores, backlog.score_from) == (4, True, 1)
 
 
 def test_who_knows_everything_can_still_be_asked_something() -> None:
