@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import grpc
@@ -19,6 +19,7 @@ from hedgespec.rpc.features import GrpcFeatureTransport
 from hedgespec.rpc.server import ReplicaServer, start_server
 from hedgespec.rpc.servicer import ReplicaServicer
 from hedgespec.types import FeatureBlock
+from tests.waiting import eventually
 
 
 class SinkDrafter(TabularDrafter):
@@ -48,12 +49,6 @@ async def transport() -> AsyncIterator[GrpcFeatureTransport]:
     made = GrpcFeatureTransport()
     yield made
     await made.close()
-
-
-async def eventually(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
-    async with asyncio.timeout(timeout_s):
-        while not condition():  # noqa: ASYNC110 - the condition lives in another library's thread or task
-            await asyncio.sleep(0.005)
 
 
 def block(start: int, num_positions: int = 4, width: int = 6) -> FeatureBlock:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -23,6 +23,7 @@ from hedgespec.rpc.server import ReplicaServer, start_server
 from hedgespec.rpc.servicer import ReplicaServicer
 from hedgespec.rpc.v1 import replica_pb2 as pb
 from hedgespec.types import EMPTY_DRAFT, Observation, Opened, SamplingParams, SessionSpec, Verdict
+from tests.waiting import eventually
 
 MODEL = TabularModel(vocab_size=12, seed=3)
 
@@ -81,12 +82,6 @@ async def answer(target: object, drafter: object, spec: SessionSpec, num_rounds:
     await target.close(spec.session_id)  # type: ignore[attr-defined]
     await drafter.close(spec.session_id)  # type: ignore[attr-defined]
     return ids
-
-
-async def eventually(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
-    async with asyncio.timeout(timeout_s):
-        while not condition():  # noqa: ASYNC110 - the condition lives in another library's thread or task
-            await asyncio.sleep(0.005)
 
 
 async def test_thirty_two_sessions_over_one_stream_get_their_own_texts() -> None:

@@ -20,6 +20,7 @@ from hedgespec.observability.metrics import Metrics
 from hedgespec.tenancy.keys import mint_key
 from hedgespec.tenancy.tenants import Tenants
 from hedgespec.types import DecodeStats
+from tests.waiting import eventually
 
 MESSAGES: Any = [{"role": "user", "content": "hi"}]
 SECRET, HASH = mint_key()
@@ -179,8 +180,4 @@ async def test_a_body_without_a_length_is_cut_off_on_the_wire() -> None:
 
 
 async def until_idle(generator: ScriptedGenerator) -> None:
-    for _ in range(200):
-        if generator.num_open == 0:
-            return
-        await asyncio.sleep(0.01)
-    pytest.fail("The generation still runs 2 s after its client left.")
+    await eventually(lambda: generator.num_open == 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, MutableMapping
+from collections.abc import AsyncIterator, MutableMapping
 from typing import Any
 
 import pytest
@@ -17,6 +17,7 @@ from hedgespec.config import LimitsConfig
 from hedgespec.observability.metrics import Metrics
 from hedgespec.tenancy.tenants import Tenants
 from hedgespec.types import GenerationChunk, GenerationRequest
+from tests.waiting import eventually
 
 Message = MutableMapping[str, Any]
 
@@ -88,20 +89,12 @@ class Connection:
             self.has_body.set()
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    for _ in range(1000):
-        if condition():
-            return
-        await asyncio.sleep(0.005)
-    pytest.fail("This did not happen within 5 s.")
-
-
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_client_that_leaves_stops_its_generation_and_waits_for_the_clean_up(stream: bool) -> None:
     generator = Endless()
     connection = Connection(generator, stream=stream)
     request = asyncio.create_task(connection.run())
-    await (connection.has_body.wait() if stream else until(lambda: generator.num_steps > 3))
+    await (connection.has_body.wait() if stream else eventually(lambda: generator.num_steps > 3))
     assert generator.num_open == 1
     connection.gone.set()
     await asyncio.wait_for(request, timeout=10.0)
@@ -117,7 +110,7 @@ async def test_a_client_that_leaves_before_the_first_token_stops_it_too(stream: 
     generator = ScriptedGenerator(delay_s=30.0)
     connection = Connection(generator, stream=stream)
     request = asyncio.create_task(connection.run())
-    await until(lambda: generator.num_open == 1)
+    await eventually(lambda: generator.num_open == 1)
     connection.gone.set()
     await asyncio.wait_for(request, timeout=10.0)
     assert (generator.num_open, generator.num_closed) == (0, 1)
@@ -130,7 +123,7 @@ async def test_a_request_that_the_server_cancels_is_cleaned_up_as_well(stream: b
     generator = Endless()
     connection = Connection(generator, stream=stream)
     request = asyncio.create_task(connection.run())
-    await (connection.has_body.wait() if stream else until(lambda: generator.num_steps > 3))
+    await (connection.has_body.wait() if stream else eventually(lambda: generator.num_steps > 3))
     request.cancel()
     with pytest.raises(asyncio.CancelledError):
         await request
@@ -147,7 +140,7 @@ async def test_a_client_that_reads_slowly_holds_its_generation_back_instead_of_f
     await asyncio.sleep(0.2)
     assert generator.num_steps - steps < 20  # it would do two hundred
     connection.reading.set()
-    await until(lambda: generator.num_steps > steps + 40)
+    await eventually(lambda: generator.num_steps > steps + 40)
     connection.gone.set()
     await request
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -16,6 +16,7 @@ from hedgespec.store.memory_store import MemoryStore
 from hedgespec.store.preference import AnswerOutcome
 from hedgespec.store.preferences import Preferences
 from hedgespec.store.record import DrafterTotals, PreferenceKey, PreferenceRecord, merged
+from tests.waiting import eventually
 
 KEY = PreferenceKey("acme", "", "llama", "rejection", "rounds", 5)
 DRAFTERS = ("a", "b")
@@ -74,12 +75,6 @@ async def stored_wins(store: MemoryStore, key: PreferenceKey = KEY) -> Mapping[s
     return {name: each.wins for name, each in totals.items()}
 
 
-async def until(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
-    async with asyncio.timeout(timeout_s):
-        while not condition():  # noqa: ASYNC110 (any condition, not an event)
-            await asyncio.sleep(0.005)
-
-
 async def test_a_new_tenant_starts_uniform() -> None:
     """Nothing known: every drafter has the same share."""
     preferences = made(MemoryStore())
@@ -102,7 +97,7 @@ async def test_statistics_are_written_in_the_background() -> None:
     for _ in range(100):
         preferences.record(KEY, A_WINS)
     assert store.num_saves == 0
-    await until(lambda: store.num_saves > 0)
+    await eventually(lambda: store.num_saves > 0)
     assert await stored_wins(store) == {"a": 100.0, "b": 0.0}
     assert store.num_saves == 1
     await preferences.close()
@@ -165,7 +160,7 @@ async def test_a_hung_store_costs_one_wait_and_then_none() -> None:
     begin_s = loop.time()
     assert (await preferences.prior(KEY, DRAFTERS)).tolist() == [0.5, 0.5]
     assert 0.1 < loop.time() - begin_s < 2.0
-    await until(lambda: preferences._entries[KEY].loading is None)
+    await eventually(lambda: preferences._entries[KEY].loading is None)
     clock.now_s += 1.0
     assert (await preferences.prior(KEY, DRAFTERS)).tolist() == [0.5, 0.5]
     assert preferences._entries[KEY].loading is not None
@@ -227,7 +222,7 @@ async def test_nothing_is_lost_while_the_store_is_away() -> None:
     await preferences.flush()
     store._fields.clear()
     store.is_down = False
-    await until(lambda: len(store._fields) == 2)
+    await eventually(lambda: len(store._fields) == 2)
     assert await stored_wins(store) == {"a": 6.0, "b": 0.0}
     assert await stored_wins(store, other_key) == {"a": 0.0, "b": 1.0}
     await preferences.close()
@@ -242,7 +237,7 @@ async def test_a_store_that_lost_our_record_gets_it_again() -> None:
     store._fields.clear()
     clock.now_s += 1.0
     await preferences.prior(KEY, DRAFTERS)
-    await until(lambda: bool(store._fields))
+    await eventually(lambda: bool(store._fields))
     assert await stored_wins(store) == {"a": 1.0, "b": 0.0}
     await preferences.close()
 
@@ -260,7 +255,7 @@ async def test_a_spoilt_key_does_not_hold_up_the_others() -> None:
     assert await stored_wins(store, good_key) == {"a": 1.0, "b": 0.0}
     assert events == ["save_failed"]
     store.refused.clear()
-    await until(lambda: str(KEY) in store._fields)
+    await eventually(lambda: str(KEY) in store._fields)
     await preferences.close()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import numpy as np
@@ -18,6 +18,7 @@ from hedgespec.rpc.leases import Leases
 from hedgespec.rpc.server import ReplicaServer, start_server
 from hedgespec.rpc.servicer import ReplicaServicer
 from hedgespec.types import SamplingParams, SessionSpec
+from tests.waiting import eventually
 
 MODEL = TabularModel()
 SPEC = SessionSpec("s", np.array([1], np.int32), np.zeros(0, np.int32), SamplingParams(), 0, 4)
@@ -86,12 +87,6 @@ async def replica(deployment: FakeDeployment, servicer: ReplicaServicer) -> Asyn
         yield server
     finally:
         await server.stop()
-
-
-async def eventually(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
-    async with asyncio.timeout(timeout_s):
-        while not condition():  # noqa: ASYNC110 - the condition lives in another task
-            await asyncio.sleep(0.01)
 
 
 def make_fleet(target: FakeDeployment, drafters: list[FakeDeployment], order: list[str], wait_s: float) -> ServeFleet:
