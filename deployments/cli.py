@@ -13,7 +13,9 @@ from deployments.commands.bench_learner import learner
 from deployments.commands.generate import generate
 from deployments.commands.training import train_drafter
 from deployments.serve_command import EXIT_CONFIG, serve
-from hedgespec.errors import ConfigError, ModelFolderError
+from hedgespec.errors import ConfigError, HedgeSpecError, ModelFolderError
+
+EXIT_FAILED = 1
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -57,7 +59,8 @@ def version() -> None:
 
 
 def main() -> None:
-    """Run the command line; what the user got wrong is a list of lines and exit code 2, never a traceback."""
+    """Run the command line; what is wrong with a configuration is a list of lines and exit code 2, what else went wrong that
+    we know of is one line and exit code 1, never a traceback."""
     try:
         app()
     except ConfigError as error:
@@ -67,6 +70,9 @@ def main() -> None:
     except ModelFolderError as error:
         print(f"model error: {error}", file=sys.stderr)
         sys.exit(EXIT_CONFIG + 1)
+    except HedgeSpecError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(EXIT_FAILED)
 
 
 if __name__ == "__main__":

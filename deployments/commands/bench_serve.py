@@ -14,7 +14,7 @@ from deployments.commands.reports import console, progress_bar, write_json
 from hedgespec import zoo
 from hedgespec.bench.load import LoadPlan, LoadResult, first_model, run_load
 from hedgespec.bench.load_report import LoadReport, load_report
-from hedgespec.errors import ConfigError, HedgeSpecError
+from hedgespec.errors import ConfigError
 
 
 def serve(
@@ -55,10 +55,7 @@ def serve(
         with progress_bar("requests", requests) as advance:
             return await run_load(url, api_key, plan, advance)
 
-    try:
-        report = load_report(asyncio.run(run()), ttft_limit_ms, tpot_limit_ms)
-    except HedgeSpecError as error:
-        raise ConfigError(f"url: {error}") from error
+    report = load_report(asyncio.run(run()), ttft_limit_ms, tpot_limit_ms)
     show(report)
     settings = {"url": url, "requests": requests, "rate": rate, "max_concurrency": max_concurrency}
     write_json(json, report, command="bench serve", **settings, max_tokens=max_tokens, temperature=temperature)

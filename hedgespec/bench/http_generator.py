@@ -9,23 +9,25 @@ from typing import Any
 
 import httpx
 
+from hedgespec.bench.load import first_model
 from hedgespec.errors import HedgeSpecError
 from hedgespec.types import DecodeStats, GenerationChunk, GenerationRequest, SamplingParams
 
 
 class HttpGenerator:
-    """Streams completions of a HedgeSpec server and reads its speculation report. An async context manager."""
+    """Streams completions of a HedgeSpec server and reads its speculation report. An async context manager.
+
+    Entering it and every method raise HedgeSpecError when there is no such server, or no more.
+    """
 
     def __init__(self, url: str, api_key: str | None) -> None:
+        self._url, self._api_key = url, api_key
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._client = httpx.AsyncClient(base_url=url, headers=headers, timeout=600.0)
         self._model = ""
 
     async def __aenter__(self) -> HttpGenerator:
-        models = await self._client.get("/v1/models")
-        if models.status_code != 200:
-            raise HedgeSpecError(f"{self._client.base_url} answered {models.status_code}: {models.text[:200]}")
-        self._model = models.json()["data"][0]["id"]
+        self._model = await first_model(self._url, self._api_key)
         return self
 
     async def __aexit__(
@@ -36,9 +38,13 @@ class HttpGenerator:
     async def drafter_ids(self) -> list[str]:
         """The configured drafters: those that the learner weighs."""
         body = {"model": self._model, "prompt": [1, 2, 3], "max_tokens": 2, "hedgespec": {"report": True}}
-        answer = await self._client.post("/v1/completions", json=body)
-        answer.raise_for_status()
-        return list(answer.json()["hedgespec"]["weights"])
+        try:
+            answer = await self._client.post("/v1/completions", json=body)
+            if answer.status_code != 200:
+                raise HedgeSpecError(f"The server answered {answer.status_code}: {answer.text[:300]!r}")
+            return list(answer.json()["hedgespec"]["weights"])
+        except (httpx.HTTPError, KeyError, ValueError) as error:
+            raise HedgeSpecError(f"{self._url} gives no speculation report ({error}); is it HedgeSpec?") from error
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationChunk, None]:
         body = {
@@ -48,6 +54,16 @@ class HttpGenerator:
             **sampling_fields(request.sampling),
             "hedgespec": {"report": True, "scope": request.scope or None, "drafter": request.drafter},
         }
+        try:
+            async for event in self._events(body):
+                for choice in event["choices"]:
+                    report = event.get("hedgespec")
+                    stats = stats_from_report(report) if report is not None else None
+                    yield GenerationChunk(choice["text"], (), finish_reason=choice["finish_reason"], stats=stats)
+        except httpx.HTTPError as error:
+            raise HedgeSpecError(f"{self._url} broke off an answer: {error}") from error
+
+    async def _events(self, body: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         async with self._client.stream("POST", "/v1/completions", json=body) as answer:
             if answer.status_code != 200:
                 raise HedgeSpecError(f"The server answered {answer.status_code}: {(await answer.aread())[:300]!r}")
@@ -57,10 +73,7 @@ class HttpGenerator:
                 event = json.loads(line.removeprefix("data: "))
                 if "error" in event:
                     raise HedgeSpecError(f"The server failed in mid-answer: {event['error']['message']}")
-                for choice in event["choices"]:
-                    report = event.get("hedgespec")
-                    stats = stats_from_report(report) if report is not None else None
-                    yield GenerationChunk(choice["text"], (), finish_reason=choice["finish_reason"], stats=stats)
+                yield event
 
 
 def sampling_fields(sampling: SamplingParams) -> Mapping[str, Any]:
