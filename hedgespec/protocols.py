@@ -79,13 +79,19 @@ class Drafter(Protocol):
         ...
 
     def draft(
-        self, session_id: str, round_index: int, num_draft_tokens: int, num_nodes: int = 0
+        self,
+        session_id: str,
+        round_index: int,
+        num_draft_tokens: int,
+        num_nodes: int = 0,
+        told: Observation | None = None,
     ) -> Awaitable[DraftTree]:
         """Catch up with everything observed so far and propose, in the form of `SessionSpec.draft_form`, at most
         num_draft_tokens tokens in a row (0 is allowed) and num_nodes nodes (0: num_draft_tokens * branching).
 
-        The caller puts a deadline on the await and goes on without speculation when it passes.
-        Raises UnknownSession, ReplicaLost.
+        told: verified tokens to observe first, without scores: what `observe` would have said in a message of its own
+        The caller puts a deadline on the await and goes on without speculation when it passes; what it told counts then too.
+        Raises UnknownSession, InvalidObservation (a gap), ReplicaLost.
         """
         ...
 

@@ -98,9 +98,18 @@ class ScriptedDrafter:
         self.specs.append(spec)
         return Opened()
 
-    async def draft(self, session_id: str, round_index: int, num_draft_tokens: int, num_nodes: int = 0) -> DraftTree:
+    async def draft(
+        self,
+        session_id: str,
+        round_index: int,
+        num_draft_tokens: int,
+        num_nodes: int = 0,
+        told: Observation | None = None,
+    ) -> DraftTree:
         """A chain, whatever the form: num_nodes only makes it shorter."""
         await self.running.wait()
+        if told is not None:
+            self._hear(session_id, told)
         if self.fail_draft is not None:
             raise self.fail_draft
         self.num_drafts += 1
@@ -112,12 +121,15 @@ class ScriptedDrafter:
             tokens.append(last)
         return DraftTree.chain(np.asarray(tokens, np.int32), drafter_id=self.drafter_id)
 
+    def _hear(self, session_id: str, observation: Observation) -> None:
+        self.observed.append(observation)
+        self.sessions[session_id].extend(observation.token_ids.tolist())
+
     async def observe(self, session_id: str, number: int, observation: Observation) -> Scores | None:
         assert (session_id, number) not in self.told, "replies could not be told apart"
         self.told.add((session_id, number))
         await self.running.wait()
-        self.observed.append(observation)
-        self.sessions[session_id].extend(observation.token_ids.tolist())
+        self._hear(session_id, observation)
         if not observation.wants_scores:
             return None
         await self.scoring.wait()

@@ -75,11 +75,18 @@ class FailingDrafter:
     async def open(self, spec: SessionSpec) -> Opened:
         return await self._drafter.open(spec)
 
-    async def draft(self, session_id: str, round_index: int, num_draft_tokens: int, num_nodes: int = 0) -> DraftTree:
+    async def draft(
+        self,
+        session_id: str,
+        round_index: int,
+        num_draft_tokens: int,
+        num_nodes: int = 0,
+        told: Observation | None = None,
+    ) -> DraftTree:
         self._num_drafts += 1
         if self._num_drafts % 23 == 0:
             raise ReplicaLost("lost on purpose")
-        return await self._drafter.draft(session_id, round_index, num_draft_tokens, num_nodes)
+        return await self._drafter.draft(session_id, round_index, num_draft_tokens, num_nodes, told)
 
     async def observe(self, session_id: str, number: int, observation: Observation) -> Scores | None:
         return await self._drafter.observe(session_id, number, observation)

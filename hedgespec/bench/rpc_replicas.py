@@ -69,7 +69,14 @@ class FreeDrafter:
     async def open(self, spec: SessionSpec) -> Opened:
         return Opened()
 
-    async def draft(self, session_id: str, round_index: int, num_draft_tokens: int, num_nodes: int = 0) -> DraftTree:
+    async def draft(
+        self,
+        session_id: str,
+        round_index: int,
+        num_draft_tokens: int,
+        num_nodes: int = 0,
+        told: Observation | None = None,
+    ) -> DraftTree:
         return self.tree
 
     async def observe(self, session_id: str, number: int, observation: Observation) -> Scores | None:

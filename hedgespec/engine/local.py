@@ -92,9 +92,19 @@ class LocalDrafter:
         opened: Opened = await asyncio.wrap_future(self._engine.submit(OpenSession(spec, self.drafter_id)))
         return opened
 
-    async def draft(self, session_id: str, round_index: int, num_draft_tokens: int, num_nodes: int = 0) -> DraftTree:
+    async def draft(
+        self,
+        session_id: str,
+        round_index: int,
+        num_draft_tokens: int,
+        num_nodes: int = 0,
+        told: Observation | None = None,
+    ) -> DraftTree:
+        heard = None if told is None else self._engine.submit(Observe(self.drafter_id, session_id, told))
         work = Draft(self.drafter_id, session_id, round_index, num_draft_tokens, num_nodes)
         tree: DraftTree = await asyncio.wrap_future(self._engine.submit(work))
+        if heard is not None:
+            heard.result()  # it was taken in before the draft, or has failed
         return tree
 
     async def observe(self, session_id: str, number: int, observation: Observation) -> Scores | None:

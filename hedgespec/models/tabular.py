@@ -134,8 +134,17 @@ class TabularDrafter:
         self._sessions[spec.session_id] = _DraftSession(spec)
         return Opened()
 
-    async def draft(self, session_id: str, round_index: int, num_draft_tokens: int, num_nodes: int = 0) -> DraftTree:
+    async def draft(
+        self,
+        session_id: str,
+        round_index: int,
+        num_draft_tokens: int,
+        num_nodes: int = 0,
+        told: Observation | None = None,
+    ) -> DraftTree:
         session = _session(self._sessions, session_id)
+        if told is not None:
+            session.hear(told)
         await asyncio.sleep(self._delay_s)
         text = session.text
         start = text.num_emitted
@@ -145,8 +154,7 @@ class TabularDrafter:
 
     async def observe(self, session_id: str, number: int, observation: Observation) -> Scores | None:
         session = _session(self._sessions, session_id)
-        new = session.text.observe(observation)
-        own = session.unscored.add(new_part(observation, len(new)), observation.score_from)
+        own = session.hear(observation)
         if not observation.wants_scores:
             return None
         return self._scores(session, observation if observation.score_from is None else own)
@@ -209,6 +217,11 @@ class _DraftSession:
         self.text = SessionText(spec)
         self.unscored = UnscoredTokens()
         self.cursor = ShadowCursor()
+
+    def hear(self, observation: Observation) -> Observation:
+        """What of it is new, with what is to be scored beside it (`UnscoredTokens.add`)."""
+        new = self.text.observe(observation)
+        return self.unscored.add(new_part(observation, len(new)), observation.score_from)
 
 
 class _Session:

@@ -100,14 +100,12 @@ class DrafterPanel:
         """That drafter's proposal, or EMPTY_DRAFT when it fails or misses the deadline."""
         index, drafter = choice.drafter_index, self.drafters[choice.drafter_index]
         assert drafter is not None
-        self._num_told += 1
-        self._tell(index)
+        told = None if self._untold.knows_all(index) else self._untold.take(index)
+        limits = choice.num_draft_tokens, choice.num_nodes
         try:
             async with asyncio.timeout(deadline_s):
                 # a task of its own starts after the tasks of earlier observations: the drafter hears of those first
-                return await asyncio.ensure_future(
-                    drafter.draft(self._session_id, round_index, choice.num_draft_tokens, choice.num_nodes)
-                )
+                return await asyncio.ensure_future(drafter.draft(self._session_id, round_index, *limits, told))
         except TimeoutError:
             self.presence[index] = Presence.SILENT
             self._events.draft_failed(drafter.drafter_id, "deadline")

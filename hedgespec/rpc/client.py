@@ -72,10 +72,19 @@ class RemoteDrafter:
 
         return self._connection.request(spec.session_id, 0, self._drafter_id, "open", fill, _read_opened)
 
-    def draft(self, session_id: str, round_index: int, num_draft_tokens: int, num_nodes: int = 0) -> Reply[DraftTree]:
+    def draft(
+        self,
+        session_id: str,
+        round_index: int,
+        num_draft_tokens: int,
+        num_nodes: int = 0,
+        told: Observation | None = None,
+    ) -> Reply[DraftTree]:
         def fill(item: pb.Item) -> None:
             item.draft.num_draft_tokens = num_draft_tokens
             item.draft.num_nodes = num_nodes
+            if told is not None:
+                convert.write_observation(item.draft.told, told)
 
         read = partial(_read_drafted, self._drafter_id)
         return self._connection.request(session_id, round_index, self._drafter_id, "draft", fill, read)

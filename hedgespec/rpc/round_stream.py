@@ -154,8 +154,9 @@ class RoundStream:
             raise RequestError(
                 f"num_draft_tokens is {num_draft_tokens} and num_nodes {num_nodes}, at most {convert.MAX_DRAFT_NODES}."
             )
+        told = convert.read_observation(item.draft.told) if item.draft.HasField("told") else None
         started = time.perf_counter()
-        tree = await drafter.draft(item.session_id, item.round_id, num_draft_tokens, num_nodes)
+        tree = await drafter.draft(item.session_id, item.round_id, num_draft_tokens, num_nodes, told)
         compute_s = time.perf_counter() - started
         self._writer.add(
             item.session_id,

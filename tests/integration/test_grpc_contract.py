@@ -291,6 +291,30 @@ async def test_a_drafter_is_told_and_asked_at_once_and_both_answers_come(models:
     assert (scores.start, len(scores.acceptance)) == (0, 2)
 
 
+async def test_tokens_told_with_the_request_for_a_draft_are_heard_before_it(models: tuple[Target, Drafter]) -> None:
+    """The same draft as after an observation of its own; known tokens may be told again, a gap is refused."""
+    target, drafter = models
+    specs = [make_spec(SAMPLINGS["rejection"], session_id=name) for name in ("told", "observed")]
+    for spec in specs:
+        await drafter.open(spec)
+    await target.open(specs[0])
+    seen = [observation(i, await target.verify("told", i, EMPTY_DRAFT)) for i in range(3)]
+    quiet = [replace(each, wants_scores=False) for each in seen]
+    assert await drafter.observe("observed", 0, quiet[0]) is None
+    with_told, alone = await drafter.draft("told", 1, 4, told=quiet[0]), await drafter.draft("observed", 1, 4)
+    assert with_told.token_ids.tolist() == alone.token_ids.tolist()
+    assert await raised_by(drafter.draft("told", 2, 4, told=quiet[2])) is InvalidObservation
+    again = Observation(
+        0, *(np.concatenate([getattr(e, part) for e in quiet]) for part in ("token_ids", "target_probs"))
+    )
+    assert (await drafter.draft("told", 3, 4, told=replace(again, wants_scores=False))).num_nodes == 4
+    scores = await drafter.observe(
+        "told", 9, Observation(3, *(np.zeros(0, t) for t in (np.int32, np.float32)), score_from=0)
+    )
+    assert scores is not None
+    assert (scores.start, len(scores.acceptance)) == (0, 3), "what was told can be scored later"
+
+
 async def test_a_number_that_is_still_unanswered_is_refused() -> None:
     """Two questions with one number: the answers could not be told apart, so the second one never leaves."""
     server = await start_server(ReplicaServicer(None, {"code": local_models()[1]}))

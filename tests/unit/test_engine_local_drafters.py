@@ -244,3 +244,31 @@ def test_a_small_lm_with_another_vocabulary_is_refused(folders: dict[str, Path],
     config = DrafterConfig(id="odd", kind="causal_lm", model=str(odd))
     with pytest.raises(ModelFolderError, match="drafter odd incompatible: vocab 95 ≠ 96"):
         build_drafters([config], TargetConfig(model=str(folders["target"])))
+
+
+@pytest.mark.parametrize("drafter_id", ALL)
+async def test_tokens_told_with_the_request_for_a_draft_are_heard_before_it(process: Process, drafter_id: str) -> None:
+    """Every draft is the one that an observation of its own would have led to; a gap fails the draft that brings it."""
+    drafter = process.drafters[drafter_id]
+    sinks = (drafter.feature_sink,) if drafter.feature_sink else ()
+    prompt, drafts = random_ids(16, seed=6), []
+    for is_told in (False, True):
+        spec = make_spec(prompt, "s", GREEDY, max_draft_tokens=DEPTH, score_depth="exact")
+        await drafter.open(spec)
+        await process.target.open(make_spec(prompt, "s", GREEDY, max_draft_tokens=DEPTH, feature_sinks=sinks))
+        trees, told, num_emitted = [], None, 0
+        for round_index in range(4):
+            tree = await drafter.draft("s", round_index, DEPTH, told=told)
+            verdict = await process.target.verify("s", round_index, tree)
+            quiet = observation_of(verdict, num_emitted, False)
+            num_emitted += len(verdict.token_ids)
+            told = quiet if is_told else None
+            if not is_told:
+                assert await drafter.observe("s", round_index, quiet) is None
+            trees.append(tree.token_ids.tolist())
+        drafts.append(trees)
+        gap = observation_of(verdict, num_emitted + 1, False)
+        with pytest.raises(InvalidObservation):
+            await drafter.draft("s", 4, DEPTH, told=gap)
+        await asyncio.gather(process.target.close("s"), drafter.close("s"))
+    assert drafts[0] == drafts[1]

@@ -132,12 +132,14 @@ class Opened(_message.Message):
     def __init__(self, num_cached_tokens: _Optional[int] = ..., prompt_top: _Optional[_Union[SparseRows, _Mapping]] = ...) -> None: ...
 
 class Draft(_message.Message):
-    __slots__ = ("num_draft_tokens", "num_nodes")
+    __slots__ = ("num_draft_tokens", "num_nodes", "told")
     NUM_DRAFT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     NUM_NODES_FIELD_NUMBER: _ClassVar[int]
+    TOLD_FIELD_NUMBER: _ClassVar[int]
     num_draft_tokens: int
     num_nodes: int
-    def __init__(self, num_draft_tokens: _Optional[int] = ..., num_nodes: _Optional[int] = ...) -> None: ...
+    told: Observe
+    def __init__(self, num_draft_tokens: _Optional[int] = ..., num_nodes: _Optional[int] = ..., told: _Optional[_Union[Observe, _Mapping]] = ...) -> None: ...
 
 class Drafted(_message.Message):
     __slots__ = ("tree", "compute_us")
