@@ -23,19 +23,24 @@ __all__ = ["Attend", "Eagle3Config", "Eagle3Head", "feature_layers", "load_eagle
 
 
 class Eagle3Head(nn.Module):
-    """One EAGLE-3 head. All methods take any leading dimensions; `num_tokens` stands for them."""
+    """One EAGLE-3 head. All methods take any leading dimensions; `num_tokens` stands for them.
+
+    Its embedding is zero until somebody copies the target's into it.
+    """
 
     def __init__(self, config: Eagle3Config) -> None:
         super().__init__()
         self.config = config
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.embed_tokens.weight.requires_grad_(False)  # it is the target's, in training as well
+        # it is the target's, in training as well. (Here and in `rotary` nothing is drawn or counted on the meta device: that
+        # imports torch's compiler, two seconds at the start of every drafter's process.)
+        no_weights = torch.zeros(config.vocab_size, config.hidden_size)
+        self.embed_tokens = nn.Embedding.from_pretrained(no_weights, freeze=True)
         self.fc = nn.Linear(3 * config.target_hidden_size, config.hidden_size, bias=config.has_fc_bias)
         self.midlayer = Midlayer(config)
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.lm_head = nn.Linear(config.hidden_size, config.draft_vocab_size, bias=False)
         self.draft_to_target: Tensor
-        self.register_buffer("draft_to_target", torch.arange(config.draft_vocab_size), persistent=False)
+        self.register_buffer("draft_to_target", torch.arange(config.draft_vocab_size, device="cpu"), persistent=False)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -88,8 +93,7 @@ def load_eagle3(
     with torch.device("meta"):
         head = Eagle3Head(config)
     _check_tensors(folder, tensors, {name: tuple(p.shape) for name, p in head.named_parameters()})
-    head = head.to_empty(device=device).to(dtype)
-    head.load_state_dict(tensors)
+    head.load_state_dict({name: tensor.detach().to(device, dtype) for name, tensor in tensors.items()}, assign=True)
     head.midlayer.self_attn.rotary = Rotary(config.rope, config.head_dim).to(device)
     head.draft_to_target = _draft_to_target(folder, config, offsets).to(device)
     return head.eval().requires_grad_(False)

@@ -102,7 +102,7 @@ def _rotate(states: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
 
 
 def _inverse_frequency(config: RopeConfig, head_dim: int) -> Tensor:
-    frequency = 1.0 / config.theta ** (torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
+    frequency = 1.0 / config.theta ** (torch.arange(0, head_dim, 2, dtype=torch.float32, device="cpu") / head_dim)
     if config.kind == "default":
         return frequency
     if config.kind == "linear":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,7 @@ def config() -> Eagle3Config:
 def head(config: Eagle3Config) -> Eagle3Head:
     torch.manual_seed(0)
     head = Eagle3Head(config)
+    torch.nn.init.normal_(head.embed_tokens.weight)
     head.draft_to_target = torch.randperm(config.vocab_size)[: config.draft_vocab_size].sort().values
     return head
 
@@ -155,3 +158,15 @@ def test_llama3_rope_scaling_equals_transformers() -> None:
     )
     ours = Rotary(rope_config({"rope_parameters": scaling}), 32).inverse_frequency
     torch.testing.assert_close(ours, theirs)
+
+
+def test_loading_a_head_does_not_import_a_compiler(folder: Path) -> None:
+    """Some calls on the meta device do, and every drafter's process would take two seconds longer to start."""
+    program = f"""
+import sys, torch
+from pathlib import Path
+from hedgespec.models.eagle3 import load_eagle3
+load_eagle3(Path({str(folder)!r}), torch.zeros(64, 32))
+assert "torch._dynamo" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)

@@ -39,6 +39,7 @@ def head() -> Eagle3Head:
     torch.manual_seed(1)
     config = Eagle3Config(32, 32, 48, 4, 2, 8, 64, 40, 128, 1e-5, RopeConfig())
     head = Eagle3Head(config).double()
+    torch.nn.init.normal_(head.embed_tokens.weight)
     head.draft_to_target = torch.randperm(64)[:40].sort().values
     return head
 
