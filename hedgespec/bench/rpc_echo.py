@@ -17,7 +17,7 @@ import grpc.aio
 import numpy as np
 
 from hedgespec.bench.rpc_replicas import ECHO_METHOD, NUM_DRAFT_TOKENS, SIZE_BYTES, FreeDrafter
-from hedgespec.rpc import convert
+from hedgespec.rpc.convert import rounds
 from hedgespec.rpc.v1 import replica_pb2 as pb
 from hedgespec.types import Observation, Scores, Verdict
 
@@ -109,12 +109,12 @@ def frame_sizes(num_sparse_ids: int, num_joined: int = 1) -> dict[str, tuple[int
     verdict = Verdict(np.arange(NUM_DRAFT_TOKENS, dtype=np.int32), token_ids, probs)
     items = {name: pb.Item(session_id=SESSION_ID, round_id=100, drafter_ids=ids) for name, ids in _KINDS.items()}
     items["draft"].draft.num_draft_tokens = NUM_DRAFT_TOKENS
-    convert.write_tree(items["drafted"].drafted.tree, tree)
-    convert.write_tree(items["verify"].verify.tree, tree)
-    convert.write_verdict(items["verdict"].verdict, verdict)
+    rounds.write_tree(items["drafted"].drafted.tree, tree)
+    rounds.write_tree(items["verify"].verify.tree, tree)
+    rounds.write_verdict(items["verdict"].verdict, verdict)
     items["observe"].drafter_ids[:] = [f"d{i}" for i in range(num_joined)]
-    convert.write_observation(items["observe"].observe, Observation(600, token_ids, probs))
-    convert.write_scores(items["score"].score, Scores(600, np.full((TOKENS_PER_ROUND, 1), 0.8, np.float32)))
+    rounds.write_observation(items["observe"].observe, Observation(600, token_ids, probs))
+    rounds.write_scores(items["score"].score, Scores(600, np.full((TOKENS_PER_ROUND, 1), 0.8, np.float32)))
     size = {name: len(pb.Frame(items=[item]).SerializeToString()) for name, item in items.items()}
     return {
         "draft": (size["draft"] - SIZE_BYTES, size["drafted"]),

@@ -11,8 +11,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from hedgespec.rpc import convert
 from hedgespec.rpc.connection import ReplicaConnection, Reply
+from hedgespec.rpc.convert import rounds, sessions
 from hedgespec.rpc.v1 import replica_pb2 as pb
 from hedgespec.types import DraftTree, Observation, Opened, Scores, SessionSpec, SparseRows, Verdict
 
@@ -26,14 +26,14 @@ class RemoteTarget:
 
     def open(self, spec: SessionSpec) -> Reply[Opened]:
         def fill(item: pb.Item) -> None:
-            convert.write_open(item.open, spec, self._lease_id)
+            sessions.write_open(item.open, spec, self._lease_id)
 
         return self._connection.request(spec.session_id, 0, "", "open", fill, _read_opened)
 
     def verify(self, session_id: str, round_index: int, tree: DraftTree) -> Reply[Verdict]:
         def fill(item: pb.Item) -> None:
             item.verify.SetInParent()
-            convert.write_tree(item.verify.tree, tree)
+            rounds.write_tree(item.verify.tree, tree)
 
         return self._connection.request(session_id, round_index, "", "verify", fill, _read_verdict)
 
@@ -68,7 +68,7 @@ class RemoteDrafter:
 
     def open(self, spec: SessionSpec) -> Reply[Opened]:
         def fill(item: pb.Item) -> None:
-            convert.write_open(item.open, spec)
+            sessions.write_open(item.open, spec)
 
         return self._connection.request(spec.session_id, 0, self._drafter_id, "open", fill, _read_opened)
 
@@ -84,20 +84,20 @@ class RemoteDrafter:
             item.draft.num_draft_tokens = num_draft_tokens
             item.draft.num_nodes = num_nodes
             if told is not None:
-                convert.write_observation(item.draft.told, told)
+                rounds.write_observation(item.draft.told, told)
 
         read = partial(_read_drafted, self._drafter_id)
         return self._connection.request(session_id, round_index, self._drafter_id, "draft", fill, read)
 
     def observe(self, session_id: str, number: int, observation: Observation) -> Reply[Scores | None]:
         def fill(item: pb.Item) -> None:
-            convert.write_observation(item.observe, observation)
+            rounds.write_observation(item.observe, observation)
 
         return self._connection.request(session_id, number, self._drafter_id, "observe", fill, _read_score, observation)
 
     def score_prompt(self, session_id: str, prompt_top: SparseRows) -> Reply[NDArray[np.float32]]:
         def fill(item: pb.Item) -> None:
-            convert.write_score_prompt(item.score_prompt, prompt_top)
+            sessions.write_score_prompt(item.score_prompt, prompt_top)
 
         return self._connection.request(session_id, 0, self._drafter_id, "score_prompt", fill, _read_prompt_scores)
 
@@ -106,20 +106,20 @@ class RemoteDrafter:
 
 
 def _read_opened(item: pb.Item) -> Opened:
-    return convert.read_opened(item.opened)
+    return sessions.read_opened(item.opened)
 
 
 def _read_drafted(drafter_id: str, item: pb.Item) -> DraftTree:
-    return convert.read_drafted(item.drafted, drafter_id)
+    return rounds.read_drafted(item.drafted, drafter_id)
 
 
 def _read_verdict(item: pb.Item) -> Verdict:
-    return convert.read_verdict(item.verdict)
+    return rounds.read_verdict(item.verdict)
 
 
 def _read_prompt_scores(item: pb.Item) -> NDArray[np.float32]:
-    return convert.read_prompt_scores(item.prompt_scores)
+    return sessions.read_prompt_scores(item.prompt_scores)
 
 
 def _read_score(item: pb.Item) -> Scores | None:
-    return convert.read_scores(item.score)
+    return rounds.read_scores(item.score)

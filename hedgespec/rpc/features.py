@@ -15,8 +15,8 @@ from collections.abc import Iterator
 import grpc.aio
 import structlog
 
-from hedgespec.rpc import convert
 from hedgespec.rpc.channel import PUSH_FEATURES_METHOD, TlsFiles, open_channel
+from hedgespec.rpc.convert import features
 from hedgespec.types import FeatureBlock
 
 log = structlog.get_logger(__name__)
@@ -123,7 +123,7 @@ class GrpcFeatureSink:
                 self._wakeup.clear()
                 while (block := self._next()) is not None:
                     for part in _chunks(block):
-                        await call.write(convert.write_features(part).SerializeToString())
+                        await call.write(features.write_features(part).SerializeToString())
                         self.num_sent += 1
                 try:
                     async with asyncio.timeout(IDLE_S):

@@ -17,7 +17,7 @@ import structlog
 
 from hedgespec.errors import HedgeSpecError, RequestError, UnknownSession
 from hedgespec.protocols import Drafter, Target
-from hedgespec.rpc import convert
+from hedgespec.rpc.convert import rounds, sessions
 from hedgespec.rpc.faults import write_error
 from hedgespec.rpc.frames import FrameWriter
 from hedgespec.rpc.leases import Leases
@@ -130,7 +130,7 @@ class RoundStream:
 
     async def _open(self, item: pb.Item, drafter_id: str) -> None:
         model = self._served.model(drafter_id)
-        spec = convert.read_open(item.session_id, item.open)
+        spec = sessions.read_open(item.session_id, item.open)
         key, lease_id = (item.session_id, drafter_id), item.open.lease_id
         taken_over = key in self._served.owners
         self._served.owners[key] = (self, lease_id)
@@ -144,17 +144,17 @@ class RoundStream:
             self._release(key)
             raise
         self._writer.add(
-            item.session_id, item.round_id, drafter_id, lambda reply: convert.write_opened(reply.opened, opened)
+            item.session_id, item.round_id, drafter_id, lambda reply: sessions.write_opened(reply.opened, opened)
         )
 
     async def _draft(self, item: pb.Item, drafter_id: str) -> None:
         drafter = self._drafter_of(item.session_id, drafter_id)
         num_draft_tokens, num_nodes = item.draft.num_draft_tokens, item.draft.num_nodes
-        if max(num_draft_tokens, num_nodes) > convert.MAX_DRAFT_NODES:
+        if max(num_draft_tokens, num_nodes) > rounds.MAX_DRAFT_NODES:
             raise RequestError(
-                f"num_draft_tokens is {num_draft_tokens} and num_nodes {num_nodes}, at most {convert.MAX_DRAFT_NODES}."
+                f"num_draft_tokens is {num_draft_tokens} and num_nodes {num_nodes}, at most {rounds.MAX_DRAFT_NODES}."
             )
-        told = convert.read_observation(item.draft.told) if item.draft.HasField("told") else None
+        told = rounds.read_observation(item.draft.told) if item.draft.HasField("told") else None
         started = time.perf_counter()
         tree = await drafter.draft(item.session_id, item.round_id, num_draft_tokens, num_nodes, told)
         compute_s = time.perf_counter() - started
@@ -162,7 +162,7 @@ class RoundStream:
             item.session_id,
             item.round_id,
             drafter_id,
-            lambda reply: convert.write_drafted(reply.drafted, tree, compute_s),
+            lambda reply: rounds.write_drafted(reply.drafted, tree, compute_s),
         )
 
     async def _verify(self, item: pb.Item) -> None:
@@ -170,32 +170,32 @@ class RoundStream:
         if target is None:
             raise RequestError("This replica does not serve a target.")
         self._require_owned(item.session_id, "")
-        tree = convert.read_tree(item.verify.tree, "")
+        tree = rounds.read_tree(item.verify.tree, "")
         started = time.perf_counter()
         verdict = await target.verify(item.session_id, item.round_id, tree)
         compute_s = time.perf_counter() - started
         self._writer.add(
-            item.session_id, item.round_id, "", lambda reply: convert.write_verdict(reply.verdict, verdict, compute_s)
+            item.session_id, item.round_id, "", lambda reply: rounds.write_verdict(reply.verdict, verdict, compute_s)
         )
 
     async def _observe(self, item: pb.Item, drafter_id: str) -> None:
         drafter = self._drafter_of(item.session_id, drafter_id)
         if self._observed is None or self._observed[0] is not item:
-            self._observed = item, convert.read_observation(item.observe)
+            self._observed = item, rounds.read_observation(item.observe)
         observation = self._observed[1]
         scores = await drafter.observe(item.session_id, item.round_id, observation)
         self._writer.add(
-            item.session_id, item.round_id, drafter_id, lambda reply: convert.write_scores(reply.score, scores)
+            item.session_id, item.round_id, drafter_id, lambda reply: rounds.write_scores(reply.score, scores)
         )
 
     async def _score_prompt(self, item: pb.Item, drafter_id: str) -> None:
         drafter = self._drafter_of(item.session_id, drafter_id)
-        overlap = await drafter.score_prompt(item.session_id, convert.read_score_prompt(item.score_prompt))
+        overlap = await drafter.score_prompt(item.session_id, sessions.read_score_prompt(item.score_prompt))
         self._writer.add(
             item.session_id,
             item.round_id,
             drafter_id,
-            lambda reply: convert.write_prompt_scores(reply.prompt_scores, overlap),
+            lambda reply: sessions.write_prompt_scores(reply.prompt_scores, overlap),
         )
 
     async def _close_session(self, session_id: str, drafter_id: str) -> None:

@@ -12,8 +12,8 @@ from google.protobuf.message import DecodeError
 
 from hedgespec.errors import InvalidObservation
 from hedgespec.protocols import Drafter, FeatureSink, Target
-from hedgespec.rpc import convert
 from hedgespec.rpc.channel import LEASE_METADATA_KEY, SERVICE
+from hedgespec.rpc.convert import features
 from hedgespec.rpc.leases import Leases
 from hedgespec.rpc.round_stream import RoundStream, Served
 from hedgespec.rpc.v1 import replica_pb2 as pb
@@ -78,7 +78,7 @@ class ReplicaServicer:
         num_blocks = 0
         async for data in blocks:
             try:
-                block = convert.read_features(pb.FeatureBlock.FromString(data))
+                block = features.read_features(pb.FeatureBlock.FromString(data))
             except (DecodeError, InvalidObservation) as error:
                 await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"malformed feature block: {error}")
             for sink in self._sinks:

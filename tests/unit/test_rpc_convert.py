@@ -19,7 +19,7 @@ from hedgespec.errors import (
     RequestError,
     UnknownSession,
 )
-from hedgespec.rpc import convert
+from hedgespec.rpc.convert import features, rounds, sessions
 from hedgespec.rpc.faults import read_error, write_error
 from hedgespec.rpc.v1 import replica_pb2 as pb
 from hedgespec.types import (
@@ -64,19 +64,19 @@ SPEC = SessionSpec(
 
 def open_message() -> pb.Open:
     message = pb.Open()
-    convert.write_open(message, SPEC, "lease")
+    sessions.write_open(message, SPEC, "lease")
     return message
 
 
 def tree_message() -> pb.DraftTree:
     message = pb.DraftTree()
-    convert.write_tree(message, DraftTree.chain(np.array([4, 1]), ROWS))
+    rounds.write_tree(message, DraftTree.chain(np.array([4, 1]), ROWS))
     return message
 
 
 def verdict_message() -> pb.Verdict:
     message = pb.Verdict()
-    convert.write_verdict(
+    rounds.write_verdict(
         message, Verdict(np.array([0], np.int32), np.array([4, 1], np.int32), np.array([0.5, 1.0], np.float32), ROWS)
     )
     return message
@@ -85,37 +85,37 @@ def verdict_message() -> pb.Verdict:
 def observe_message() -> pb.Observe:
     message = pb.Observe()
     tokens, probs = np.array([4, 1], np.int32), np.array([0.5, 1.0], np.float32)
-    convert.write_observation(message, Observation(3, tokens, probs, ROWS, score_from=1))
+    rounds.write_observation(message, Observation(3, tokens, probs, ROWS, score_from=1))
     return message
 
 
 def opened_message() -> pb.Opened:
     message = pb.Opened()
-    convert.write_opened(message, Opened(7, ROWS))
+    sessions.write_opened(message, Opened(7, ROWS))
     return message
 
 
 def score_prompt_message() -> pb.ScorePrompt:
     message = pb.ScorePrompt()
-    convert.write_score_prompt(message, ROWS)
+    sessions.write_score_prompt(message, ROWS)
     return message
 
 
 def prompt_scores_message() -> pb.PromptScores:
     message = pb.PromptScores()
-    convert.write_prompt_scores(message, np.array([0.25, 1.0], np.float32))
+    sessions.write_prompt_scores(message, np.array([0.25, 1.0], np.float32))
     return message
 
 
 def score_message() -> pb.Score:
     message = pb.Score()
     values = np.linspace(0, 1, 6, dtype=np.float32).reshape(2, 3)
-    convert.write_scores(message, Scores(3, values, values[::-1]))
+    rounds.write_scores(message, Scores(3, values, values[::-1]))
     return message
 
 
 def feature_message() -> pb.FeatureBlock:
-    return convert.write_features(FeatureBlock("s", 5, np.arange(12, dtype=np.float32).reshape(3, 4)))
+    return features.write_features(FeatureBlock("s", 5, np.arange(12, dtype=np.float32).reshape(3, 4)))
 
 
 def assert_same_rows(left: SparseRows | None, right: SparseRows | None) -> None:
@@ -128,7 +128,7 @@ def assert_same_rows(left: SparseRows | None, right: SparseRows | None) -> None:
 
 def test_a_session_arrives_as_it_was_sent_except_for_where_the_answer_ends() -> None:
     """Both id lists stay separate, the 64-bit noise key keeps every bit, stop conditions stay with the router."""
-    spec = convert.read_open("s", pb.Open.FromString(open_message().SerializeToString()))
+    spec = sessions.read_open("s", pb.Open.FromString(open_message().SerializeToString()))
     assert spec.prompt_ids.tolist() == [1, 2, 3]
     assert spec.emitted_ids.tolist() == [7]
     assert spec.prompt_ids.dtype == np.int32
@@ -142,37 +142,37 @@ def test_a_session_of_a_sender_that_knows_chains_only_is_one_of_chains() -> None
     """Fields that an older router does not send keep their old meaning."""
     message = open_message()
     message.ClearField("draft_form")
-    assert convert.read_open("s", message).draft_form == DraftForm("chain", 1)
+    assert sessions.read_open("s", message).draft_form == DraftForm("chain", 1)
 
 
 def test_a_request_without_a_seed_arrives_without_one() -> None:
     message = open_message()
     message.sampling.ClearField("seed")
-    assert convert.read_open("s", message).sampling.seed is None
+    assert sessions.read_open("s", message).sampling.seed is None
 
 
 def test_a_tree_keeps_its_shape_and_its_distributions() -> None:
     """Chains travel without parents; real trees keep theirs."""
-    chain = convert.read_tree(tree_message(), "code")
+    chain = rounds.read_tree(tree_message(), "code")
     assert chain.is_chain
     assert chain.drafter_id == "code"
     assert_same_rows(chain.draft_probs, ROWS)
     message = pb.DraftTree()
     tree = DraftTree(np.array([5, 6, 7], np.int32), np.array([-1, -1, 0], np.int32))
-    convert.write_tree(message, tree)
-    assert convert.read_tree(message, "").parent.tolist() == [-1, -1, 0]
+    rounds.write_tree(message, tree)
+    assert rounds.read_tree(message, "").parent.tolist() == [-1, -1, 0]
     empty = pb.DraftTree()
-    convert.write_tree(empty, EMPTY_DRAFT)
-    assert convert.read_tree(empty, "").num_nodes == 0
+    rounds.write_tree(empty, EMPTY_DRAFT)
+    assert rounds.read_tree(empty, "").num_nodes == 0
 
 
 def test_a_verdict_and_an_observation_keep_every_probability_bit() -> None:
-    verdict = convert.read_verdict(verdict_message())
+    verdict = rounds.read_verdict(verdict_message())
     assert verdict.token_ids.tolist() == [4, 1]
     assert verdict.accepted_nodes.tolist() == [0]
     assert verdict.target_probs.tobytes() == np.array([0.5, 1.0], np.float32).tobytes()
     assert_same_rows(verdict.target_top, ROWS)
-    observation = convert.read_observation(observe_message())
+    observation = rounds.read_observation(observe_message())
     assert (observation.start, observation.wants_scores, observation.score_from) == (3, True, 1)
     assert_same_rows(observation.target_top, ROWS)
 
@@ -181,35 +181,35 @@ def test_an_observation_without_a_backlog_arrives_without_one() -> None:
     """Absent is not 0: a drafter must not score the whole answer again."""
     message = observe_message()
     message.ClearField("score_from")
-    assert convert.read_observation(message).score_from is None
+    assert rounds.read_observation(message).score_from is None
     message.score_from = 0
-    assert convert.read_observation(message).score_from == 0
+    assert rounds.read_observation(message).score_from == 0
 
 
 def test_prompt_rows_and_prompt_scores_keep_every_bit() -> None:
-    opened = convert.read_opened(opened_message())
+    opened = sessions.read_opened(opened_message())
     assert opened.num_cached_tokens == 7
     assert_same_rows(opened.prompt_top, ROWS)
-    assert_same_rows(convert.read_score_prompt(score_prompt_message()), ROWS)
-    assert convert.read_prompt_scores(prompt_scores_message()).tolist() == [0.25, 1.0]
-    assert convert.read_opened(pb.Opened()).prompt_top is None
+    assert_same_rows(sessions.read_score_prompt(score_prompt_message()), ROWS)
+    assert sessions.read_prompt_scores(prompt_scores_message()).tolist() == [0.25, 1.0]
+    assert sessions.read_opened(pb.Opened()).prompt_top is None
 
 
 def test_scores_keep_shape_and_no_scores_stay_none() -> None:
-    scores = convert.read_scores(score_message())
+    scores = rounds.read_scores(score_message())
     assert scores is not None
     assert scores.acceptance.shape == (2, 3)
     assert scores.acceptance_prob is not None
     np.testing.assert_array_equal(scores.acceptance_prob, scores.acceptance[::-1])
     empty = pb.Score()
-    convert.write_scores(empty, None)
-    assert convert.read_scores(empty) is None
+    rounds.write_scores(empty, None)
+    assert rounds.read_scores(empty) is None
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.uint16])
 def test_features_keep_dtype_shape_and_bits(dtype: type) -> None:
     rows = np.arange(12).astype(dtype).reshape(3, 4)
-    block = convert.read_features(convert.write_features(FeatureBlock("s", 5, rows)))
+    block = features.read_features(features.write_features(FeatureBlock("s", 5, rows)))
     assert (block.session_id, block.start_position, block.rows.dtype) == ("s", 5, rows.dtype)
     np.testing.assert_array_equal(block.rows, rows)
 
@@ -249,10 +249,10 @@ BAD_OPENS = [
     _set("sampling.presence_penalty", math.nan),
     _set("sampling.frequency_penalty", 1e9),
     _set("sampling.repetition_penalty", 0.0),
-    _set("prompt_ids", [0] * (convert.MAX_SESSION_TOKENS + 1)),
-    _set("num_prompt_scores", convert.MAX_PROMPT_SCORES + 1),
+    _set("prompt_ids", [0] * (sessions.MAX_SESSION_TOKENS + 1)),
+    _set("num_prompt_scores", sessions.MAX_PROMPT_SCORES + 1),
     _set("draft_form.kind", 9),
-    _set("draft_form.branching", convert.MAX_BRANCHING + 1),
+    _set("draft_form.branching", sessions.MAX_BRANCHING + 1),
 ]
 BAD_TREES = [
     _set("token_ids", [4]),
@@ -292,14 +292,14 @@ BAD_OBSERVATIONS = [
     _set("score_from", 2**32 - 1),
 ]
 BAD_PROMPT_TOPS = [
-    _set("prompt_top.lengths", [1] * (convert.MAX_PROMPT_SCORES + 1)),
+    _set("prompt_top.lengths", [1] * (sessions.MAX_PROMPT_SCORES + 1)),
     _set("prompt_top.lengths", [2**32 - 1, 2**32 - 1]),
     _set("prompt_top.ids", b"\xff" * 12),
     _set("prompt_top.probs", np.array([np.nan, 0.5, 1.0], "<f4").tobytes()),
 ]
 BAD_PROMPT_SCORES = [
     _set("overlap", b"\0" * 7),
-    _set("overlap", b"\0" * 4 * (convert.MAX_PROMPT_SCORES + 1)),
+    _set("overlap", b"\0" * 4 * (sessions.MAX_PROMPT_SCORES + 1)),
     _set("overlap", FLOAT_NAN),
     _set("overlap", np.array([1.1], "<f4").tobytes()),
 ]
@@ -328,13 +328,13 @@ def test_a_malformed_session_is_a_request_error(mutate: Callable[[object], None]
     message = open_message()
     mutate(message)
     with pytest.raises(RequestError):
-        convert.read_open("s", message)
+        sessions.read_open("s", message)
 
 
 @pytest.mark.parametrize("session_id", ["", "x" * 129])
 def test_a_session_id_must_have_a_sane_length(session_id: str) -> None:
     with pytest.raises(RequestError, match="session_id"):
-        convert.read_open(session_id, open_message())
+        sessions.read_open(session_id, open_message())
 
 
 @pytest.mark.parametrize("mutate", BAD_TREES)
@@ -342,7 +342,7 @@ def test_a_malformed_draft_is_an_invalid_draft(mutate: Callable[[object], None])
     message = tree_message()
     mutate(message)
     with pytest.raises(InvalidDraft):
-        convert.read_tree(message, "code")
+        rounds.read_tree(message, "code")
 
 
 @pytest.mark.parametrize("mutate", BAD_VERDICTS)
@@ -350,7 +350,7 @@ def test_a_target_with_malformed_verdicts_is_lost(mutate: Callable[[object], Non
     message = verdict_message()
     mutate(message)
     with pytest.raises(ReplicaLost):
-        convert.read_verdict(message)
+        rounds.read_verdict(message)
 
 
 @pytest.mark.parametrize("mutate", BAD_OBSERVATIONS)
@@ -358,14 +358,14 @@ def test_a_malformed_observation_is_an_invalid_observation(mutate: Callable[[obj
     message = observe_message()
     mutate(message)
     with pytest.raises(InvalidObservation):
-        convert.read_observation(message)
+        rounds.read_observation(message)
 
 
 def test_a_backlog_longer_than_an_observation_may_be_is_refused() -> None:
     message = observe_message()
-    message.start = convert.MAX_OBSERVED_TOKENS + 10
+    message.start = rounds.MAX_OBSERVED_TOKENS + 10
     with pytest.raises(InvalidObservation, match="score_from"):
-        convert.read_observation(message)
+        rounds.read_observation(message)
 
 
 @pytest.mark.parametrize("mutate", BAD_PROMPT_TOPS)
@@ -374,9 +374,9 @@ def test_malformed_prompt_rows_lose_the_target_and_are_refused_by_drafters(mutat
     mutate(opened)
     mutate(score_prompt)
     with pytest.raises(ReplicaLost):
-        convert.read_opened(opened)
+        sessions.read_opened(opened)
     with pytest.raises(InvalidObservation):
-        convert.read_score_prompt(score_prompt)
+        sessions.read_score_prompt(score_prompt)
 
 
 @pytest.mark.parametrize("mutate", BAD_PROMPT_SCORES)
@@ -384,7 +384,7 @@ def test_malformed_prompt_scores_are_an_invalid_observation(mutate: Callable[[ob
     message = prompt_scores_message()
     mutate(message)
     with pytest.raises(InvalidObservation):
-        convert.read_prompt_scores(message)
+        sessions.read_prompt_scores(message)
 
 
 @pytest.mark.parametrize("mutate", BAD_SCORES)
@@ -392,7 +392,7 @@ def test_malformed_scores_are_an_invalid_observation(mutate: Callable[[object], 
     message = score_message()
     mutate(message)
     with pytest.raises(InvalidObservation):
-        convert.read_scores(message)
+        rounds.read_scores(message)
 
 
 @pytest.mark.parametrize("mutate", BAD_FEATURES)
@@ -401,19 +401,19 @@ def test_malformed_features_are_an_invalid_observation(mutate: Callable[[object]
     message = feature_message()
     mutate(message)
     with pytest.raises(InvalidObservation):
-        convert.read_features(message)
+        features.read_features(message)
 
 
 READERS: list[tuple[Callable[[], object], Callable[[bytes], object]]] = [
-    (open_message, lambda data: convert.read_open("s", pb.Open.FromString(data))),
-    (tree_message, lambda data: convert.read_tree(pb.DraftTree.FromString(data), "")),
-    (verdict_message, lambda data: convert.read_verdict(pb.Verdict.FromString(data))),
-    (observe_message, lambda data: convert.read_observation(pb.Observe.FromString(data))),
-    (opened_message, lambda data: convert.read_opened(pb.Opened.FromString(data))),
-    (score_prompt_message, lambda data: convert.read_score_prompt(pb.ScorePrompt.FromString(data))),
-    (prompt_scores_message, lambda data: convert.read_prompt_scores(pb.PromptScores.FromString(data))),
-    (score_message, lambda data: convert.read_scores(pb.Score.FromString(data))),
-    (feature_message, lambda data: convert.read_features(pb.FeatureBlock.FromString(data))),
+    (open_message, lambda data: sessions.read_open("s", pb.Open.FromString(data))),
+    (tree_message, lambda data: rounds.read_tree(pb.DraftTree.FromString(data), "")),
+    (verdict_message, lambda data: rounds.read_verdict(pb.Verdict.FromString(data))),
+    (observe_message, lambda data: rounds.read_observation(pb.Observe.FromString(data))),
+    (opened_message, lambda data: sessions.read_opened(pb.Opened.FromString(data))),
+    (score_prompt_message, lambda data: sessions.read_score_prompt(pb.ScorePrompt.FromString(data))),
+    (prompt_scores_message, lambda data: sessions.read_prompt_scores(pb.PromptScores.FromString(data))),
+    (score_message, lambda data: rounds.read_scores(pb.Score.FromString(data))),
+    (feature_message, lambda data: features.read_features(pb.FeatureBlock.FromString(data))),
 ]
 
 
@@ -436,9 +436,9 @@ def test_flipped_bytes_never_raise_anything_unexpected(
 
 
 def test_a_session_too_long_for_one_message_is_refused_by_the_sender() -> None:
-    long = SessionSpec("s", np.zeros(convert.MAX_SESSION_TOKENS + 1, np.int32), SPEC.emitted_ids, SPEC.sampling, 0, 5)
+    long = SessionSpec("s", np.zeros(sessions.MAX_SESSION_TOKENS + 1, np.int32), SPEC.emitted_ids, SPEC.sampling, 0, 5)
     with pytest.raises(RequestError, match="does not fit"):
-        convert.write_open(pb.Open(), long)
+        sessions.write_open(pb.Open(), long)
 
 
 @pytest.mark.parametrize("error", [ReplicaBusy, UnknownSession, InvalidDraft, InvalidObservation, RequestError])

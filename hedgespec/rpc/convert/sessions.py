@@ -1,0 +1,175 @@
+"""The beginning of a session <-> protobuf: what is opened, and what the prompt says about the drafters.
+
+`write_*` fills a message in place; `read_*` returns a well-formed noun whatever a peer sends, or raises what it names.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hedgespec.errors import HedgeSpecError, InvalidObservation, ReplicaLost, RequestError
+from hedgespec.rpc.convert.arrays import float_bytes, read_ids, read_probs, read_rows, require, write_rows
+from hedgespec.rpc.convert.rounds import MAX_SCORE_DEPTH
+from hedgespec.rpc.v1 import replica_pb2 as pb
+from hedgespec.types import CHAIN, MAX_SPARSE_IDS, DraftForm, DraftKind, Opened, SamplingParams, SessionSpec, SparseRows
+
+MAX_SESSION_TOKENS = 1 << 19
+"""Ids in one `Open`; keeps the message under the 4 MiB cap of a frame."""
+
+MAX_SESSION_ID_LENGTH = 128
+MAX_FEATURE_SINKS = 64
+MAX_LOGIT_BIAS = 1 << 12
+MAX_BRANCHING = 64
+MAX_PROMPT_SCORES = 256
+"""Rows of one prompt score; with full rows they stay well under the cap of a frame."""
+
+_KINDS: dict[pb.DraftForm.Kind, DraftKind] = {
+    pb.DraftForm.KIND_CHAIN: "chain",
+    pb.DraftForm.KIND_TREE: "tree",
+    pb.DraftForm.KIND_IID: "iid",
+    pb.DraftForm.KIND_DISTINCT: "distinct",
+}
+_KIND_NUMBERS = {kind: number for number, kind in _KINDS.items()}
+
+
+def write_open(message: pb.Open, spec: SessionSpec, lease_id: str = "") -> None:
+    """Raises RequestError when the session is too long for one message."""
+    if spec.num_tokens > MAX_SESSION_TOKENS:
+        raise RequestError(
+            f"A session of {spec.num_tokens} tokens does not fit into one message; at most {MAX_SESSION_TOKENS} do.",
+            code="context_length_exceeded",
+        )
+    message.prompt_ids.extend(spec.prompt_ids.tolist())
+    message.emitted_ids.extend(spec.emitted_ids.tolist())
+    _write_sampling(message.sampling, spec.sampling)
+    message.noise_seed = spec.noise_seed
+    message.max_draft_tokens = spec.max_draft_tokens
+    message.cache_salt = spec.cache_salt
+    message.feature_sinks.extend(spec.feature_sinks)
+    message.num_target_top = spec.num_target_top
+    message.exact_scores = spec.score_depth == "exact"
+    message.lease_id = lease_id
+    if spec.draft_form != CHAIN:
+        message.draft_form.kind = _KIND_NUMBERS[spec.draft_form.kind]
+        message.draft_form.branching = spec.draft_form.branching
+    message.num_prompt_scores = spec.num_prompt_scores
+
+
+def read_open(session_id: str, message: pb.Open) -> SessionSpec:
+    """Raises RequestError."""
+    error = RequestError
+    require(0 < len(session_id) <= MAX_SESSION_ID_LENGTH, error, "session_id", f"of 1..{MAX_SESSION_ID_LENGTH} chars")
+    num_tokens = len(message.prompt_ids) + len(message.emitted_ids)
+    require(len(message.prompt_ids) > 0, error, "prompt_ids", "not empty")
+    require(num_tokens <= MAX_SESSION_TOKENS, error, "prompt_ids + emitted_ids", f"at most {MAX_SESSION_TOKENS} ids")
+    require(message.max_draft_tokens <= MAX_SCORE_DEPTH, error, "max_draft_tokens", f"at most {MAX_SCORE_DEPTH}")
+    require(message.num_target_top <= MAX_SPARSE_IDS, error, "num_target_top", f"at most {MAX_SPARSE_IDS}")
+    require(len(message.feature_sinks) <= MAX_FEATURE_SINKS, error, "feature_sinks", f"at most {MAX_FEATURE_SINKS}")
+    require(message.num_prompt_scores <= MAX_PROMPT_SCORES, error, "num_prompt_scores", f"<= {MAX_PROMPT_SCORES}")
+    return SessionSpec(
+        session_id=session_id,
+        prompt_ids=read_ids(message.prompt_ids, error, "prompt_ids"),
+        emitted_ids=read_ids(message.emitted_ids, error, "emitted_ids"),
+        sampling=_read_sampling(message.sampling),
+        noise_seed=message.noise_seed,
+        max_draft_tokens=message.max_draft_tokens,
+        cache_salt=message.cache_salt,
+        feature_sinks=tuple(message.feature_sinks),
+        num_target_top=message.num_target_top,
+        score_depth="exact" if message.exact_scores else "depth1",
+        draft_form=_read_form(message.draft_form),
+        num_prompt_scores=message.num_prompt_scores,
+    )
+
+
+def write_opened(message: pb.Opened, opened: Opened) -> None:
+    message.num_cached_tokens = opened.num_cached_tokens
+    if opened.prompt_top is not None:
+        write_rows(message.prompt_top, opened.prompt_top)
+
+
+def read_opened(message: pb.Opened) -> Opened:
+    """Raises ReplicaLost."""
+    prompt_top = None
+    if message.HasField("prompt_top"):
+        prompt_top = _read_prompt_top(message.prompt_top, ReplicaLost)
+    return Opened(num_cached_tokens=message.num_cached_tokens, prompt_top=prompt_top)
+
+
+def write_score_prompt(message: pb.ScorePrompt, prompt_top: SparseRows) -> None:
+    write_rows(message.prompt_top, prompt_top)
+
+
+def read_score_prompt(message: pb.ScorePrompt) -> SparseRows:
+    """Raises InvalidObservation."""
+    return _read_prompt_top(message.prompt_top, InvalidObservation)
+
+
+def write_prompt_scores(message: pb.PromptScores, overlap: NDArray[np.float32]) -> None:
+    message.overlap = float_bytes(overlap)
+
+
+def read_prompt_scores(message: pb.PromptScores) -> NDArray[np.float32]:
+    """Raises InvalidObservation."""
+    num_rows, rest = divmod(len(message.overlap), 4)
+    ok = rest == 0 and num_rows <= MAX_PROMPT_SCORES
+    require(ok, InvalidObservation, "overlap", f"float32, at most {MAX_PROMPT_SCORES} rows")
+    return read_probs(message.overlap, num_rows, InvalidObservation, "overlap")
+
+
+def _write_sampling(message: pb.Sampling, sampling: SamplingParams) -> None:
+    message.temperature = sampling.temperature
+    message.top_p = sampling.top_p
+    message.top_k = sampling.top_k
+    if sampling.seed is not None:
+        message.seed = sampling.seed
+    for token_id, bias in sampling.logit_bias:
+        message.logit_bias.add(token_id=token_id, bias=bias)
+    message.presence_penalty = sampling.presence_penalty
+    message.frequency_penalty = sampling.frequency_penalty
+    message.repetition_penalty = sampling.repetition_penalty
+    message.max_tokens = sampling.max_tokens
+
+
+def _read_sampling(message: pb.Sampling) -> SamplingParams:
+    """Where the answer ends is the router's business: of that only max_tokens travels, for KV memory."""
+    error = RequestError
+    require(0.0 <= message.temperature <= 100.0, error, "temperature", "in 0..100")
+    require(0.0 < message.top_p <= 1.0, error, "top_p", "in (0, 1]")
+    require(message.top_k < 2**31, error, "top_k", "an id count")
+    require(abs(message.presence_penalty) <= 100.0, error, "presence_penalty", "in -100..100")
+    require(abs(message.frequency_penalty) <= 100.0, error, "frequency_penalty", "in -100..100")
+    require(0.0 < message.repetition_penalty <= 100.0, error, "repetition_penalty", "in (0, 100]")
+    require(1 <= message.max_tokens <= MAX_SESSION_TOKENS, error, "max_tokens", f"in 1..{MAX_SESSION_TOKENS}")
+    require(len(message.logit_bias) <= MAX_LOGIT_BIAS, error, "logit_bias", f"at most {MAX_LOGIT_BIAS} entries")
+    for entry in message.logit_bias:
+        require(entry.token_id >= 0 and math.isfinite(entry.bias), error, "logit_bias", "an id and a finite bias")
+    return SamplingParams(
+        temperature=message.temperature,
+        top_p=message.top_p,
+        top_k=message.top_k,
+        seed=message.seed if message.HasField("seed") else None,
+        logit_bias=tuple((entry.token_id, entry.bias) for entry in message.logit_bias),
+        presence_penalty=message.presence_penalty,
+        frequency_penalty=message.frequency_penalty,
+        repetition_penalty=message.repetition_penalty,
+        max_tokens=message.max_tokens,
+    )
+
+
+def _read_form(message: pb.DraftForm) -> DraftForm:
+    """A branching of 0 is that of a sender that knows chains only."""
+    kind = _KINDS.get(message.kind)
+    if kind is None:
+        raise RequestError(f"draft_form on the wire has kind {message.kind}, which this replica does not know.")
+    require(message.branching <= MAX_BRANCHING, RequestError, "branching", f"at most {MAX_BRANCHING}")
+    return DraftForm(kind, message.branching or 1)
+
+
+def _read_prompt_top(message: pb.SparseRows, error: type[HedgeSpecError]) -> SparseRows:
+    num_rows = len(message.lengths)
+    require(num_rows <= MAX_PROMPT_SCORES, error, "prompt_top", f"at most {MAX_PROMPT_SCORES} rows")
+    return read_rows(message, num_rows, error, is_complete=False)
