@@ -93,6 +93,9 @@ class DraftNetwork(ABC, Generic[S, B]):
         """Whether its scores depend on where a round started."""
         return False
 
+    def _drafted(self, session: S, token_ids: list[int]) -> None:
+        """A chain was proposed at the end of the session's text."""
+
     def _add_deeper(self, columns: Sequence[tuple[S, ScoreColumns]]) -> None:
         """Add the columns of depth 2, 3, ... to scores by start."""
 

@@ -46,7 +46,8 @@ MAX_TAIL_HOLES = 16
 
 
 class Eagle3Drafter(NeuralDrafter[Eagle3Session, HeadBranches]):
-    """One head. Features come by `push`; `score_depth: exact` unrolls every start, `depth1` scores first tokens."""
+    """One head. Features come by `push`; `score_depth: exact` unrolls every start, `path` those of its own
+    rounds, `depth1` scores first tokens."""
 
     uses_features = True
 
@@ -147,10 +148,15 @@ class Eagle3Drafter(NeuralDrafter[Eagle3Session, HeadBranches]):
         return overlap
 
     def _is_by_start(self, session: Eagle3Session) -> bool:
-        return session.text.spec.score_depth == "exact"
+        return session.text.spec.score_depth != "depth1"
+
+    def _drafted(self, session: Eagle3Session, token_ids: list[int]) -> None:
+        if session.path is not None:
+            session.path.drafted(session.text.num_emitted, token_ids)
 
     def _add_deeper(self, columns: Sequence[tuple[Eagle3Session, ScoreColumns]]) -> None:
-        """Every start whose draft can reach the observation drafts the verified tokens again, as long as it survives.
+        """Every start that matters and whose draft can reach the observation drafts the verified tokens again, as long as it
+        survives.
 
         All starts of all sessions take each step in one pass. Logits are computed where a token is scored only.
         """
@@ -165,7 +171,7 @@ class Eagle3Drafter(NeuralDrafter[Eagle3Session, HeadBranches]):
             for unrolling, logits in zip(active, parts, strict=True):
                 unrolling.add(depth, logits)
         for session, own in columns:
-            forget_complete_starts(session, own.observation)
+            forget_complete_starts(session, own)
 
     # --------------------------------------------------------------------------------------------------------- catch up
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from hedgespec.models.draft_network import DraftSession
+from hedgespec.models.eagle3_path import RoundPath
 from hedgespec.models.kv_memory import KvSlot
 from hedgespec.models.session_text import SessionText
 from hedgespec.models.unscored import MAX_UNSCORED
@@ -17,6 +18,7 @@ class Eagle3Session(DraftSession):
     state: of the newest token while a draft runs
     survivals: output index of a start whose draft may reach further than the scored text -> (the probability that it was
         accepted so far, the product of its acceptance_prob so far)
+    path: which starts matter, where only those of the drafter's own rounds do
     is_prompt_scored: the states at the end of the prompt are not needed any more
     """
 
@@ -29,6 +31,10 @@ class Eagle3Session(DraftSession):
         self.state: Tensor | None = None
         self.arrivals_at_hole = -1
         self.survivals: dict[int, tuple[float, float]] = {}
+        spec = text.spec
+        can_follow = spec.score_depth == "path" and spec.sampling.method != "rejection"
+        can_follow = can_follow and not self.is_wide and spec.num_target_top == 0
+        self.path = RoundPath(spec.max_draft_tokens) if can_follow else None
         self.is_prompt_scored = text.spec.num_prompt_scores == 0
 
     @property

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hedgespec.models.branches import BranchedAttention, HeadBranches
+from hedgespec.models.eagle3_path import RoundPath
 from hedgespec.models.eagle3_session import Eagle3Session
 from hedgespec.models.score_columns import ScoreColumns
-from hedgespec.types import Observation
 
 MIN_SURVIVAL = 0.03
 
@@ -31,16 +31,19 @@ class Unrolling:
         observation, text = columns.observation, session.text
         self._first, self._num_prompt = observation.start, text.num_prompt
         self._end = observation.start + len(observation.token_ids)
-        if observation.start != session.scored_until:
+        is_gap = observation.start != session.scored_until
+        if is_gap:
             session.survivals = {}  # nobody follows drafts over a gap
         survivals = session.survivals
         values, overlaps = columns.first_column()
         for row in range(len(values)):
             survivals[self._first + row] = 1.0, 1.0
             self._survive(self._first + row, row, values, overlaps)
+        if session.path is not None:
+            self._keep_path(session.path, is_gap)
         self._starts = [
             start
-            for start in sorted(survivals)
+            for start in sorted(session.survivals)
             if start < self._end - 1 and self._is_alive(start) and self._pair(start) in session.states
         ]
         states = [session.states[self._pair(start)] for start in self._starts]
@@ -78,6 +81,21 @@ class Unrolling:
         for index, start in enumerate(scored):
             self._survive(start, index, values, overlaps)
 
+    def _keep_path(self, path: RoundPath, is_gap: bool) -> None:
+        """Leave the starts to be unrolled that the drafter's rounds may reach and that its own drafts do not tell about."""
+        path.begin(self._first, is_gap=is_gap)
+        columns, output_ids = self._columns, self._session.text.ids[self._num_prompt : self._num_prompt + self._end]
+        unknown = []
+        for start in path.reachable(self._first, self._end, lambda s: columns.is_hit(s - self._first, 1), output_ids):
+            num_hits = path.own_hits(start, output_ids)
+            if num_hits is None:
+                unknown.append(start)
+                continue
+            depths = [d for d in range(1, columns.depth + 1) if self._first <= start + d - 1 < self._end]
+            columns.put_hits([start + d - 1 - self._first for d in depths], depths, [d <= num_hits for d in depths])
+        survivals = self._session.survivals
+        self._session.survivals = {start: survivals[start] for start in unknown if start in survivals}
+
     def _num_earlier(self, depth: int) -> int:
         """Starts, which rise, whose depth-th token lies before the observation."""
         return bisect_left(self._starts, self._first - depth + 1)
@@ -97,11 +115,16 @@ class Unrolling:
         return self._num_prompt + start - 2
 
 
-def forget_complete_starts(session: Eagle3Session, observation: Observation) -> None:
-    """Starts that have ended, or whose drafts reach no further than the observation, are of no use to later scores."""
-    end, depth = observation.start + len(observation.token_ids), session.text.spec.max_draft_tokens
+def forget_complete_starts(session: Eagle3Session, columns: ScoreColumns) -> None:
+    """Starts that have ended, that are off the path, or whose drafts reach no further than the observation are of no use to
+    later scores."""
+    observation, depth = columns.observation, session.text.spec.max_draft_tokens
+    first, end = observation.start, observation.start + len(observation.token_ids)
+    on_path = None
+    if session.path is not None:
+        on_path = session.path.follow(first, end, lambda start, d: columns.is_hit(start + d - 1 - first, d))
     session.survivals = {
         start: survival
         for start, survival in session.survivals.items()
-        if start + depth > end and max(survival) >= MIN_SURVIVAL
+        if start + depth > end and max(survival) >= MIN_SURVIVAL and (on_path is None or start in on_path)
     }

@@ -123,6 +123,8 @@ class NeuralDrafter(DraftNetwork[S, B]):
             self._run_chains(sessions, drafts)
         finally:
             self._drop_drafts(sessions)
+        for session, draft in zip(sessions, drafts, strict=True):
+            self._drafted(session, draft.token_ids)
         return [draft.finished(self.drafter_id) for draft in drafts]
 
     def _run_chains(self, sessions: Sequence[S], drafts: Sequence[DraftInProgress]) -> None:

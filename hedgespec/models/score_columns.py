@@ -56,6 +56,13 @@ class ScoreColumns:
         self._put(rows, [depth - 1], values, overlaps)
         return values, overlaps
 
+    def put_hits(self, rows: Sequence[int], depths: Sequence[int], hits: Sequence[bool]) -> None:
+        """Of a draft whose tokens were accepted or not: what `add` would find, but for acceptance_prob, without logits."""
+        self._acceptance[np.asarray(rows), np.asarray(depths) - 1] = hits
+
+    def is_hit(self, row: int, depth: int) -> bool:
+        return bool(self._acceptance[row, depth - 1] > 0.0)
+
     def first_column(self) -> tuple[Values, Values | None]:
         return self._acceptance[:, 0], None if self._overlap is None else self._overlap[:, 0]
 

@@ -182,7 +182,7 @@ class TabularDrafter:
         text = session.text
         if text.spec.draft_form.kind == "tree":
             return self._walked(session, observation)
-        is_by_start = self._depth_decay < 1.0 and text.spec.score_depth == "exact"
+        is_by_start = self._depth_decay < 1.0 and text.spec.score_depth != "depth1"
         columns = ScoreColumns(text, DraftVocabulary(self._model.vocab_size), observation, is_by_start=is_by_start)
         rows = range(len(observation.token_ids))
         verified = [observation.token_ids[:row].tolist() for row in rows]

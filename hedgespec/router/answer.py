@@ -26,7 +26,7 @@ from hedgespec.router.step_times import StepTimes
 from hedgespec.speculative.feedback import make_feedback
 from hedgespec.speculative.objectives import Expert
 from hedgespec.store.record import PreferenceKey
-from hedgespec.types import DraftForm, GenerationRequest, SessionSpec
+from hedgespec.types import DraftForm, GenerationRequest, ScoreDepth, SessionSpec
 
 NUM_TARGET_TOP = 64
 """Ids of the target's distribution that travel for objectives that need sum min(p, q); the rest enters unbiased."""
@@ -61,10 +61,17 @@ def session_spec(request: GenerationRequest, args: AppArgs, max_draft_tokens: in
         max_draft_tokens=max_draft_tokens,
         cache_salt=request.tenant,
         num_target_top=NUM_TARGET_TOP if learns and needs_top else 0,
-        score_depth=speculation.score_depth,
+        score_depth=score_depth(args),
         draft_form=DraftForm(speculation.draft_form, speculation.branching),
         num_prompt_scores=speculation.prompt_scores if learns else 0,
     )
+
+
+def score_depth(args: AppArgs) -> ScoreDepth:
+    """The other objectives look at every start; `rounds` only at those of each drafter's own rounds."""
+    speculation = args.speculation
+    is_by_rounds = args.learner.objective == "rounds" and speculation.draft_form == "chain"
+    return "path" if speculation.score_depth == "exact" and is_by_rounds else speculation.score_depth
 
 
 def make_learning(

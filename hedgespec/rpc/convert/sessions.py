@@ -14,7 +14,17 @@ from hedgespec.errors import HedgeSpecError, InvalidObservation, ReplicaLost, Re
 from hedgespec.rpc.convert.arrays import float_bytes, read_ids, read_probs, read_rows, require, write_rows
 from hedgespec.rpc.convert.rounds import MAX_SCORE_DEPTH
 from hedgespec.rpc.v1 import replica_pb2 as pb
-from hedgespec.types import CHAIN, MAX_SPARSE_IDS, DraftForm, DraftKind, Opened, SamplingParams, SessionSpec, SparseRows
+from hedgespec.types import (
+    CHAIN,
+    MAX_SPARSE_IDS,
+    DraftForm,
+    DraftKind,
+    Opened,
+    SamplingParams,
+    ScoreDepth,
+    SessionSpec,
+    SparseRows,
+)
 
 MAX_SESSION_TOKENS = 1 << 19
 """Ids in one `Open`; keeps the message under the 4 MiB cap of a frame."""
@@ -50,7 +60,8 @@ def write_open(message: pb.Open, spec: SessionSpec, lease_id: str = "") -> None:
     message.cache_salt = spec.cache_salt
     message.feature_sinks.extend(spec.feature_sinks)
     message.num_target_top = spec.num_target_top
-    message.exact_scores = spec.score_depth == "exact"
+    message.exact_scores = spec.score_depth != "depth1"
+    message.path_scores = spec.score_depth == "path"
     message.lease_id = lease_id
     if spec.draft_form != CHAIN:
         message.draft_form.kind = _KIND_NUMBERS[spec.draft_form.kind]
@@ -79,7 +90,7 @@ def read_open(session_id: str, message: pb.Open) -> SessionSpec:
         cache_salt=message.cache_salt,
         feature_sinks=tuple(message.feature_sinks),
         num_target_top=message.num_target_top,
-        score_depth="exact" if message.exact_scores else "depth1",
+        score_depth=_read_score_depth(message),
         draft_form=_read_form(message.draft_form),
         num_prompt_scores=message.num_prompt_scores,
     )
@@ -158,6 +169,12 @@ def _read_sampling(message: pb.Sampling) -> SamplingParams:
         repetition_penalty=message.repetition_penalty,
         max_tokens=message.max_tokens,
     )
+
+
+def _read_score_depth(message: pb.Open) -> ScoreDepth:
+    if not message.exact_scores:
+        return "depth1"
+    return "path" if message.path_scores else "exact"
 
 
 def _read_form(message: pb.DraftForm) -> DraftForm:
