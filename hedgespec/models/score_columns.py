@@ -70,7 +70,7 @@ class ScoreColumns:
         return Scores(self.observation.start, self._acceptance, self._overlap)
 
     def _put(self, rows: Sequence[int], columns: Sequence[int], values: Values, overlaps: Values | None) -> None:
-        where = np.ix_(np.asarray(rows), np.asarray(columns))
+        where = np.asarray(rows)[:, None], list(columns)
         self._acceptance[where] = values[:, None]
         if self._overlap is not None and overlaps is not None:
             self._overlap[where] = overlaps[:, None]
