@@ -103,8 +103,8 @@ class LocalDrafter:
         heard = None if told is None else self._engine.submit(Observe(self.drafter_id, session_id, told))
         work = Draft(self.drafter_id, session_id, round_index, num_draft_tokens, num_nodes)
         tree: DraftTree = await asyncio.wrap_future(self._engine.submit(work))
-        if heard is not None:
-            heard.result()  # it was taken in before the draft, or has failed
+        if heard is not None and heard.done():
+            heard.result()  # raises what was wrong with it
         return tree
 
     async def observe(self, session_id: str, number: int, observation: Observation) -> Scores | None:

@@ -34,8 +34,8 @@ class Eagle3Session(DraftSession):
         spec = text.spec
         can_follow = spec.score_depth == "path" and spec.sampling.method != "rejection"
         can_follow = can_follow and not self.is_wide and spec.num_target_top == 0
-        self.path = RoundPath(spec.max_draft_tokens) if can_follow else None
-        self.is_prompt_scored = text.spec.num_prompt_scores == 0
+        self.path = RoundPath(max(spec.max_draft_tokens, 1)) if can_follow else None
+        self.is_prompt_scored = spec.num_prompt_scores == 0
 
     @property
     def newest_pair(self) -> int:

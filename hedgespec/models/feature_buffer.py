@@ -133,6 +133,6 @@ def _as_tensor(rows: Sequence[np.ndarray], width: int) -> Tensor:
     if not rows:
         return torch.zeros((0, width))
     stacked = np.stack([row.astype(np.uint32) << 16 if row.dtype == np.uint16 else row for row in rows])
-    return torch.from_numpy(
-        stacked.view(np.float32) if stacked.dtype == np.uint32 else stacked.astype(np.float32, copy=False)
-    )
+    if stacked.dtype == np.uint32:
+        return torch.from_numpy(stacked.view(np.float32))
+    return torch.from_numpy(stacked.astype(np.float32, copy=False))
