@@ -5,12 +5,13 @@ are one path through the text. A draft of its own that the target has verified t
 the path cannot reach need not be unrolled. The leader drafts in most rounds: its scores then take one pass instead of five.
 
 The path begins again with every span of scores, as the router's sum of u does after a gap (`estimators.advance`). Where the
-router gives a late drafter up in the middle of a span, it reads zeros until both are in step again, a few tokens later.
+router gives a late drafter up in the middle of a span, it reads zeros, hence too many rounds, until its sum meets a start on
+the path or one of the drafter's own drafts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,37 +39,30 @@ class RoundPath:
         """The next scores begin at `first`; is_gap: what is before it was not scored."""
         self._starts = {first} if is_gap else self._starts | {first}
 
-    def own_hits(self, start: int, output_ids: NDArray[np.int32]) -> int | None:
-        """How many tokens of its draft at `start` were accepted so far; None when it did not draft there."""
-        draft = self._drafts.get(start)
-        if draft is None:
-            return None
-        realised = output_ids[start : start + self._length].tolist()
-        return next((i for i, (a, b) in enumerate(zip(draft, realised, strict=False)) if a != b), len(realised))
+    def own_hits(self, output_ids: NDArray[np.int32]) -> dict[int, int]:
+        """Start -> how many tokens of its draft there were accepted so far."""
+        hits = {}
+        for start, draft in self._drafts.items():
+            realised = output_ids[start : start + self._length].tolist()
+            hits[start] = next(
+                (i for i, (a, b) in enumerate(zip(draft, realised, strict=False)) if a != b), len(realised)
+            )
+        return hits
 
-    def reachable(
-        self, first: int, end: int, is_hit: Callable[[int], bool], output_ids: NDArray[np.int32]
-    ) -> list[int]:
+    def reachable(self, first: int, end: int, is_hit: Callable[[int], bool], own_hits: Mapping[int, int]) -> list[int]:
         """Starts before `end` that the path may reach, rising. is_hit: of a start from `first` on, whether its first token
         is accepted; what follows is known only where the drafter drafted itself."""
-        candidates, found = sorted(self._starts), []
-        reached = set(candidates)
-        while candidates:
-            start = candidates.pop(0)
-            if start >= end:
+        reached = set(self._starts)
+        for start in range(min(reached), end):
+            if start not in reached:
                 continue
-            found.append(start)
-            own = self.own_hits(start, output_ids)
-            if own is not None:
-                following = [start + own + 1]
+            if start in own_hits:
+                reached.add(start + own_hits[start] + 1)
             elif start >= first and not is_hit(start):
-                following = [start + 1]
+                reached.add(start + 1)
             else:
-                following = list(range(max(start + 1, first) + 1, start + self._length + 2))
-            new = [s for s in following if s not in reached]
-            reached.update(new)
-            candidates = sorted([*candidates, *new])
-        return found
+                reached.update(range(max(start + 1, first) + 1, start + self._length + 2))
+        return sorted(start for start in reached if start < end)
 
     def follow(self, first: int, end: int, is_accepted: Callable[[int, int], bool]) -> set[int]:
         """All scores of positions [first, end) are known: walk to the end of them, keep the starts whose rounds go on.

@@ -85,16 +85,14 @@ class Unrolling:
         """Leave the starts to be unrolled that the drafter's rounds may reach and that its own drafts do not tell about."""
         path.begin(self._first, is_gap=is_gap)
         columns, output_ids = self._columns, self._session.text.ids[self._num_prompt : self._num_prompt + self._end]
-        unknown = []
-        for start in path.reachable(self._first, self._end, lambda s: columns.is_hit(s - self._first, 1), output_ids):
-            num_hits = path.own_hits(start, output_ids)
-            if num_hits is None:
-                unknown.append(start)
-                continue
+        own_hits = path.own_hits(output_ids)
+        for start, num_hits in own_hits.items():
             depths = [d for d in range(1, columns.depth + 1) if self._first <= start + d - 1 < self._end]
             columns.put_hits([start + d - 1 - self._first for d in depths], depths, [d <= num_hits for d in depths])
+        reachable = path.reachable(self._first, self._end, lambda s: columns.is_hit(s - self._first, 1), own_hits)
         survivals = self._session.survivals
-        self._session.survivals = {start: survivals[start] for start in unknown if start in survivals}
+        unknown = (start for start in reachable if start in survivals and start not in own_hits)
+        self._session.survivals = {start: survivals[start] for start in unknown}
 
     def _num_earlier(self, depth: int) -> int:
         """Starts, which rise, whose depth-th token lies before the observation."""

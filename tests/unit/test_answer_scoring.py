@@ -7,8 +7,9 @@ import asyncio
 import numpy as np
 import pytest
 
-from hedgespec.config import LearnerConfig
+from hedgespec.config import AppArgs, LearnerConfig
 from hedgespec.errors import ReplicaLost
+from hedgespec.router.answer import score_depth
 from hedgespec.router.learning import AnswerLearner
 from hedgespec.types import SparseRows
 from tests.scripted_answer import EXPECTED, Run, fleet_of
@@ -20,6 +21,27 @@ PROMPT_TOP = SparseRows(np.arange(4, dtype=np.int32), np.array([1, 2, 3], np.int
 def learner_of(run: Run) -> AnswerLearner:
     assert isinstance(run.learner, AnswerLearner)
     return run.learner
+
+
+@pytest.mark.parametrize(
+    ("objective", "form", "configured", "asked"),
+    [
+        ("rounds", "chain", "exact", "path"),
+        ("rounds", "chain", "depth1", "depth1"),
+        ("rounds", "tree", "exact", "exact"),
+        ("length", "chain", "exact", "exact"),
+        ("throughput", "chain", "exact", "exact"),
+        ("acceptance", "chain", "exact", "exact"),
+    ],
+)
+def test_only_rounds_of_chains_are_content_with_the_path(
+    objective: str, form: str, configured: str, asked: str
+) -> None:
+    """The others read starts that a drafter's own rounds do not reach, where `path` may leave zeros."""
+    speculation = {"draft_form": form, "score_depth": configured, "branching": 2 if form == "tree" else 1}
+    drafters = [{"id": "ngram", "kind": "ngram"}]
+    settings = {"drafters": drafters, "learner": {"objective": objective}, "speculation": speculation}
+    assert score_depth(AppArgs.model_validate(settings)) == asked
 
 
 @pytest.mark.parametrize(("dense", "every"), [(0, 1), (8, 1), (3, 4), (0, 7), (2, 64)])

@@ -55,16 +55,16 @@ def test_the_path_reads_what_the_sum_of_u_reads(seed: int, rate: float, draft_ra
             continue
         path.begin(first, is_gap=first != last_scored)
         last_scored = end
-        ids = text[:end]
-        reachable = path.reachable(first, end, lambda s: bool(hits[s, 0]), ids)
+        own_hits = path.own_hits(text[:end])
+        reachable = path.reachable(first, end, lambda s: bool(hits[s, 0]), own_hits)
         for start in range(num_tokens):
-            own = path.own_hits(start, ids) if start in reachable else None
+            own = own_hits.get(start)
             for depth in range(1, LENGTH + 1):
                 position = start + depth - 1
                 if first <= position < end:
                     value = float(hits[start, :depth].all())
                     every[position, depth - 1] = value
-                    if depth == 1 or start in reachable:
+                    if depth == 1 or own is not None or start in reachable:
                         told[position, depth - 1] = value if own is None else float(depth <= own)
         path.follow(first, end, lambda s, d: bool(told[s + d - 1, d - 1]))
     np.testing.assert_array_equal(round_starts(told, awake), round_starts(every, awake))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -30,6 +31,7 @@ from hedgespec.types import (
     Observation,
     Opened,
     SamplingParams,
+    ScoreDepth,
     Scores,
     SessionSpec,
     SparseRows,
@@ -136,6 +138,13 @@ def test_a_session_arrives_as_it_was_sent_except_for_where_the_answer_ends() -> 
     assert (spec.noise_seed, spec.max_draft_tokens, spec.cache_salt) == (2**64 - 1, 5, "tenant")
     assert (spec.feature_sinks, spec.num_target_top, spec.score_depth) == (SPEC.feature_sinks, 64, "exact")
     assert (spec.draft_form, spec.num_prompt_scores) == (DraftForm("distinct", 3), 2)
+
+
+@pytest.mark.parametrize("score_depth", ["depth1", "path", "exact"])
+def test_every_depth_of_scores_arrives(score_depth: ScoreDepth) -> None:
+    message = pb.Open()
+    sessions.write_open(message, replace(SPEC, score_depth=score_depth))
+    assert sessions.read_open("s", pb.Open.FromString(message.SerializeToString())).score_depth == score_depth
 
 
 def test_a_session_of_a_sender_that_knows_chains_only_is_one_of_chains() -> None:
