@@ -10,7 +10,7 @@ from pathlib import Path
 from hedgespec.assembly.local_fleet import LocalFleet, open_local_fleet
 from hedgespec.assembly.model_sources import load_tokenizer, resolved_target, target_identity
 from hedgespec.config import AppArgs
-from hedgespec.router.events import NoEvents
+from hedgespec.router.events import Events, NoEvents
 from hedgespec.router.service import GenerationService
 from hedgespec.store.memory_store import MemoryStore
 from hedgespec.store.preferences import Preferences
@@ -25,10 +25,10 @@ class LocalService:
     fleet: LocalFleet
     target_id: str
 
-    def variant(self, args: AppArgs) -> GenerationService:
+    def variant(self, args: AppArgs, events: Events | None = None) -> GenerationService:
         """Another service over the same models, e.g. with another learner; args must name the same drafters."""
         preferences = Preferences(MemoryStore(), args.store)
-        return GenerationService(args, self.fleet, self.tokenizer, preferences, NoEvents(), self.target_id)
+        return GenerationService(args, self.fleet, self.tokenizer, preferences, events or NoEvents(), self.target_id)
 
 
 @asynccontextmanager

@@ -86,9 +86,10 @@ class Unrolling:
         path.begin(self._first, is_gap=is_gap)
         columns, output_ids = self._columns, self._session.text.ids[self._num_prompt : self._num_prompt + self._end]
         own_hits = path.own_hits(output_ids)
-        for start, num_hits in own_hits.items():
-            depths = [d for d in range(1, columns.depth + 1) if self._first <= start + d - 1 < self._end]
-            columns.put_hits([start + d - 1 - self._first for d in depths], depths, [d <= num_hits for d in depths])
+        for start, num_hits in own_hits.items():  # maybe none of it in this observation
+            for depth in range(1, columns.depth + 1):
+                if self._first <= start + depth - 1 < self._end:
+                    columns.put_hit(start + depth - 1 - self._first, depth, depth <= num_hits)
         reachable = path.reachable(self._first, self._end, lambda s: columns.is_hit(s - self._first, 1), own_hits)
         survivals = self._session.survivals
         unknown = (start for start in reachable if start in survivals and start not in own_hits)

@@ -56,9 +56,9 @@ class ScoreColumns:
         self._put(rows, [depth - 1], values, overlaps)
         return values, overlaps
 
-    def put_hits(self, rows: Sequence[int], depths: Sequence[int], hits: Sequence[bool]) -> None:
+    def put_hit(self, row: int, depth: int, is_hit: bool) -> None:
         """Of a draft whose tokens were accepted or not: what `add` would find, but for acceptance_prob, without logits."""
-        self._acceptance[np.asarray(rows), np.asarray(depths) - 1] = hits
+        self._acceptance[row, depth - 1] = is_hit
 
     def is_hit(self, row: int, depth: int) -> bool:
         return bool(self._acceptance[row, depth - 1] > 0.0)

@@ -88,10 +88,14 @@ class Steps(Eagle3Drafter):
 
 @pytest.mark.parametrize("sampling", [GREEDY, SamplingParams(temperature=0.05, seed=5)], ids=["greedy", "coupled"])
 @pytest.mark.parametrize(("draft_rate", "max_share"), [(0.0, 1.0), (0.6, 0.8), (1.0, 0.05)])
+@pytest.mark.parametrize("drafts_ahead", [False, True], ids=["asked-first", "asked-while-verified"])
 def test_a_head_is_given_the_same_rounds_for_less_work(
-    head: Eagle3Head, sampling: SamplingParams, draft_rate: float, max_share: float
+    head: Eagle3Head, sampling: SamplingParams, drafts_ahead: bool, draft_rate: float, max_share: float
 ) -> None:
-    """The text follows its drafts for stretches; it drafts in some rounds; every few rounds it is asked for scores."""
+    """The text follows its drafts for stretches; it drafts in some rounds; every few rounds it is asked for scores.
+
+    drafts_ahead: as a router does, which asks when the target has been given the next draft.
+    """
     rng = np.random.default_rng(11)
     num_tokens = 90
     ids = random_ids(NUM_PROMPT + num_tokens, seed=2)
@@ -128,6 +132,8 @@ def test_a_head_is_given_the_same_rounds_for_less_work(
             )
             own = drafter.observe("a", observation)
             if asks:
+                if drafts_ahead and draft_rate > 0.0:
+                    drafter.draft([DraftRequest("a", end, LENGTH)])
                 before = drafter.num_rows
                 parts.append(drafter.score([ScoreRequest("a", own)])[0].acceptance)
                 rows[score_depth] = rows.get(score_depth, 0) + drafter.num_rows - before
