@@ -89,6 +89,7 @@ def makers(root: Path) -> dict[str, Callable[[], AnyDrafter]]:
     from hedgespec.models.causal_lm_folder import load_causal_lm
     from hedgespec.models.eagle3 import load_eagle3
     from hedgespec.models.eagle3_drafter import Eagle3Drafter
+    from hedgespec.models.head_bank import HeadBank
     from hedgespec.models.ngram_drafter import NgramDrafter
 
     small = make_llama(root / "small", num_hidden_layers=2)
@@ -99,5 +100,5 @@ def makers(root: Path) -> dict[str, Callable[[], AnyDrafter]]:
         "tabular": TableBehindIt,
         "ngram": lambda: ModelBehindIt(NgramDrafter("d", 8192), 8),
         "causal_lm": lambda: ModelBehindIt(CausalLmDrafter("d", lm, 8, 8192), VOCAB_SIZE),
-        "eagle3": lambda: ModelBehindIt(Eagle3Drafter("d", head, "digest", 8, 8192), VOCAB_SIZE),
+        "eagle3": lambda: ModelBehindIt(Eagle3Drafter("d", HeadBank([head]), "digest", 8, 8192), VOCAB_SIZE),
     }

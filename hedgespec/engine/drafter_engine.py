@@ -41,12 +41,23 @@ class DrafterRunner:
         """Apply opens, observations and closes; then run every ready draft, or else every ready score."""
         for ticket in self._scheduler.take_changes():
             self._change(ticket)
-        plan = self._scheduler.plan(now_s, self._is_ready)
-        for drafter_id, tickets in _by_drafter(plan.drafts).items():
-            self._draft(self._models[drafter_id], tickets)
-        for drafter_id, tickets in _by_drafter(plan.scores).items():
-            self._score(self._models[drafter_id], tickets)
+        plan = self._scheduler.plan(now_s, self._is_ready, self._batched_by)
+        for model, tickets in self._by_model(plan.drafts):
+            self._draft(model, tickets)
+        for model, tickets in self._by_model(plan.scores):
+            self._score(model, tickets)
         return plan.wait_s
+
+    def _by_model(self, tickets: Sequence[Ticket]) -> list[tuple[DrafterModel, list[Ticket]]]:
+        """Which model computes which requests."""
+        groups: dict[str, list[Ticket]] = {}
+        for ticket in tickets:
+            groups.setdefault(self._batched_by(ticket), []).append(ticket)
+        return [(self._models[drafter_id], own) for drafter_id, own in groups.items()]
+
+    def _batched_by(self, ticket: Ticket) -> str:
+        assert not isinstance(ticket.work, Verify)
+        return self._models[ticket.work.drafter_id].batched_by
 
     def _change(self, ticket: Ticket) -> None:
         """Observations and closes count even when nobody waits for the answer any more: later work builds on them."""
@@ -82,18 +93,18 @@ class DrafterRunner:
 
     def _draft(self, model: DrafterModel, tickets: Sequence[Ticket]) -> None:
         works = [ticket.work for ticket in tickets if isinstance(ticket.work, Draft)]
-        requests = [DraftRequest(w.session_id, w.round_index, w.num_draft_tokens, w.num_nodes) for w in works]
+        requests = [_draft_request(work) for work in works]
         _answer(model.draft, requests, tickets)
 
     def _score(self, model: DrafterModel, tickets: Sequence[Ticket]) -> None:
         """Prompts first: they say something as long as the answer is young."""
         prompts = [(t, t.work) for t in tickets if isinstance(t.work, ScorePrompt)]
         if prompts:
-            asked = [PromptScoreRequest(work.session_id, work.prompt_top) for _, work in prompts]
+            asked = [PromptScoreRequest(work.session_id, work.prompt_top, work.drafter_id) for _, work in prompts]
             _answer(model.score_prompt, asked, [ticket for ticket, _ in prompts])
         observed = [(t, t.work) for t in tickets if isinstance(t.work, Observe)]
         if observed:
-            requests = [ScoreRequest(work.session_id, work.observation) for _, work in observed]
+            requests = [ScoreRequest(work.session_id, work.observation, work.drafter_id) for _, work in observed]
             _answer(model.score, requests, [ticket for ticket, _ in observed])
 
 
@@ -114,9 +125,5 @@ def _answer(
         ticket.resolve(result)
 
 
-def _by_drafter(tickets: Sequence[Ticket]) -> dict[str, list[Ticket]]:
-    groups: dict[str, list[Ticket]] = {}
-    for ticket in tickets:
-        assert not isinstance(ticket.work, Verify)
-        groups.setdefault(ticket.work.drafter_id, []).append(ticket)
-    return groups
+def _draft_request(work: Draft) -> DraftRequest:
+    return DraftRequest(work.session_id, work.round_index, work.num_draft_tokens, work.num_nodes, work.drafter_id)

@@ -44,25 +44,31 @@ def build_drafters(configs: Sequence[DrafterConfig], target: TargetConfig) -> di
     `model` of each, and of the target whose vocabulary and embedding they share, is a folder. Raises ModelFolderError,
     ConfigError.
     """
-    groups: dict[str, dict[str, DrafterModel]] = {}
+    groups: dict[str, list[DrafterConfig]] = {}
     for config in configs:
-        groups.setdefault(_group_of(config), {})[config.id] = build_drafter_model(config, target)
+        groups.setdefault(_group_of(config), []).append(config)
     drafters: dict[str, LocalDrafter] = {}
-    for group, models in groups.items():
+    for group, members in groups.items():
+        models = build_drafter_models(members, target)
         engine = Engine(DrafterRunner(models), group)
         engine.start()
         drafters |= {drafter_id: LocalDrafter(engine, model) for drafter_id, model in models.items()}
     return {config.id: drafters[config.id] for config in configs}
 
 
-def build_drafter_model(config: DrafterConfig, target: TargetConfig) -> DrafterModel:
+def build_drafter_models(configs: Sequence[DrafterConfig], target: TargetConfig) -> dict[str, DrafterModel]:
+    """The drafters of one process; its EAGLE-3 heads compute together where they are alike."""
+    heads = [config for config in configs if config.kind == "eagle3"]
+    models: dict[str, DrafterModel] = dict(_eagle3_heads(heads, target)) if heads else {}
+    return models | {config.id: _drafter_model(config, target) for config in configs if config.kind != "eagle3"}
+
+
+def _drafter_model(config: DrafterConfig, target: TargetConfig) -> DrafterModel:
     if config.kind == "ngram":
         return NgramDrafter(config.id, config.max_cached_tokens)
     if config.kind == "tabular":
         raise ConfigError(f"drafter {config.id!r}: tabular drafters run without an engine")
     _set_num_threads(config.num_threads)
-    if config.kind == "eagle3":
-        return _eagle3(config, target)
     from hedgespec.models.causal_lm_drafter import load_causal_lm_drafter
     from hedgespec.models.safetensors_folder import read_embedding
 
@@ -72,21 +78,15 @@ def build_drafter_model(config: DrafterConfig, target: TargetConfig) -> DrafterM
     return load_causal_lm_drafter(config.id, folder, config.device, vocab_size, *limits)
 
 
-def _eagle3(config: DrafterConfig, target: TargetConfig) -> Eagle3Drafter:
-    from hedgespec.models.eagle3_drafter import load_eagle3_drafter
+def _eagle3_heads(configs: Sequence[DrafterConfig], target: TargetConfig) -> dict[str, Eagle3Drafter]:
+    from hedgespec.models.eagle3_loading import load_eagle3_drafters
     from hedgespec.models.safetensors_folder import read_config, read_embedding
 
+    _set_num_threads(max(config.num_threads for config in configs))
     target_folder = _folder(target.model, "target")
     hidden_size = int(read_config(target_folder).get("hidden_size", 0))
-    return load_eagle3_drafter(
-        config.id,
-        _folder(config.model, f"drafter {config.id}"),
-        read_embedding(target_folder),
-        hidden_size,
-        config.device,
-        config.max_sessions,
-        config.max_cached_tokens,
-    )
+    located = [c.model_copy(update={"model": str(_folder(c.model, f"drafter {c.id}"))}) for c in configs]
+    return load_eagle3_drafters(located, read_embedding(target_folder), hidden_size)
 
 
 def _group_of(config: DrafterConfig) -> str:

@@ -161,10 +161,12 @@ class DrafterScheduler:
         changes, self._changes = self._changes, []
         return changes
 
-    def plan(self, now_s: float, is_ready: Callable[[Ticket], bool]) -> DrafterPlan:
-        """Take every ready draft; when none runs, or scores were passed over too often, the ready scores of one drafter.
+    def plan(
+        self, now_s: float, is_ready: Callable[[Ticket], bool], batched_by: Callable[[Ticket], str]
+    ) -> DrafterPlan:
+        """Take every ready draft; when none runs, or scores were passed over too often, the ready scores of one batch.
 
-        One drafter's scores at a time: a draft that comes in the meantime does not wait for those of the whole group.
+        One batch at a time: a draft that comes in the meantime does not wait for the scores of all drafters here.
         """
 
         def is_due(ticket: Ticket) -> bool:
@@ -176,7 +178,7 @@ class DrafterScheduler:
             self._num_score_delays += 1
             return DrafterPlan(drafts, [], 0.0)
         due, waiting_scores = _partition(self._scores, is_due)
-        scores, later = _partition(due, lambda ticket: _drafter_of(ticket) == _drafter_of(due[0]))
+        scores, later = _partition(due, lambda ticket: batched_by(ticket) == batched_by(due[0]))
         self._scores = [*later, *waiting_scores]
         self._num_score_delays = 0
         if later:
@@ -203,11 +205,6 @@ class DrafterScheduler:
             if ticket.start():
                 ticket.fail(UnknownSession(reason))
         return others
-
-
-def _drafter_of(ticket: Ticket) -> str:
-    assert not isinstance(ticket.work, Verify)
-    return ticket.work.drafter_id
 
 
 def _partition(tickets: list[Ticket], predicate: Callable[[Ticket], bool]) -> tuple[list[Ticket], list[Ticket]]:

@@ -76,10 +76,12 @@ class BranchedAttention:
 
 
 class HeadBranches:
-    """states: [num_branches, hidden] after the newest pair of every branch; positions: of those pairs."""
+    """states: [num_branches, hidden] after the newest pair of every branch; positions: of those pairs; place: of the head
+    in its bank."""
 
-    def __init__(self, attention: BranchedAttention, states: Tensor, positions: Sequence[int]) -> None:
+    def __init__(self, attention: BranchedAttention, states: Tensor, positions: Sequence[int], place: int) -> None:
         self.attention = attention
+        self.place = place
         self.states = states
         self.positions = list(positions)
 

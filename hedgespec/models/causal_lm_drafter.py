@@ -13,7 +13,7 @@ from hedgespec.config import Device
 from hedgespec.errors import ModelFolderError
 from hedgespec.models.causal_lm import Block, PackedCausalLM
 from hedgespec.models.causal_lm_folder import load_causal_lm
-from hedgespec.models.draft_network import DraftSession
+from hedgespec.models.draft_network import DraftSession, Owner
 from hedgespec.models.draft_vocabulary import DraftVocabulary
 from hedgespec.models.kv_memory import KvSlot
 from hedgespec.models.lm_branches import LmBranches
@@ -32,8 +32,8 @@ class CausalLmSession(DraftSession):
     What is scored later is computed again: logits are too large to be kept.
     """
 
-    def __init__(self, text: SessionText, slot: KvSlot) -> None:
-        super().__init__(text, slot)
+    def __init__(self, owner: Owner, text: SessionText, slot: KvSlot) -> None:
+        super().__init__(owner, text, slot)
         self.logits: dict[int, Tensor] = {}
 
     @property
@@ -50,7 +50,7 @@ class CausalLmDrafter(NeuralDrafter[CausalLmSession, LmBranches]):
         self._model = model
 
     def _new_session(self, text: SessionText, slot: KvSlot) -> CausalLmSession:
-        return CausalLmSession(text, slot)
+        return CausalLmSession(self._owner, text, slot)
 
     def _catch_up(self, sessions: Sequence[CausalLmSession]) -> None:
         self._run(sessions)
@@ -70,7 +70,7 @@ class CausalLmDrafter(NeuralDrafter[CausalLmSession, LmBranches]):
             session.slot.length = min(session.slot.length, self._end(session))
 
     def _root(self, session: CausalLmSession, position: int) -> tuple[Tensor, LmBranches] | None:
-        found, logits = self._logits_at(session, position, position + 1)
+        found, logits = self._positions_at(session, position, position + 1)
         return (logits, LmBranches(session.text, session.slot, position)) if found else None
 
     def _extend(self, steps: Sequence[tuple[LmBranches, list[int], list[int]]]) -> Tensor:
@@ -82,7 +82,10 @@ class CausalLmDrafter(NeuralDrafter[CausalLmSession, LmBranches]):
     def _end_branches(self, sessions: Sequence[CausalLmSession]) -> None:
         """Nothing to do: rows behind a slot's length are forgotten, and text rows before it are run again."""
 
-    def _logits_at(self, session: CausalLmSession, first: int, end: int) -> tuple[list[int], Tensor]:
+    def _logits_at(self, spans: Sequence[tuple[CausalLmSession, int, int]]) -> list[tuple[list[int], Tensor]]:
+        return [self._positions_at(*span) for span in spans]
+
+    def _positions_at(self, session: CausalLmSession, first: int, end: int) -> tuple[list[int], Tensor]:
         positions = list(range(first, min(end, self._end(session) + 1)))
         missing = [p - 1 for p in positions if p - 1 not in session.logits]
         if missing:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from torch import Tensor
 
+from hedgespec.models.draft_vocabulary import DraftVocabulary
 from hedgespec.models.kv_memory import KvSlot
 from hedgespec.models.score_columns import ScoreColumns
 from hedgespec.models.session_text import SessionText
@@ -17,6 +19,15 @@ from hedgespec.speculative.processing import TokenCounts
 from hedgespec.types import SessionSpec
 
 
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The drafter that a session belongs to. place: among the drafters that compute together; passes go in this order."""
+
+    drafter_id: str
+    vocabulary: DraftVocabulary
+    place: int = 0
+
+
 class DraftSession:
     """One session of one drafter.
 
@@ -24,7 +35,8 @@ class DraftSession:
     wanted_from:  output index of the first token whose scores have been asked for, as far as known
     """
 
-    def __init__(self, text: SessionText, slot: KvSlot) -> None:
+    def __init__(self, owner: Owner, text: SessionText, slot: KvSlot) -> None:
+        self.owner = owner
         self.text = text
         self.slot = slot
         self.scored_until = text.num_emitted
@@ -44,7 +56,8 @@ B = TypeVar("B")
 
 
 class DraftNetwork(ABC, Generic[S, B]):
-    """Several sessions share each pass. Logits are over the columns of a `DraftVocabulary`.
+    """Several sessions share each pass, also sessions of different drafters, in the order of their places. Logits are over
+    the columns of their drafters' `DraftVocabulary`.
 
     S: what is kept per session. B: what is kept per tree that is being drafted ("branches").
     """
@@ -86,8 +99,9 @@ class DraftNetwork(ABC, Generic[S, B]):
         """Forget everything that `_extend` wrote."""
 
     @abstractmethod
-    def _logits_at(self, session: S, first: int, end: int) -> tuple[list[int], Tensor]:
-        """After `_catch_up`: of which positions in [first, end) it can tell the law, and their logits [num, num_columns]."""
+    def _logits_at(self, spans: Sequence[tuple[S, int, int]]) -> list[tuple[list[int], Tensor]]:
+        """After `_catch_up`, per (session, first, end): of which positions in [first, end) the drafter can tell the law,
+        and their logits [num, num_columns]."""
 
     def _is_by_start(self, session: S) -> bool:
         """Whether its scores depend on where a round started."""

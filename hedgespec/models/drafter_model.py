@@ -14,12 +14,14 @@ from hedgespec.types import DraftTree, FeatureBlock, Observation, Scores, Sessio
 
 @dataclass(frozen=True, slots=True)
 class DraftRequest:
-    """num_nodes: 0 for num_draft_tokens * branching."""
+    """num_nodes: 0 for num_draft_tokens * branching. drafter_id: see `DrafterModel.batched_by`; empty for the drafter that
+    is asked."""
 
     session_id: str
     round_index: int
     num_draft_tokens: int
     num_nodes: int = 0
+    drafter_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,7 @@ class ScoreRequest:
 
     session_id: str
     observation: Observation
+    drafter_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,7 @@ class PromptScoreRequest:
 
     session_id: str
     prompt_top: SparseRows
+    drafter_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +58,15 @@ class DrafterModel(Protocol):
 
     What takes several requests raises for the whole batch; the engine then asks for each request alone, so that one bad
     session does not hurt the others. An exception must leave every session usable.
+
+    batched_by: the drafter that is to be asked in this one's place, which computes its requests together with those of
+        others; its own id where it computes alone
     """
 
     drafter_id: str
     digest: str
     uses_features: bool
+    batched_by: str
 
     def open(self, spec: SessionSpec) -> None:
         """Make a session known. Raises ReplicaBusy, RequestError."""

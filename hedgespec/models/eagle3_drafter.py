@@ -13,29 +13,24 @@ features if they come before the next catch-up.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hedgespec.config import Device
-from hedgespec.errors import ModelFolderError
 from hedgespec.models.attention import PackedAttention, Rows
 from hedgespec.models.branches import BranchedAttention, HeadBranches
 from hedgespec.models.draft_vocabulary import DraftVocabulary
 from hedgespec.models.drafter_model import PromptScoreRequest
-from hedgespec.models.eagle3 import Attend, Eagle3Head, load_eagle3
+from hedgespec.models.eagle3_layers import Attend
 from hedgespec.models.eagle3_session import Eagle3Session
 from hedgespec.models.eagle3_unrolling import Unrolling, forget_complete_starts
 from hedgespec.models.feature_buffer import FeatureBuffer
-from hedgespec.models.folder import check_model_folder, weights_digest
+from hedgespec.models.head_bank import Counts, HeadBank
 from hedgespec.models.kv_memory import KvSlot
-from hedgespec.models.lean_head import LeanHead
 from hedgespec.models.neural_drafter import NeuralDrafter
-from hedgespec.models.packed_linear import can_pack
 from hedgespec.models.score_columns import ScoreColumns
 from hedgespec.models.session_text import SessionText
 from hedgespec.types import FeatureBlock
@@ -46,27 +41,35 @@ MAX_TAIL_HOLES = 16
 
 
 class Eagle3Drafter(NeuralDrafter[Eagle3Session, HeadBranches]):
-    """One head. Features come by `push`; `score_depth: exact` unrolls every start, `path` those of its own
-    rounds, `depth1` scores first tokens."""
+    """One head of a bank. Features come by `push`; `score_depth: exact` unrolls every start, `path` those of its own
+    rounds, `depth1` scores first tokens.
+
+    Sessions in a pass may belong to any head of the bank (`join`)."""
 
     uses_features = True
 
     def __init__(
         self,
         drafter_id: str,
-        head: Eagle3Head | LeanHead,
+        bank: HeadBank,
         digest: str,
         max_sessions: int,
         max_cached_tokens: int,
-        device: Device = "cpu",
+        place: int = 0,
     ) -> None:
-        vocabulary = DraftVocabulary(head.config.vocab_size, head.draft_to_target)
-        super().__init__(drafter_id, digest, vocabulary, max_sessions, max_cached_tokens)
-        self.features = FeatureBuffer(3 * head.config.target_hidden_size, max_cached_tokens)
-        self._head = head
-        self._device = torch.device(device)
-        self._dtype = head.dtype
-        self._scale = head.config.head_dim**-0.5
+        """place: of its head in the bank."""
+        vocabulary = DraftVocabulary(bank.config.vocab_size, bank.draft_to_target[place])
+        super().__init__(drafter_id, digest, vocabulary, max_sessions, max_cached_tokens, place)
+        self.features = FeatureBuffer(3 * bank.config.target_hidden_size, max_cached_tokens)
+        self._bank = bank
+        self._scale = bank.config.head_dim**-0.5
+
+    @staticmethod
+    def join(drafters: Sequence[Eagle3Drafter]) -> None:
+        """Let all drafters of one bank compute together."""
+        peers = {drafter.drafter_id: drafter for drafter in drafters}
+        for drafter in drafters:
+            drafter._peers, drafter.batched_by = peers, drafters[0].drafter_id
 
     def push(self, block: FeatureBlock) -> None:
         self.features.push(block)
@@ -86,7 +89,7 @@ class Eagle3Drafter(NeuralDrafter[Eagle3Session, HeadBranches]):
 
     def _new_session(self, text: SessionText, slot: KvSlot) -> Eagle3Session:
         self.features.open(text.spec.session_id)
-        return Eagle3Session(text, slot)
+        return Eagle3Session(self._owner, text, slot, self.features)
 
     def _catch_up(self, sessions: Sequence[Eagle3Session]) -> None:
         self._add_true_pairs(sessions)
@@ -99,19 +102,20 @@ class Eagle3Drafter(NeuralDrafter[Eagle3Session, HeadBranches]):
         states = [session.newest_state() for session in sessions]
         for session, state in zip(sessions, states, strict=True):
             session.state = state
-        known = [state for state in states if state is not None]
-        rows = iter(self._head.logits(torch.cat(known)).split(1) if known else ())
+        known = [(session, state) for session, state in zip(sessions, states, strict=True) if state is not None]
+        counts = self._counts([(session.owner.place, 1) for session, _ in known])
+        rows = iter(self._logits_of([state for _, state in known], counts).split(1))
         return [None if state is None else next(rows) for state in states]
 
     def _advance(self, sessions: Sequence[Eagle3Session], token_ids: Sequence[int]) -> Tensor:
         hidden = torch.cat([session.state for session in sessions if session.state is not None])
         positions = [session.newest_pair + 1 + session.num_drafted for session in sessions]
         rows = [Rows(s.slot, s.slot.length + len(s.tail) + s.num_drafted, 1) for s in sessions]
-        states = self._step(token_ids, hidden, positions, rows)
+        states = self._step(sessions, token_ids, hidden, positions, rows)
         for session, state in zip(sessions, states.split(1), strict=True):
             session.state = state
             session.num_drafted += 1
-        return self._head.logits(states)
+        return self._bank.logits(states, self._counts([(session.owner.place, 1) for session in sessions]))
 
     def _drop_drafts(self, sessions: Sequence[Eagle3Session]) -> None:
         for session in sessions:
@@ -126,26 +130,34 @@ class Eagle3Drafter(NeuralDrafter[Eagle3Session, HeadBranches]):
             state, num_rows = session.states.get(position - 2), bisect_right(session.positions, position - 2)
         if state is None:
             return None
-        attention = BranchedAttention(session.slot, [num_rows], self._scale)
-        return self._head.logits(state), HeadBranches(attention, state, [position - 2])
+        attention, place = BranchedAttention(session.slot, [num_rows], self._scale), session.owner.place
+        logits = self._bank.logits(state, self._counts([(place, 1)]))
+        return logits, HeadBranches(attention, state, [position - 2], place)
 
     def _extend(self, steps: Sequence[tuple[HeadBranches, list[int], list[int]]]) -> Tensor:
         self._follow(steps)
-        return self._head.logits(torch.cat([branches.states for branches, _, _ in steps]))
+        counts = self._counts([(branches.place, len(branches)) for branches, _, _ in steps])
+        return self._logits_of([branches.states for branches, _, _ in steps], counts)
 
     def _end_branches(self, sessions: Sequence[Eagle3Session]) -> None:
         """Branches write nothing into the slots."""
 
-    def _logits_at(self, session: Eagle3Session, first: int, end: int) -> tuple[list[int], Tensor]:
+    def _logits_at(self, spans: Sequence[tuple[Eagle3Session, int, int]]) -> list[tuple[list[int], Tensor]]:
         """From the states of the true pairs and of bridged ones; a hole has none."""
-        known = session.states | session.tail
-        positions = [p for p in range(first, end) if p - 2 in known]
-        return positions, self._logits_of([known[p - 2] for p in positions])
+        found, states = [], []
+        for session, first, end in spans:
+            known = session.states | session.tail
+            found.append([p for p in range(first, end) if p - 2 in known])
+            states += [known[p - 2] for p in found[-1]]
+        sizes = [len(positions) for positions in found]
+        counts = self._counts([(session.owner.place, size) for (session, _, _), size in zip(spans, sizes, strict=True)])
+        return list(zip(found, self._logits_of(states, counts).split(sizes), strict=True))
 
-    def _score_prompt(self, session: Eagle3Session, request: PromptScoreRequest) -> NDArray[np.float32]:
-        overlap = super()._score_prompt(session, request)
-        session.is_prompt_scored = True
-        return overlap
+    def _score_prompts(self, asked: Sequence[tuple[Eagle3Session, PromptScoreRequest]]) -> list[NDArray[np.float32]]:
+        overlaps = super()._score_prompts(asked)
+        for session, _ in asked:
+            session.is_prompt_scored = True
+        return overlaps
 
     def _is_by_start(self, session: Eagle3Session) -> bool:
         return session.text.spec.score_depth != "depth1"
@@ -167,7 +179,9 @@ class Eagle3Drafter(NeuralDrafter[Eagle3Session, HeadBranches]):
                 break
             self._follow([(u.branches, list(range(len(u.branches))), u.next_tokens(depth)) for u in active])
             scored = [u.scored_states(depth) for u in active]
-            parts = self._head.logits(torch.cat(scored)).split([len(states) for states in scored])
+            sizes = [len(states) for states in scored]
+            counts = self._counts([(u.branches.place, size) for u, size in zip(active, sizes, strict=True)])
+            parts = self._logits_of(scored, counts).split(sizes)
             for unrolling, logits in zip(active, parts, strict=True):
                 unrolling.add(depth, logits)
         for session, own in columns:
@@ -182,7 +196,7 @@ class Eagle3Drafter(NeuralDrafter[Eagle3Session, HeadBranches]):
             session.tail = {}
             # before features are taken, which happens only once: true pairs, bridged ones and a whole draft fit then
             session.slot.require(len(session.text) + session.text.spec.max_draft_tokens)
-            positions, features = self.features.take(session.text.spec.session_id, session.newest_pair + 1)
+            positions, features = session.features.take(session.text.spec.session_id, session.newest_pair + 1)
             if positions:
                 work.append((session, positions, features))
         while work:
@@ -196,9 +210,12 @@ class Eagle3Drafter(NeuralDrafter[Eagle3Session, HeadBranches]):
         for session, positions, _ in chunk:
             rows.append(Rows(session.slot, session.slot.length, len(positions)))
             ids.append(session.text.ids[np.asarray(positions) + 1])
-        features = torch.cat([features for _, _, features in chunk]).to(self._device, self._dtype)
+        features = torch.cat([features for _, _, features in chunk]).to(self._bank.device, self._bank.dtype)
+        sessions = [session for session, _, _ in chunk]
+        counts = self._counts([(s.owner.place, row.num_rows) for s, row in zip(sessions, rows, strict=True)])
         all_positions = [p for _, positions, _ in chunk for p in positions]
-        states = self._step(np.concatenate(ids).tolist(), self._head.fuse(features), all_positions, rows)
+        hidden = self._bank.fuse(features, counts)
+        states = self._step(sessions, np.concatenate(ids).tolist(), hidden, all_positions, rows)
         offset = 0
         for session, positions, _ in chunk:
             session.slot.length += len(positions)
@@ -216,7 +233,7 @@ class Eagle3Drafter(NeuralDrafter[Eagle3Session, HeadBranches]):
             last = session.positions[-1] if session.positions else -1
             missing = list(range(max(last + 1, session.newest_pair + 1 - MAX_TAIL_HOLES), session.newest_pair + 1))
             if missing:
-                session.arrivals_at_hole = self.features.num_arrivals(session.text.spec.session_id)
+                session.arrivals_at_hole = session.features.num_arrivals(session.text.spec.session_id)
                 session.state = session.states.get(last, self._no_state())
                 gaps[id(session)] = missing
         pending = [session for session in sessions if id(session) in gaps]
@@ -225,21 +242,30 @@ class Eagle3Drafter(NeuralDrafter[Eagle3Session, HeadBranches]):
             rows = [Rows(s.slot, s.slot.length + len(s.tail), 1) for s in pending]
             hidden = torch.cat([session.state for session in pending if session.state is not None])
             ids = [int(s.text.ids[p + 1]) for s, p in zip(pending, positions, strict=True)]
-            states = self._step(ids, hidden, positions, rows)
+            states = self._step(pending, ids, hidden, positions, rows)
             for session, position, state in zip(pending, positions, states.split(1), strict=True):
                 session.tail[position] = session.state = state
             pending = [s for s in pending if len(s.tail) < len(gaps[id(s)])]
 
     # ------------------------------------------------------------------------------------------------------ the network
 
-    def _step(self, ids: Sequence[int], hidden: Tensor, positions: Sequence[int], rows: Sequence[Rows]) -> Tensor:
-        packed = PackedAttention(rows, self._dtype, self._device)
+    def _step(
+        self,
+        sessions: Sequence[Eagle3Session],
+        ids: Sequence[int],
+        hidden: Tensor,
+        positions: Sequence[int],
+        rows: Sequence[Rows],
+    ) -> Tensor:
+        """rows: one block per session."""
+        packed = PackedAttention(rows, self._bank.dtype, self._bank.device)
+        counts = self._counts([(s.owner.place, own.num_rows) for s, own in zip(sessions, rows, strict=True)])
 
         def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
             query, key, value = (states.transpose(0, 1).unsqueeze(0) for states in (query, key, value))
             return packed.attend(0, query, key, value, self._scale)[0].transpose(0, 1).flatten(1)
 
-        return self._call(ids, hidden, positions, attend)
+        return self._call(ids, hidden, positions, attend, counts)
 
     def _follow(self, steps: Sequence[tuple[HeadBranches, list[int], list[int]]]) -> None:
         """One pass: every step's branches part as its rows say, and each takes one more token."""
@@ -254,50 +280,31 @@ class Eagle3Drafter(NeuralDrafter[Eagle3Session, HeadBranches]):
 
         ids = [token for _, _, tokens in steps for token in tokens]
         positions = [position for branches, _, _ in steps for position in branches.positions]
-        states = self._call(ids, torch.cat([branches.states for branches, _, _ in steps]), positions, attend)
+        counts = self._counts([(branches.place, size) for (branches, _, _), size in zip(steps, sizes, strict=True)])
+        states = self._call(ids, torch.cat([branches.states for branches, _, _ in steps]), positions, attend, counts)
         for (branches, _, _), own in zip(steps, states.split(sizes), strict=True):
             branches.states = own
 
-    def _call(self, ids: Sequence[int], hidden: Tensor, positions: Sequence[int], attend: Attend) -> Tensor:
-        embedded = self._head.embed(torch.tensor(ids, device=self._device))
-        return self._head.step(embedded, hidden, torch.tensor(positions, device=self._device), attend)
+    def _call(
+        self, ids: Sequence[int], hidden: Tensor, positions: Sequence[int], attend: Attend, counts: Counts
+    ) -> Tensor:
+        bank = self._bank
+        bank.require_positions(max(positions) + 1)
+        embedded = bank.embed(torch.tensor(ids, device=bank.device))
+        return bank.step(embedded, hidden, torch.tensor(positions, device=bank.device), attend, counts)
 
-    def _logits_of(self, states: Sequence[Tensor]) -> Tensor:
-        return self._head.logits(torch.cat(list(states))) if states else self._no_logits()
+    def _logits_of(self, states: Sequence[Tensor], counts: Counts) -> Tensor:
+        """states: [num_rows, hidden] each, counts of all their rows."""
+        if sum(counts):
+            return self._bank.logits(torch.cat(list(states)), counts)
+        return torch.zeros((0, self._bank.config.draft_vocab_size), dtype=self._bank.dtype, device=self._bank.device)
+
+    def _counts(self, parts: Iterable[tuple[int, int]]) -> list[int]:
+        """(place of a head, number of rows), the places rising -> rows per head."""
+        counts = [0] * self._bank.num_heads
+        for place, num_rows in parts:
+            counts[place] += num_rows
+        return counts
 
     def _no_state(self) -> Tensor:
-        return torch.zeros((1, self._head.config.hidden_size), dtype=self._dtype, device=self._device)
-
-    def _no_logits(self) -> Tensor:
-        return torch.zeros((0, self._head.config.draft_vocab_size), dtype=self._dtype, device=self._device)
-
-
-def load_eagle3_drafter(
-    drafter_id: str,
-    folder: Path,
-    embed_tokens: Tensor,
-    target_hidden_size: int,
-    device: Device,
-    max_sessions: int,
-    max_cached_tokens: int,
-) -> Eagle3Drafter:
-    """Load a published head for a target, of whose embedding [vocab, hidden] it makes use.
-
-    Raises ModelFolderError when the folder is broken or made for a target of another shape.
-    """
-    role = f"drafter {drafter_id}"
-    check_model_folder(folder, role)
-    try:
-        dtype = torch.float32 if device == "cpu" else torch.bfloat16
-        head = load_eagle3(folder, embed_tokens, dtype=dtype, device=device)
-    except ModelFolderError as error:
-        raise ModelFolderError(f"{role}: {error}") from error
-    if head.config.vocab_size != len(embed_tokens):
-        raise ModelFolderError(f"{role} incompatible: vocab {head.config.vocab_size} ≠ {len(embed_tokens)}")
-    own_size = head.config.target_hidden_size
-    if own_size != target_hidden_size:
-        raise ModelFolderError(
-            f"{role} incompatible: made for hidden size {own_size}, the target's is {target_hidden_size}"
-        )
-    network = LeanHead(head) if can_pack(head.norm.weight) else head
-    return Eagle3Drafter(drafter_id, network, weights_digest(folder), max_sessions, max_cached_tokens, device)
+        return torch.zeros((1, self._bank.config.hidden_size), dtype=self._bank.dtype, device=self._bank.device)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from hedgespec.models.draft_network import DraftSession
+from hedgespec.models.draft_network import DraftSession, Owner
 from hedgespec.models.eagle3_path import RoundPath
+from hedgespec.models.feature_buffer import FeatureBuffer
 from hedgespec.models.kv_memory import KvSlot
 from hedgespec.models.session_text import SessionText
 from hedgespec.models.unscored import MAX_UNSCORED
@@ -14,6 +15,7 @@ from hedgespec.models.unscored import MAX_UNSCORED
 class Eagle3Session(DraftSession):
     """positions: of the KV rows, rising. states: pair position -> [1, hidden] after it, true ones still needed.
 
+    features: where the target's features of all sessions of the drafter arrive
     tail:  the same for pairs without a feature behind the last true one; computed again by each catch-up
     state: of the newest token while a draft runs
     survivals: output index of a start whose draft may reach further than the scored text -> (the probability that it was
@@ -22,8 +24,9 @@ class Eagle3Session(DraftSession):
     is_prompt_scored: the states at the end of the prompt are not needed any more
     """
 
-    def __init__(self, text: SessionText, slot: KvSlot) -> None:
-        super().__init__(text, slot)
+    def __init__(self, owner: Owner, text: SessionText, slot: KvSlot, features: FeatureBuffer) -> None:
+        super().__init__(owner, text, slot)
+        self.features = features
         self.positions: list[int] = []
         self.states: dict[int, Tensor] = {}
         self.tail: dict[int, Tensor] = {}

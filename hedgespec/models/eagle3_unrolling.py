@@ -51,7 +51,7 @@ class Unrolling:
         attention = BranchedAttention(session.slot, bases, scale)
         empty = torch.zeros(0)  # never looked at: without starts there is no step
         pairs = [self._pair(start) for start in self._starts]
-        self.branches = HeadBranches(attention, torch.cat(states) if states else empty, pairs)
+        self.branches = HeadBranches(attention, torch.cat(states) if states else empty, pairs, session.owner.place)
 
     def keep_for(self, depth: int) -> bool:
         """Go on with the starts whose depth-th token was realised and still matters; False when there are none."""

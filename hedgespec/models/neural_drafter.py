@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from hedgespec.errors import ReplicaBusy, UnknownSession
-from hedgespec.models.draft_network import B, DraftNetwork, S
+from hedgespec.models.draft_network import B, DraftNetwork, Owner, S
 from hedgespec.models.draft_vocabulary import DraftVocabulary
 from hedgespec.models.drafter_model import DraftRequest, PromptScoreRequest, ScoreRequest, Usage
 from hedgespec.models.form_draft import DraftPlace, TreeDraft, WideDraft, wide_draft
@@ -32,11 +33,19 @@ class NeuralDrafter(DraftNetwork[S, B]):
     uses_features = False
 
     def __init__(
-        self, drafter_id: str, digest: str, vocabulary: DraftVocabulary, max_sessions: int, max_cached_tokens: int
+        self,
+        drafter_id: str,
+        digest: str,
+        vocabulary: DraftVocabulary,
+        max_sessions: int,
+        max_cached_tokens: int,
+        place: int = 0,
     ) -> None:
-        self.drafter_id = drafter_id
+        """place: see `Owner`."""
+        self.drafter_id = self.batched_by = drafter_id
         self.digest = digest
-        self._vocabulary = vocabulary
+        self._owner = Owner(drafter_id, vocabulary, place)
+        self._peers: Mapping[str, NeuralDrafter[S, B]] = {drafter_id: self}
         self._max_sessions = max_sessions
         self._memory = KvMemory(max_cached_tokens)
         self._sessions: dict[str, S] = {}
@@ -49,7 +58,7 @@ class NeuralDrafter(DraftNetwork[S, B]):
             self.close(spec.session_id)
         if len(self._sessions) >= self._max_sessions:
             raise ReplicaBusy(f"All {self._max_sessions} sessions of drafter {self.drafter_id} are in use.")
-        text = SessionText(spec, self._vocabulary.vocab_size)
+        text = SessionText(spec, self._owner.vocabulary.vocab_size)
         final = spec.num_tokens + max(0, spec.sampling.max_tokens - len(spec.emitted_ids))
         slot = self._memory.open(final + self._num_draft_rows(spec))
         self._sessions[spec.session_id] = self._new_session(text, slot)
@@ -75,11 +84,12 @@ class NeuralDrafter(DraftNetwork[S, B]):
 
     @torch.inference_mode()
     def draft(self, requests: Sequence[DraftRequest]) -> list[DraftTree]:
-        sessions = [self._session(request.session_id) for request in requests]
-        self._catch_up(_distinct(sessions))
+        sessions = [self._session_of(request) for request in requests]
+        order = sorted(range(len(requests)), key=lambda place: sessions[place].owner.place)
+        self._catch_up(_distinct([sessions[place] for place in order]))
         trees = [EMPTY_DRAFT] * len(requests)
         for is_wide, draft in ((False, self._draft_chains), (True, self._draft_wide)):
-            places = [place for place, session in enumerate(sessions) if session.is_wide == is_wide]
+            places = [place for place in order if sessions[place].is_wide == is_wide]
             if places:
                 drafted = draft([sessions[place] for place in places], [requests[place] for place in places])
                 for place, tree in zip(places, drafted, strict=True):
@@ -90,6 +100,7 @@ class NeuralDrafter(DraftNetwork[S, B]):
     def score(self, requests: Sequence[ScoreRequest]) -> list[Scores]:
         answers: list[list[Scores]] = [[] for _ in requests]
         for batch in batches(requests):
+            batch.sort(key=lambda span: self._session_of(span).owner.place)
             for span, scores in zip(batch, self._score(batch), strict=True):
                 for place, own in span.split(scores):
                     answers[place].append(own)
@@ -97,9 +108,12 @@ class NeuralDrafter(DraftNetwork[S, B]):
 
     @torch.inference_mode()
     def score_prompt(self, requests: Sequence[PromptScoreRequest]) -> list[NDArray[np.float32]]:
-        sessions = [self._session(request.session_id) for request in requests]
-        self._catch_up(_distinct(sessions))
-        return [self._score_prompt(s, r) for s, r in zip(sessions, requests, strict=True)]
+        asked = {place: (self._session_of(request), request) for place, request in enumerate(requests)}
+        in_order = sorted(asked.items(), key=lambda item: item[1][0].owner.place)
+        self._catch_up(_distinct([session for _, (session, _) in in_order]))
+        scores = self._score_prompts([pair for _, pair in in_order])
+        found = {place: own for (place, _), own in zip(in_order, scores, strict=True)}
+        return [found[place] for place in range(len(requests))]
 
     def close(self, session_id: str) -> None:
         session = self._sessions.pop(session_id, None)
@@ -117,7 +131,7 @@ class NeuralDrafter(DraftNetwork[S, B]):
             num_tokens = min(request.num_draft_tokens, session.text.spec.max_draft_tokens)
             if request.num_nodes:
                 num_tokens = min(num_tokens, request.num_nodes)
-            place = session.text, self._vocabulary, session.counts, request.round_index
+            place = session.text, session.owner.vocabulary, session.counts, request.round_index
             drafts.append(DraftInProgress(*place, num_tokens))
         try:
             self._run_chains(sessions, drafts)
@@ -125,7 +139,7 @@ class NeuralDrafter(DraftNetwork[S, B]):
             self._drop_drafts(sessions)
         for session, draft in zip(sessions, drafts, strict=True):
             self._drafted(session, draft.token_ids)
-        return [draft.finished(self.drafter_id) for draft in drafts]
+        return [draft.finished(s.owner.drafter_id) for s, draft in zip(sessions, drafts, strict=True)]
 
     def _run_chains(self, sessions: Sequence[S], drafts: Sequence[DraftInProgress]) -> None:
         active: list[tuple[S, DraftInProgress]] = []
@@ -148,32 +162,32 @@ class NeuralDrafter(DraftNetwork[S, B]):
             num_tokens = min(request.num_draft_tokens, text.spec.max_draft_tokens)
             drafts.append((session, len(text), wide_draft(place, num_tokens, request.num_nodes)))
         self._grow(drafts)
-        return [draft.finished(self.drafter_id) for _, _, draft in drafts]
+        return [draft.finished(session.owner.drafter_id) for session, _, draft in drafts]
 
     def _grow(self, drafts: Sequence[tuple[S, int, WideDraft]]) -> None:
         """Grow drafts that begin at the given positions until they are complete, one pass per level for all of them."""
-        active: list[tuple[B, WideDraft]] = []
+        active: list[tuple[S, B, WideDraft]] = []
         try:
             for session, position, draft in drafts:
                 root = self._root(session, position)
                 if root is not None:
-                    draft.extend(self._vocabulary.spread(root[0]))
-                    active.append((root[1], draft))
-            active = [pair for pair in active if pair[1].tokens]
+                    draft.extend(session.owner.vocabulary.spread(root[0]))
+                    active.append((session, root[1], draft))
+            active = [growing for growing in active if growing[2].tokens]
             while active:
-                logits = self._extend([(branches, d.parent_rows, d.tokens) for branches, d in active])
-                parts = self._vocabulary.spread(logits).split([len(draft.tokens) for _, draft in active])
-                for (_, draft), own in zip(active, parts, strict=True):
-                    draft.extend(own)
-                active = [pair for pair in active if pair[1].tokens]
+                logits = self._extend([(branches, d.parent_rows, d.tokens) for _, branches, d in active])
+                parts = logits.split([len(draft.tokens) for _, _, draft in active])
+                for (session, _, draft), own in zip(active, parts, strict=True):
+                    draft.extend(session.owner.vocabulary.spread(own))
+                active = [growing for growing in active if growing[2].tokens]
         finally:
             self._end_branches([session for session, _, _ in drafts])
 
     # ----------------------------------------------------------------------------------------------------------- scores
 
     def _score(self, spans: Sequence[Span]) -> list[Scores]:
-        """At most one span per session."""
-        sessions = [self._session(span.session_id) for span in spans]
+        """At most one span per session, in the order of the sessions' places."""
+        sessions = [self._session_of(span) for span in spans]
         observations = [span.observation for span in spans]
         self._catch_up(sessions)
         columns: dict[int, ScoreColumns] = {}
@@ -184,7 +198,10 @@ class NeuralDrafter(DraftNetwork[S, B]):
                 depth = max(spec.max_draft_tokens, 1)
                 walks[place] = CursorScores(session.cursor, observation, spec.sampling.method, depth)
             else:
-                columns[place] = self._first_column(session, observation)
+                is_by_start = self._is_by_start(session)
+                vocabulary = session.owner.vocabulary
+                columns[place] = ScoreColumns(session.text, vocabulary, observation, is_by_start=is_by_start)
+        self._add_first([(sessions[place], own) for place, own in columns.items()])
         self._add_deeper([(sessions[place], own) for place, own in columns.items() if own.is_by_start])
         self._walk([(sessions[place], walk) for place, walk in walks.items()])
         scores = {place: done.finished() for place, done in columns.items()}
@@ -194,12 +211,13 @@ class NeuralDrafter(DraftNetwork[S, B]):
             session.wanted_from = session.text.num_emitted
         return [scores[place] for place in range(len(spans))]
 
-    def _first_column(self, session: S, observation: Observation) -> ScoreColumns:
-        columns = ScoreColumns(session.text, self._vocabulary, observation, is_by_start=self._is_by_start(session))
-        first = session.text.num_prompt + observation.start
-        positions, logits = self._logits_at(session, first, first + len(observation.token_ids))
-        columns.add_first([position - first for position in positions], logits)
-        return columns
+    def _add_first(self, columns: Sequence[tuple[S, ScoreColumns]]) -> None:
+        spans = []
+        for session, own in columns:
+            first = session.text.num_prompt + own.observation.start
+            spans.append((session, first, first + len(own.observation.token_ids)))
+        for (_, own), (_, first, _), (positions, logits) in zip(columns, spans, self._logits_at(spans), strict=True):
+            own.add_first([position - first for position in positions], logits)
 
     def _walk(self, walks: Sequence[tuple[S, CursorScores]]) -> None:
         """Let every session's cursor draft and follow the text until its observation ends."""
@@ -209,8 +227,8 @@ class NeuralDrafter(DraftNetwork[S, B]):
         while active:
             drafts = [(session, *self._shadow_draft(session, walk)) for session, walk in active]
             self._grow(drafts)
-            for (_, walk), (_, _, draft) in zip(active, drafts, strict=True):
-                walk.cursor.enter(draft.finished(self.drafter_id))
+            for (session, walk), (_, _, draft) in zip(active, drafts, strict=True):
+                walk.cursor.enter(draft.finished(session.owner.drafter_id))
                 walk.walk()
             active = [(session, walk) for session, walk in active if not walk.is_complete]
 
@@ -220,11 +238,18 @@ class NeuralDrafter(DraftNetwork[S, B]):
         realised = None if walk.needs_whole_trees else walk.realised
         return text.num_prompt + at, TreeDraft(place, text.spec.max_draft_tokens, realised=realised)
 
-    def _score_prompt(self, session: S, request: PromptScoreRequest) -> NDArray[np.float32]:
-        end, num_rows = session.text.num_prompt, request.prompt_top.num_rows
-        first = end - num_rows
-        positions, logits = self._logits_at(session, max(first, 1), end)
-        probs = softened(self._vocabulary.spread(logits), session.text.spec.sampling, None, None)
+    def _score_prompts(self, asked: Sequence[tuple[S, PromptScoreRequest]]) -> list[NDArray[np.float32]]:
+        ends = [(session.text.num_prompt, request.prompt_top.num_rows) for session, request in asked]
+        spans = [(session, max(end - num, 1), end) for (session, _), (end, num) in zip(asked, ends, strict=True)]
+        laws = self._logits_at(spans)
+        return [self._score_prompt(*pair, *law) for pair, law in zip(asked, laws, strict=True)]
+
+    def _score_prompt(
+        self, session: S, request: PromptScoreRequest, positions: list[int], logits: Tensor
+    ) -> NDArray[np.float32]:
+        num_rows = request.prompt_top.num_rows
+        first = session.text.num_prompt - num_rows
+        probs = softened(session.owner.vocabulary.spread(logits), session.text.spec.sampling, None, None)
         known = np.zeros(num_rows, bool)
         known[np.asarray(positions, np.int64) - first] = True
 
@@ -233,6 +258,11 @@ class NeuralDrafter(DraftNetwork[S, B]):
             return values
 
         return prompt_overlap(draft_probs, request.prompt_top, known)
+
+    def _session_of(self, request: DraftRequest | ScoreRequest | PromptScoreRequest | Span) -> S:
+        """Also of a drafter that computes together with this one."""
+        owner = self._peers[request.drafter_id] if request.drafter_id else self
+        return owner._session(request.session_id)
 
     def _session(self, session_id: str) -> S:
         try:

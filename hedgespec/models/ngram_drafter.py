@@ -100,7 +100,7 @@ class NgramDrafter:
     uses_features = False
 
     def __init__(self, drafter_id: str, max_tokens: int) -> None:
-        self.drafter_id = drafter_id
+        self.drafter_id = self.batched_by = drafter_id
         self._max_tokens = max_tokens
         self._sessions: dict[str, _Session] = {}
 

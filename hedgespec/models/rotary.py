@@ -68,21 +68,32 @@ class RotationTable:
     """Rotary embeddings of positions from 0 on, computed once; it grows with the longest text.
 
     embeddings: positions [1, num_positions] -> cosines and sines, [1, num_positions, head_dim]
+    device: of the positions
     """
 
-    def __init__(self, embeddings: Callable[[Tensor], tuple[Tensor, Tensor]]) -> None:
+    def __init__(
+        self, embeddings: Callable[[Tensor], tuple[Tensor, Tensor]], device: torch.device | str = "cpu"
+    ) -> None:
         self._embeddings = embeddings
+        self._device = device
         self._rotations = self._below(FIRST_POSITIONS)
 
-    def at(self, positions: Tensor) -> Tensor:
-        """[total_rows] -> [total_rows, 1, head_dim / 2], see `rotation_of`."""
-        end = int(positions.max()) + 1
+    def require(self, end: int) -> None:
+        """Make room for positions below `end`."""
         if end > len(self._rotations):
             self._rotations = self._below(max(end, 2 * len(self._rotations)))
+
+    def at(self, positions: Tensor) -> Tensor:
+        """[total_rows] -> [total_rows, 1, head_dim / 2], see `rotation_of`.
+
+        On other devices than the CPU `require` must have been called: looking at positions there would wait for the device.
+        """
+        if positions.device.type == "cpu":
+            self.require(int(positions.max()) + 1)
         return self._rotations[positions]
 
     def _below(self, end: int) -> Tensor:
-        return rotation_of(self._embeddings(torch.arange(end).unsqueeze(0)))
+        return rotation_of(self._embeddings(torch.arange(end, device=self._device).unsqueeze(0)))
 
 
 def rotation_of(embeddings: tuple[Tensor, Tensor]) -> Tensor:

@@ -24,6 +24,7 @@ class Span:
     """Consecutive requests of one session: their observations, and their places in the batch."""
 
     session_id: str
+    drafter_id: str
     parts: list[Observation]
     places: list[int]
 
@@ -45,17 +46,18 @@ class Span:
 
 def batches(requests: Sequence[ScoreRequest]) -> list[list[Span]]:
     """Batches to be scored one after the other, each with at most one span per session."""
-    newest: dict[str, tuple[int, Span]] = {}
+    newest: dict[tuple[str, str], tuple[int, Span]] = {}
     rounds: list[list[Span]] = []
     for place, request in enumerate(requests):
+        key = request.session_id, request.drafter_id
         for piece in _pieces(request.observation):
-            batch, span = newest.get(request.session_id, (-1, None))
+            batch, span = newest.get(key, (-1, None))
             if span is not None and _follows(span, piece):
                 span.parts.append(piece)
                 span.places.append(place)
                 continue
-            span = Span(request.session_id, [piece], [place])
-            newest[request.session_id] = batch + 1, span
+            span = Span(*key, [piece], [place])
+            newest[key] = batch + 1, span
             if batch + 1 == len(rounds):
                 rounds.append([])
             rounds[batch + 1].append(span)

@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from hedgespec.config import DrafterConfig
 from hedgespec.errors import ModelFolderError, ReplicaBusy, UnknownSession
 from hedgespec.models.drafter_model import DraftRequest, ScoreRequest, Usage
 from hedgespec.models.eagle3 import Eagle3Head, load_eagle3
-from hedgespec.models.eagle3_drafter import MAX_TAIL_HOLES, Eagle3Drafter, load_eagle3_drafter
+from hedgespec.models.eagle3_drafter import MAX_TAIL_HOLES, Eagle3Drafter
+from hedgespec.models.eagle3_loading import load_eagle3_drafters
 from hedgespec.models.eagle3_unrolling import MIN_SURVIVAL
+from hedgespec.models.head_bank import HeadBank
 from hedgespec.speculative.processing import process_logits
 from hedgespec.speculative.proposal import propose, truncate
 from hedgespec.types import DraftTree, FeatureBlock, Observation, SamplingParams, Scores, SessionSpec, SparseRows
@@ -48,7 +51,7 @@ def drafter(head: Eagle3Head) -> Eagle3Drafter:
 
 
 def make_drafter(head: Eagle3Head, max_cached_tokens: int = 4096) -> Eagle3Drafter:
-    return Eagle3Drafter("d", head, "digest", max_sessions=8, max_cached_tokens=max_cached_tokens)
+    return Eagle3Drafter("d", HeadBank([head]), "digest", max_sessions=8, max_cached_tokens=max_cached_tokens)
 
 
 class Text:
@@ -417,8 +420,9 @@ def test_features_of_unopened_sessions_make_room_for_opened_ones(head: Eagle3Hea
 
 
 def test_a_head_for_another_vocabulary_or_width_is_refused(folder: Path, embedding: torch.Tensor) -> None:
+    config = DrafterConfig(id="d", kind="eagle3", model=str(folder))
     with pytest.raises(ModelFolderError, match="drafter d"):
-        load_eagle3_drafter("d", folder, embedding[:-1], HIDDEN_SIZE, "cpu", 4, 100)
+        load_eagle3_drafters([config], embedding[:-1], HIDDEN_SIZE)
     with pytest.raises(ModelFolderError, match="hidden size"):
-        load_eagle3_drafter("d", folder, embedding, HIDDEN_SIZE + 1, "cpu", 4, 100)
-    assert load_eagle3_drafter("d", folder, embedding, HIDDEN_SIZE, "cpu", 4, 100).digest
+        load_eagle3_drafters([config], embedding, HIDDEN_SIZE + 1)
+    assert load_eagle3_drafters([config], embedding, HIDDEN_SIZE)["d"].digest

@@ -12,6 +12,7 @@ from hedgespec.models.drafter_model import DraftRequest, ScoreRequest
 from hedgespec.models.eagle3 import Eagle3Head, load_eagle3
 from hedgespec.models.eagle3_drafter import Eagle3Drafter
 from hedgespec.models.eagle3_unrolling import MIN_SURVIVAL
+from hedgespec.models.head_bank import HeadBank
 from hedgespec.speculative.estimators import RoundsCursor, advance
 from hedgespec.speculative.processing import process_logits
 from hedgespec.speculative.proposal import propose, truncate, without
@@ -64,7 +65,7 @@ class Lesson:
 
 
 def make_drafter(head: Eagle3Head) -> Eagle3Drafter:
-    return Eagle3Drafter("d", head, "digest", max_sessions=8, max_cached_tokens=4096)
+    return Eagle3Drafter("d", HeadBank([head]), "digest", max_sessions=8, max_cached_tokens=4096)
 
 
 def path_of(tree: DraftTree, node: int) -> list[int]:

@@ -16,6 +16,7 @@ from hedgespec.models.drafter_model import DraftRequest, ScoreRequest
 from hedgespec.models.eagle3 import Eagle3Head, load_eagle3
 from hedgespec.models.eagle3_drafter import Eagle3Drafter
 from hedgespec.models.eagle3_path import RoundPath
+from hedgespec.models.head_bank import HeadBank
 from hedgespec.speculative.estimators import RoundsCursor, advance
 from hedgespec.types import FeatureBlock, Observation, SamplingParams
 from tests.eagle3_reference import DenseHead
@@ -110,7 +111,7 @@ def test_a_head_is_given_the_same_rounds_for_less_work(
     acceptance, rows = {}, {}
     for score_depth in ("exact", "path"):
         draws = np.random.default_rng(3)
-        drafter = Steps("d", head, "digest", max_sessions=2, max_cached_tokens=4096)
+        drafter = Steps("d", HeadBank([head]), "digest", max_sessions=2, max_cached_tokens=4096)
         spec = make_spec(ids[:NUM_PROMPT], "a", sampling, max_draft_tokens=LENGTH, score_depth=score_depth)
         drafter.open(spec)
         drafter.push(FeatureBlock("a", 0, features[: NUM_PROMPT - 1]))

@@ -29,6 +29,11 @@ def drafting(session_id: str, arrived_s: float = 0.0) -> Ticket:
     return ticket(Draft("d", session_id, 0, 4), arrived_s)
 
 
+def by_drafter(asked: Ticket) -> str:
+    assert not isinstance(asked.work, Verify)
+    return asked.work.drafter_id
+
+
 def scoring(session_id: str, drafter_id: str = "d") -> Ticket:
     return ticket(Observe(drafter_id, session_id, Observation(0, np.ones(1, np.int32), np.ones(1, np.float32))))
 
@@ -111,9 +116,9 @@ def test_drafts_run_before_scores() -> None:
     draft, score = drafting("a"), scoring("b")
     scheduler.add_score(score)
     scheduler.add(draft)
-    first = scheduler.plan(0.0, lambda t: True)
+    first = scheduler.plan(0.0, lambda t: True, by_drafter)
     assert (first.drafts, first.scores, first.wait_s) == ([draft], [], 0.0)
-    assert scheduler.plan(0.0, lambda t: True).scores == [score]
+    assert scheduler.plan(0.0, lambda t: True, by_drafter).scores == [score]
 
 
 def test_prompts_are_scored_after_drafts_and_forgotten_with_their_session() -> None:
@@ -125,11 +130,11 @@ def test_prompts_are_scored_after_drafts_and_forgotten_with_their_session() -> N
     for arrived in scheduler.take_changes():
         scheduler.add_score(arrived)
     scheduler.add(draft)
-    assert scheduler.plan(0.0, lambda t: True).drafts == [draft]
+    assert scheduler.plan(0.0, lambda t: True, by_drafter).drafts == [draft]
     scheduler.add(ticket(CloseSession("a", "d")))
     with pytest.raises(UnknownSession):
         closed.future.result(0)
-    assert scheduler.plan(0.0, lambda t: True).scores == [kept]
+    assert scheduler.plan(0.0, lambda t: True, by_drafter).scores == [kept]
 
 
 def test_scores_of_one_drafter_run_together_and_of_a_group_one_after_another() -> None:
@@ -137,9 +142,18 @@ def test_scores_of_one_drafter_run_together_and_of_a_group_one_after_another() -
     scores = [scoring(session_id, drafter_id) for session_id in "ab" for drafter_id in ("d", "e")]
     for score in scores:
         scheduler.add_score(score)
-    first, second = scheduler.plan(0.0, lambda t: True), scheduler.plan(0.0, lambda t: True)
+    first, second = scheduler.plan(0.0, lambda t: True, by_drafter), scheduler.plan(0.0, lambda t: True, by_drafter)
     assert (first.scores, first.wait_s) == (scores[0::2], 0.0)
     assert (second.scores, second.wait_s) == (scores[1::2], None)
+
+
+def test_scores_of_drafters_that_compute_together_run_together() -> None:
+    scheduler = DrafterScheduler(feature_grace_s=0.02)
+    scores = [scoring("a", drafter_id) for drafter_id in ("d", "e", "f")]
+    for score in scores:
+        scheduler.add_score(score)
+    plan = scheduler.plan(0.0, lambda t: True, lambda asked: "f" if by_drafter(asked) == "f" else "d")
+    assert (plan.scores, plan.wait_s) == (scores[:2], 0.0)
 
 
 def test_scores_are_not_starved_by_drafts_for_ever() -> None:
@@ -148,7 +162,7 @@ def test_scores_are_not_starved_by_drafts_for_ever() -> None:
     ran = []
     for _ in range(MAX_SCORE_DELAYS + 1):
         scheduler.add(drafting("a"))
-        ran.append(len(scheduler.plan(0.0, lambda t: True).scores))
+        ran.append(len(scheduler.plan(0.0, lambda t: True, by_drafter).scores))
     assert ran == [0] * MAX_SCORE_DELAYS + [1]
 
 
@@ -157,19 +171,19 @@ def test_a_draft_waits_for_features_for_a_grace_while_others_run() -> None:
     waiting, ready = drafting("late", arrived_s=1.0), drafting("there", arrived_s=1.0)
     scheduler.add(waiting)
     scheduler.add(ready)
-    plan = scheduler.plan(1.0, lambda t: t is ready)
+    plan = scheduler.plan(1.0, lambda t: t is ready, by_drafter)
     assert plan.drafts == [ready]
     assert plan.wait_s == pytest.approx(0.02)
-    assert scheduler.plan(1.015, lambda t: False).wait_s == pytest.approx(0.005)
-    assert scheduler.plan(1.0201, lambda t: False).drafts == [waiting]
+    assert scheduler.plan(1.015, lambda t: False, by_drafter).wait_s == pytest.approx(0.005)
+    assert scheduler.plan(1.0201, lambda t: False, by_drafter).drafts == [waiting]
 
 
 def test_a_draft_runs_at_once_when_its_features_come() -> None:
     scheduler = DrafterScheduler(feature_grace_s=0.02)
     waiting = drafting("late", arrived_s=1.0)
     scheduler.add(waiting)
-    assert not scheduler.plan(1.001, lambda t: False).drafts
-    assert scheduler.plan(1.002, lambda t: True).drafts == [waiting]
+    assert not scheduler.plan(1.001, lambda t: False, by_drafter).drafts
+    assert scheduler.plan(1.002, lambda t: True, by_drafter).drafts == [waiting]
 
 
 def test_a_newer_draft_of_a_session_replaces_a_waiting_one() -> None:
@@ -177,7 +191,7 @@ def test_a_newer_draft_of_a_session_replaces_a_waiting_one() -> None:
     old, new, other = drafting("a"), drafting("a"), drafting("b")
     for draft in (old, other, new):
         scheduler.add(draft)
-    assert scheduler.plan(0.0, lambda t: True).drafts == [other, new]
+    assert scheduler.plan(0.0, lambda t: True, by_drafter).drafts == [other, new]
     assert isinstance(old.future.exception(0), UnknownSession)
 
 
@@ -190,8 +204,8 @@ def test_a_closed_session_forgets_drafts_and_scores() -> None:
     scheduler.add(ticket(CloseSession("a", "d")))
     later = drafting("a")
     scheduler.add(later)
-    plan = scheduler.plan(0.0, lambda t: True)
+    plan = scheduler.plan(0.0, lambda t: True, by_drafter)
     assert plan.drafts == [later], "it arrived after the close and gets its own answer"
-    assert scheduler.plan(0.0, lambda t: True).scores == [kept]
+    assert scheduler.plan(0.0, lambda t: True, by_drafter).scores == [kept]
     for lost in (draft, score):
         assert isinstance(lost.future.exception(0), UnknownSession)

@@ -24,7 +24,7 @@ class FakeDrafter:
     uses_features = True
 
     def __init__(self, drafter_id: str = "d") -> None:
-        self.drafter_id = drafter_id
+        self.drafter_id = self.batched_by = drafter_id
         self.has_features = True
         self.sessions: dict[str, int] = {}
         self.batches: list[list[str]] = []
