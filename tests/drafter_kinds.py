@@ -12,6 +12,7 @@ import torch
 from hedgespec.models.drafter_model import DrafterModel, DraftRequest, PromptScoreRequest, ScoreRequest
 from hedgespec.models.tabular import TabularDrafter, TabularModel
 from hedgespec.types import DraftTree, FeatureBlock, Observation, Scores, SessionSpec, SparseRows
+from tests.engine_sessions import scores_of
 from tests.model_folders import HIDDEN_SIZE, VOCAB_SIZE, make_eagle3, make_llama
 
 KINDS = ("tabular", "ngram", "causal_lm", "eagle3")
@@ -68,7 +69,7 @@ class ModelBehindIt:
     async def observe(self, session_id: str, observation: Observation) -> Scores | None:
         self._push(session_id, len(observation.token_ids))
         own = self.model.observe(session_id, observation)
-        return self.model.score([ScoreRequest(session_id, own)])[0] if observation.wants_scores else None
+        return scores_of(self.model, [ScoreRequest(session_id, own)])[0] if observation.wants_scores else None
 
     async def score_prompt(self, session_id: str, prompt_top: SparseRows) -> np.ndarray:
         return self.model.score_prompt([PromptScoreRequest(session_id, prompt_top)])[0]

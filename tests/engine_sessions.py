@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from hedgespec.models.drafter_model import DrafterModel, ScoreRequest
 from hedgespec.protocols import Target
-from hedgespec.types import EMPTY_DRAFT, DraftTree, FeatureBlock, Observation, SamplingParams, SessionSpec, Verdict
+from hedgespec.types import (
+    EMPTY_DRAFT,
+    DraftTree,
+    FeatureBlock,
+    Observation,
+    SamplingParams,
+    Scores,
+    SessionSpec,
+    Verdict,
+)
 from tests.model_folders import VOCAB_SIZE
 
 GREEDY = SamplingParams(temperature=0.0, max_tokens=64)
@@ -15,6 +25,17 @@ GREEDY = SamplingParams(temperature=0.0, max_tokens=64)
 
 def random_ids(num_tokens: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, VOCAB_SIZE, num_tokens).astype(np.int32)
+
+
+def scores_of(drafter: DrafterModel, requests: Sequence[ScoreRequest]) -> list[Scores]:
+    """All passes at once."""
+    passes = drafter.score_passes(requests)
+    while True:
+        try:
+            next(passes)
+        except StopIteration as end:
+            scores: list[Scores] = end.value
+            return scores
 
 
 def make_spec(

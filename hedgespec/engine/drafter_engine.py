@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TypeVar
 
 from hedgespec.engine.failures import as_own_error
 from hedgespec.engine.scheduler import DrafterScheduler
+from hedgespec.engine.score_run import ScoreRun, answer_all
 from hedgespec.engine.work import CloseSession, Draft, Observe, OpenSession, ScorePrompt, Ticket, Verify
 from hedgespec.errors import UnknownDrafter
-from hedgespec.models.drafter_model import DrafterModel, DraftRequest, PromptScoreRequest, ScoreRequest
+from hedgespec.models.drafter_model import DrafterModel, DraftRequest
 from hedgespec.types import Opened
 
 FEATURE_GRACE_S = 0.02
 """How long a draft waits for its newest features before it goes on without them."""
-
-Request = TypeVar("Request")
-Result = TypeVar("Result")
 
 
 class DrafterRunner:
@@ -26,6 +23,7 @@ class DrafterRunner:
     def __init__(self, models: Mapping[str, DrafterModel], feature_grace_s: float = FEATURE_GRACE_S) -> None:
         self._models = models
         self._scheduler = DrafterScheduler(feature_grace_s)
+        self._scoring: ScoreRun | None = None
 
     def add(self, ticket: Ticket) -> None:
         work = ticket.work
@@ -35,18 +33,35 @@ class DrafterRunner:
         self._scheduler.add(ticket)
 
     def drain(self) -> list[Ticket]:
-        return self._scheduler.drain()
+        scoring, self._scoring = self._scoring, None
+        return self._scheduler.drain() + ([] if scoring is None else scoring.tickets)
 
     def step(self, now_s: float) -> float | None:
-        """Apply opens, observations and closes; then run every ready draft, or else every ready score."""
+        """Apply opens, observations and closes; then run every ready draft, or else a pass of the ready scores."""
+        if self._scoring is not None and self._scheduler.ends_any(self._scoring.sessions):
+            self._scoring.finish()
+            self._scoring = None
         for ticket in self._scheduler.take_changes():
             self._change(ticket)
+        if self._scoring is not None:
+            self._run_drafts(self._scheduler.take_drafts(now_s, self._is_ready))
+            self._score()
+            return 0.0
         plan = self._scheduler.plan(now_s, self._is_ready, self._batched_by)
-        for model, tickets in self._by_model(plan.drafts):
-            self._draft(model, tickets)
-        for model, tickets in self._by_model(plan.scores):
-            self._score(model, tickets)
-        return plan.wait_s
+        self._run_drafts(plan.drafts)
+        for model, tickets in self._by_model(plan.scores):  # of one model at most
+            self._scoring = ScoreRun(model, tickets)
+            self._score()
+        return plan.wait_s if self._scoring is None else 0.0
+
+    def _run_drafts(self, tickets: Sequence[Ticket]) -> None:
+        for model, own in self._by_model(tickets):
+            works = [ticket.work for ticket in own if isinstance(ticket.work, Draft)]
+            answer_all(model.draft, [_draft_request(work) for work in works], own)
+
+    def _score(self) -> None:
+        if self._scoring is not None and self._scoring.advance():
+            self._scoring = None
 
     def _by_model(self, tickets: Sequence[Ticket]) -> list[tuple[DrafterModel, list[Ticket]]]:
         """Which model computes which requests."""
@@ -90,39 +105,6 @@ class DrafterRunner:
         work = ticket.work
         assert not isinstance(work, Verify)
         return self._models[work.drafter_id].has_newest_features(work.session_id)
-
-    def _draft(self, model: DrafterModel, tickets: Sequence[Ticket]) -> None:
-        works = [ticket.work for ticket in tickets if isinstance(ticket.work, Draft)]
-        requests = [_draft_request(work) for work in works]
-        _answer(model.draft, requests, tickets)
-
-    def _score(self, model: DrafterModel, tickets: Sequence[Ticket]) -> None:
-        """Prompts first: they say something as long as the answer is young."""
-        prompts = [(t, t.work) for t in tickets if isinstance(t.work, ScorePrompt)]
-        if prompts:
-            asked = [PromptScoreRequest(work.session_id, work.prompt_top, work.drafter_id) for _, work in prompts]
-            _answer(model.score_prompt, asked, [ticket for ticket, _ in prompts])
-        observed = [(t, t.work) for t in tickets if isinstance(t.work, Observe)]
-        if observed:
-            requests = [ScoreRequest(work.session_id, work.observation, work.drafter_id) for _, work in observed]
-            _answer(model.score, requests, [ticket for ticket, _ in observed])
-
-
-def _answer(
-    compute: Callable[[Sequence[Request]], list[Result]], requests: Sequence[Request], tickets: Sequence[Ticket]
-) -> None:
-    """Compute all requests together; if that fails, each alone, so that only what is broken fails."""
-    try:
-        results = compute(requests)
-    except Exception as error:  # whatever the model's library raises
-        if len(requests) > 1:
-            for request, ticket in zip(requests, tickets, strict=True):
-                _answer(compute, [request], [ticket])
-            return
-        tickets[0].fail(as_own_error(error, "drafter"))
-        return
-    for ticket, result in zip(tickets, results, strict=True):
-        ticket.resolve(result)
 
 
 def _draft_request(work: Draft) -> DraftRequest:

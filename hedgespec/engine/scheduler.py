@@ -7,10 +7,10 @@ to run.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
-from hedgespec.engine.work import CloseSession, Draft, DrafterWork, OpenSession, Ticket, Verify
+from hedgespec.engine.work import CloseSession, Draft, DrafterWork, OpenSession, SessionKey, Ticket, Verify
 from hedgespec.errors import UnknownSession
 
 MAX_SCORE_DELAYS = 4
@@ -168,16 +168,11 @@ class DrafterScheduler:
 
         One batch at a time: a draft that comes in the meantime does not wait for the scores of all drafters here.
         """
-
-        def is_due(ticket: Ticket) -> bool:
-            return now_s - ticket.arrived_s >= self._feature_grace_s or is_ready(ticket)
-
-        drafts, self._drafts = _partition(self._drafts, is_due)
-        drafts = [ticket for ticket in drafts if ticket.start()]
+        drafts = self.take_drafts(now_s, is_ready)
         if drafts and self._scores and self._num_score_delays < MAX_SCORE_DELAYS:
             self._num_score_delays += 1
             return DrafterPlan(drafts, [], 0.0)
-        due, waiting_scores = _partition(self._scores, is_due)
+        due, waiting_scores = _partition(self._scores, lambda ticket: self._is_due(ticket, now_s, is_ready))
         scores, later = _partition(due, lambda ticket: batched_by(ticket) == batched_by(due[0]))
         self._scores = [*later, *waiting_scores]
         self._num_score_delays = 0
@@ -186,11 +181,24 @@ class DrafterScheduler:
         waiting = [t.arrived_s + self._feature_grace_s - now_s for t in (*self._drafts, *self._scores)]
         return DrafterPlan(drafts, scores, max(min(waiting), 0.0) if waiting else None)
 
+    def take_drafts(self, now_s: float, is_ready: Callable[[Ticket], bool]) -> list[Ticket]:
+        """Every ready draft whose caller still waits."""
+        drafts, self._drafts = _partition(self._drafts, lambda ticket: self._is_due(ticket, now_s, is_ready))
+        return [ticket for ticket in drafts if ticket.start()]
+
+    def ends_any(self, sessions: Collection[SessionKey]) -> bool:
+        """Whether a change that was not taken yet opens or closes one of these sessions."""
+        ends = (t.work for t in self._changes if isinstance(t.work, OpenSession | CloseSession))
+        return any(SessionKey.of(work) in sessions for work in ends)
+
     def drain(self) -> list[Ticket]:
         """Give up everything that is pending."""
         tickets = [*self._changes, *self._drafts, *self._scores]
         self._changes, self._drafts, self._scores = [], [], []
         return tickets
+
+    def _is_due(self, ticket: Ticket, now_s: float, is_ready: Callable[[Ticket], bool]) -> bool:
+        return now_s - ticket.arrived_s >= self._feature_grace_s or is_ready(ticket)
 
     def _without(self, tickets: list[Ticket], work: DrafterWork, reason: str) -> list[Ticket]:
         """Fail what waits for the session of `work`, which ends it or makes it pointless; the other tickets."""

@@ -65,6 +65,18 @@ DrafterWork = OpenSession | Draft | Observe | ScorePrompt | CloseSession
 Work = DrafterWork | Verify
 
 
+@dataclass(frozen=True, slots=True)
+class SessionKey:
+    """One session of one drafter."""
+
+    drafter_id: str
+    session_id: str
+
+    @staticmethod
+    def of(work: DrafterWork) -> SessionKey:
+        return SessionKey(work.drafter_id, work.session_id)
+
+
 @dataclass(eq=False, slots=True)
 class Ticket:
     """One piece of submitted work. arrived_s: when, on the engine's clock."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -110,8 +110,9 @@ class DraftNetwork(ABC, Generic[S, B]):
     def _drafted(self, session: S, token_ids: list[int]) -> None:
         """A chain was proposed at the end of the session's text."""
 
-    def _add_deeper(self, columns: Sequence[tuple[S, ScoreColumns]]) -> None:
-        """Add the columns of depth 2, 3, ... to scores by start."""
+    def _add_deeper(self, columns: Sequence[tuple[S, ScoreColumns]]) -> Generator[None]:
+        """Add the columns of depth 2, 3, ... to scores by start; yield between passes."""
+        yield from ()
 
     def _num_draft_rows(self, spec: SessionSpec) -> int:
         """KV rows that a draft needs behind the text."""

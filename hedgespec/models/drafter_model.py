@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -87,7 +87,9 @@ class DrafterModel(Protocol):
 
     def draft(self, requests: Sequence[DraftRequest]) -> list[DraftTree]: ...
 
-    def score(self, requests: Sequence[ScoreRequest]) -> list[Scores]: ...
+    def score_passes(self, requests: Sequence[ScoreRequest]) -> Generator[None, None, list[Scores]]:
+        """Yield between passes. Until the next one sessions may be told more and may draft, but must not be closed."""
+        ...
 
     def score_prompt(self, requests: Sequence[PromptScoreRequest]) -> list[NDArray[np.float32]]:
         """See `protocols.Drafter.score_prompt`: one number per row of each request."""

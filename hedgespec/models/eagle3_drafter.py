@@ -13,7 +13,7 @@ features if they come before the next catch-up.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -166,7 +166,7 @@ class Eagle3Drafter(NeuralDrafter[Eagle3Session, HeadBranches]):
         if session.path is not None:
             session.path.drafted(session.text.num_emitted, token_ids)
 
-    def _add_deeper(self, columns: Sequence[tuple[Eagle3Session, ScoreColumns]]) -> None:
+    def _add_deeper(self, columns: Sequence[tuple[Eagle3Session, ScoreColumns]]) -> Generator[None]:
         """Every start that matters and whose draft can reach the observation drafts the verified tokens again, as long as it
         survives.
 
@@ -177,6 +177,7 @@ class Eagle3Drafter(NeuralDrafter[Eagle3Session, HeadBranches]):
             active = [unrolling for unrolling in active if unrolling.keep_for(depth)]
             if not active:
                 break
+            yield
             self._follow([(u.branches, list(range(len(u.branches))), u.next_tokens(depth)) for u in active])
             scored = [u.scored_states(depth) for u in active]
             sizes = [len(states) for states in scored]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -97,11 +97,12 @@ class NeuralDrafter(DraftNetwork[S, B]):
         return trees
 
     @torch.inference_mode()
-    def score(self, requests: Sequence[ScoreRequest]) -> list[Scores]:
+    def score_passes(self, requests: Sequence[ScoreRequest]) -> Generator[None, None, list[Scores]]:
         answers: list[list[Scores]] = [[] for _ in requests]
         for batch in batches(requests):
             batch.sort(key=lambda span: self._session_of(span).owner.place)
-            for span, scores in zip(batch, self._score(batch), strict=True):
+            scored = yield from self._score(batch)
+            for span, scores in zip(batch, scored, strict=True):
                 for place, own in span.split(scores):
                     answers[place].append(own)
         return [joined_scores(parts) for parts in answers]
@@ -185,11 +186,12 @@ class NeuralDrafter(DraftNetwork[S, B]):
 
     # ----------------------------------------------------------------------------------------------------------- scores
 
-    def _score(self, spans: Sequence[Span]) -> list[Scores]:
+    def _score(self, spans: Sequence[Span]) -> Generator[None, None, list[Scores]]:
         """At most one span per session, in the order of the sessions' places."""
         sessions = [self._session_of(span) for span in spans]
         observations = [span.observation for span in spans]
         self._catch_up(sessions)
+        yield
         columns: dict[int, ScoreColumns] = {}
         walks: dict[int, CursorScores] = {}
         for place, (session, observation) in enumerate(zip(sessions, observations, strict=True)):
@@ -202,7 +204,7 @@ class NeuralDrafter(DraftNetwork[S, B]):
                 vocabulary = session.owner.vocabulary
                 columns[place] = ScoreColumns(session.text, vocabulary, observation, is_by_start=is_by_start)
         self._add_first([(sessions[place], own) for place, own in columns.items()])
-        self._add_deeper([(sessions[place], own) for place, own in columns.items() if own.is_by_start])
+        yield from self._add_deeper([(sessions[place], own) for place, own in columns.items() if own.is_by_start])
         self._walk([(sessions[place], walk) for place, walk in walks.items()])
         scores = {place: done.finished() for place, done in columns.items()}
         scores |= {place: done.finished() for place, done in walks.items()}

@@ -6,7 +6,7 @@ distinct chains add what followed earlier occurrences and shorter suffixes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -128,7 +128,8 @@ class NgramDrafter:
     def draft(self, requests: Sequence[DraftRequest]) -> list[DraftTree]:
         return [self._draft(request) for request in requests]
 
-    def score(self, requests: Sequence[ScoreRequest]) -> list[Scores]:
+    def score_passes(self, requests: Sequence[ScoreRequest]) -> Generator[None, None, list[Scores]]:
+        yield from ()
         return [self._score(request) for request in requests]
 
     def score_prompt(self, requests: Sequence[PromptScoreRequest]) -> list[NDArray[np.float32]]:

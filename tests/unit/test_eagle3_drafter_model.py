@@ -21,7 +21,7 @@ from hedgespec.speculative.processing import process_logits
 from hedgespec.speculative.proposal import propose, truncate
 from hedgespec.types import DraftTree, FeatureBlock, Observation, SamplingParams, Scores, SessionSpec, SparseRows
 from tests.eagle3_reference import DenseHead
-from tests.engine_sessions import GREEDY, make_spec, random_ids
+from tests.engine_sessions import GREEDY, make_spec, random_ids, scores_of
 from tests.model_folders import HIDDEN_SIZE, VOCAB_SIZE, make_eagle3
 
 NUM_PROMPT = 14
@@ -94,7 +94,7 @@ def draft(drafter: Eagle3Drafter, session_id: str = "a", num_tokens: int = DEPTH
 
 
 def score(drafter: Eagle3Drafter, text: Text, start: int, end: int) -> Scores:
-    return drafter.score([ScoreRequest(text.session_id, text.observation(start, end))])[0]
+    return scores_of(drafter, [ScoreRequest(text.session_id, text.observation(start, end))])[0]
 
 
 @pytest.mark.parametrize("num_emitted", [0, 1, 20])
@@ -265,7 +265,7 @@ def test_acceptance_prob_comes_with_the_targets_top_ids(drafter: Eagle3Drafter, 
     top = SparseRows(np.array([0, VOCAB_SIZE, 2 * VOCAB_SIZE], np.int32), np.tile(ids, 2), np.tile(law, 2))
     plain = text.observation(0, 2)
     observation = Observation(0, plain.token_ids, plain.target_probs, top)
-    scores = drafter.score([ScoreRequest("a", observation)])[0]
+    scores = scores_of(drafter, [ScoreRequest("a", observation)])[0]
     logits = DenseHead(head, text.ids, text.features).logits(NUM_PROMPT, [int(text.ids[NUM_PROMPT])])[None]
     own_ids, own_probs = truncate(process_logits(logits, text.sampling)).row(0)
     expected = np.minimum(own_probs, law[own_ids]).sum()
@@ -371,7 +371,7 @@ def test_a_prompt_of_one_token_gives_no_draft_and_zero_scores(drafter: Eagle3Dra
     assert draft(drafter).num_nodes == 0
     drafter.push(text.block(0, 2))
     drafter.observe("a", Observation(0, text.ids[1:3], text.target_probs[1:3]))
-    scores = drafter.score([ScoreRequest("a", Observation(0, text.ids[1:3], text.target_probs[1:3]))])[0]
+    scores = scores_of(drafter, [ScoreRequest("a", Observation(0, text.ids[1:3], text.target_probs[1:3]))])[0]
     assert scores.acceptance[0, 0] == 0.0
     assert draft(drafter).num_nodes == DEPTH
 

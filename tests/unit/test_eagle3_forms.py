@@ -18,7 +18,7 @@ from hedgespec.speculative.processing import process_logits
 from hedgespec.speculative.proposal import propose, truncate, without
 from hedgespec.types import DraftForm, DraftTree, FeatureBlock, Observation, SamplingParams, SessionSpec
 from tests.eagle3_reference import DenseHead
-from tests.engine_sessions import GREEDY, make_spec, random_ids
+from tests.engine_sessions import GREEDY, make_spec, random_ids, scores_of
 from tests.model_folders import HIDDEN_SIZE, VOCAB_SIZE, make_eagle3
 
 NUM_PROMPT, NUM_TOKENS, DEPTH = 10, 60, 4
@@ -145,7 +145,7 @@ def test_leaving_out_ended_drafts_changes_no_sum_of_u(head: Eagle3Head, sampling
         while done < num_tokens:
             end = min(num_tokens, done + int(rng.integers(1, DEPTH + 2)))
             own = lesson.observe(drafter, done, end)
-            rows.append(drafter.score([ScoreRequest("a", own)])[0].acceptance)
+            rows.append(scores_of(drafter, [ScoreRequest("a", own)])[0].acceptance)
             done = end
         whole = [[dense_acceptance(lesson, p, depth) for depth in range(1, DEPTH + 1)] for p in range(num_tokens)]
         u, expected = (
@@ -172,8 +172,8 @@ def test_scores_of_several_sessions_and_of_pending_observations_equal_each_alone
         for start, end in ((0, 3), (3, 9)):
             name = f"s{number}"
             requests.append(ScoreRequest(name, lesson.observe(together, start, end, name)))
-            expected += alone.score([ScoreRequest(name, lesson.observe(alone, start, end, name))])
-    for found, own in zip(together.score(requests), expected, strict=True):
+            expected += scores_of(alone, [ScoreRequest(name, lesson.observe(alone, start, end, name))])
+    for found, own in zip(scores_of(together, requests), expected, strict=True):
         assert found.start == own.start
         np.testing.assert_allclose(found.acceptance, own.acceptance, atol=1e-5)
 
@@ -186,7 +186,7 @@ def test_states_are_kept_until_they_are_scored_and_no_longer(head: Eagle3Head) -
         drafter.draft([DraftRequest("a", 0, DEPTH)])
     assert len(drafter._sessions["a"].states) >= 30
     own = lesson.observe(drafter, 30, 31, score_from=0)
-    scores = drafter.score([ScoreRequest("a", own)])[0]
+    scores = scores_of(drafter, [ScoreRequest("a", own)])[0]
     assert (scores.start, len(scores.acceptance)) == (0, 31)
     drafter.draft([DraftRequest("a", 0, DEPTH)])
     assert len(drafter._sessions["a"].states) <= DEPTH + 3
@@ -200,7 +200,7 @@ def test_a_tree_cursor_goes_on_over_a_hole_in_the_features(head: Eagle3Head) -> 
     first = NUM_PROMPT + 5
     drafter.push(FeatureBlock("a", first, lesson.features[first : NUM_PROMPT + 19]))
     observation = Observation(0, lesson.ids[NUM_PROMPT : NUM_PROMPT + 20], lesson.target_probs[:20])
-    acceptance = drafter.score([ScoreRequest("a", drafter.observe("a", observation))])[0].acceptance
+    acceptance = scores_of(drafter, [ScoreRequest("a", drafter.observe("a", observation))])[0].acceptance
     assert not acceptance[2:7, 0].any()
     assert acceptance[7:].any()
     assert set(acceptance.ravel().tolist()) <= {0.0, 1.0}

@@ -13,7 +13,7 @@ from hedgespec.models.drafter_model import DraftRequest, PromptScoreRequest, Sco
 from hedgespec.models.eagle3_drafter import Eagle3Drafter
 from hedgespec.models.eagle3_loading import load_eagle3_drafters
 from hedgespec.types import DraftForm, DraftTree, FeatureBlock, Observation, SamplingParams, Scores, SparseRows
-from tests.engine_sessions import GREEDY, make_spec, random_ids
+from tests.engine_sessions import GREEDY, make_spec, random_ids, scores_of
 from tests.model_folders import HIDDEN_SIZE, VOCAB_SIZE, make_eagle3
 
 NUM_HEADS, NUM_PROMPT, NUM_TOKENS, LENGTH = 3, 12, 40, 4
@@ -84,8 +84,8 @@ def draft(play: Play, asked: list[DraftRequest], *, together: bool) -> list[Draf
 
 def score(play: Play, asked: list[ScoreRequest], *, together: bool) -> list[Scores]:
     if together:
-        return play.drafters["h0"].score(asked)
-    return [play.drafters[request.drafter_id].score([request])[0] for request in asked]
+        return scores_of(play.drafters["h0"], asked)
+    return [scores_of(play.drafters[request.drafter_id], [request])[0] for request in asked]
 
 
 @pytest.mark.parametrize("case", CASES)

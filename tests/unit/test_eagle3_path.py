@@ -20,7 +20,7 @@ from hedgespec.models.head_bank import HeadBank
 from hedgespec.speculative.estimators import RoundsCursor, advance
 from hedgespec.types import FeatureBlock, Observation, SamplingParams
 from tests.eagle3_reference import DenseHead
-from tests.engine_sessions import GREEDY, make_spec, random_ids
+from tests.engine_sessions import GREEDY, make_spec, random_ids, scores_of
 from tests.model_folders import HIDDEN_SIZE, VOCAB_SIZE, make_eagle3
 
 LENGTH = 4
@@ -136,7 +136,7 @@ def test_a_head_is_given_the_same_rounds_for_less_work(
                 if drafts_ahead and draft_rate > 0.0:
                     drafter.draft([DraftRequest("a", end, LENGTH)])
                 before = drafter.num_rows
-                parts.append(drafter.score([ScoreRequest("a", own)])[0].acceptance)
+                parts.append(scores_of(drafter, [ScoreRequest("a", own)])[0].acceptance)
                 rows[score_depth] = rows.get(score_depth, 0) + drafter.num_rows - before
                 unscored = end
             start = end

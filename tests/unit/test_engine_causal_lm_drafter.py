@@ -13,7 +13,7 @@ from hedgespec.models.causal_lm_drafter import CausalLmDrafter
 from hedgespec.models.causal_lm_folder import load_causal_lm
 from hedgespec.models.drafter_model import DraftRequest, ScoreRequest, Usage
 from hedgespec.types import DraftForm, Observation, SamplingParams
-from tests.engine_sessions import GREEDY, make_spec, random_ids
+from tests.engine_sessions import GREEDY, make_spec, random_ids, scores_of
 from tests.model_folders import make_llama
 
 PROMPT = random_ids(12, seed=1)
@@ -60,7 +60,7 @@ def test_scores_are_the_ratio_at_the_realised_token(drafter: CausalLmDrafter, pr
     drafter.open(make_spec(PROMPT, sampling=SamplingParams(temperature=1.0), max_draft_tokens=DEPTH))
     for start, end in ((0, 3), (3, 4), (4, 20)):
         drafter.observe("a", observation(start, end))
-        scores = drafter.score([ScoreRequest("a", observation(start, end))])[0]
+        scores = scores_of(drafter, [ScoreRequest("a", observation(start, end))])[0]
         realised = probs[np.arange(start, end), TEXT[start:end]]
         is_kept = realised > 0.02  # far above what truncation may drop
         expected = np.minimum(1.0, realised / 0.05)
@@ -76,7 +76,7 @@ def test_catching_up_late_equals_catching_up_at_once(folder: Path) -> None:
     for start, end in ((0, 3), (3, 4), (4, 9)):
         for drafter in (eager, lazy):
             drafter.observe("a", observation(start, end, wants_scores=drafter is eager))
-        eager.score([ScoreRequest("a", observation(start, end))])
+        scores_of(eager, [ScoreRequest("a", observation(start, end))])
         draft(eager)
     assert draft(eager) == draft(lazy)
 
@@ -111,7 +111,7 @@ def test_a_context_shorter_than_the_targets_ends_its_drafts_but_not_the_session(
     drafter.open(make_spec(PROMPT, max_draft_tokens=DEPTH))
     drafter.observe("a", observation(0, 40))
     assert draft(drafter) == []
-    acceptance = drafter.score([ScoreRequest("a", observation(0, 40))])[0].acceptance
+    acceptance = scores_of(drafter, [ScoreRequest("a", observation(0, 40))])[0].acceptance
     assert acceptance.shape == (40, 1)
     assert not acceptance[37:].any()
 

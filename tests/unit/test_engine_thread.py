@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 
 import numpy as np
 import pytest
@@ -50,7 +50,8 @@ class FakeDrafter:
             raise RuntimeError("a kernel failed")
         return [DraftTree.chain(np.full(self.sessions[r.session_id], 1, np.int32)) for r in requests]
 
-    def score(self, requests: Sequence[ScoreRequest]) -> list[Scores]:
+    def score_passes(self, requests: Sequence[ScoreRequest]) -> Generator[None, None, list[Scores]]:
+        yield from ()
         return [Scores(r.observation.start, np.ones((1, 1), np.float32)) for r in requests]
 
     def close(self, session_id: str) -> None:

@@ -11,6 +11,7 @@ from hedgespec.errors import InvalidObservation, ReplicaBusy, UnknownSession
 from hedgespec.models.drafter_model import DraftRequest, ScoreRequest, Usage
 from hedgespec.models.ngram_drafter import MAX_SUFFIX, NgramDrafter
 from hedgespec.types import DraftTree, Observation, SamplingParams, SessionSpec, SparseRows
+from tests.engine_sessions import scores_of
 
 DEPTH = 4
 
@@ -92,7 +93,7 @@ def test_scores_are_the_hits_of_its_drafts_at_every_start(prompt: list[int], rou
         start = len(emitted)
         new = drafter.observe("a", observation(start, tokens))
         emitted += tokens
-        scores = drafter.score([ScoreRequest("a", new)])[0]
+        scores = scores_of(drafter, [ScoreRequest("a", new)])[0]
         assert scores.acceptance.shape == (len(tokens), DEPTH)
         for row in range(len(tokens)):
             for depth in range(1, DEPTH + 1):
@@ -115,11 +116,11 @@ def test_acceptance_prob_is_the_targets_probability_of_the_proposal() -> None:
     top = SparseRows(np.array([0, 2], np.int32), np.array([8, 5], np.int32), np.array([0.6, 0.3], np.float32))
     for token, expected in ((5, 0.6), (8, 0.6)):
         fresh = opened([7, 8, 7, 8, 9, 7])
-        scores = fresh.score([ScoreRequest("a", fresh.observe("a", observation(0, [token], top)))])[0]
+        scores = scores_of(fresh, [ScoreRequest("a", fresh.observe("a", observation(0, [token], top)))])[0]
         assert scores.acceptance_prob is not None
         assert scores.acceptance_prob[0, 0] == pytest.approx(expected)
     unsent = SparseRows(np.array([0, 1], np.int32), np.array([5], np.int32), np.array([0.3], np.float32))
-    scores = drafter.score([ScoreRequest("a", drafter.observe("a", observation(0, [8], unsent)))])[0]
+    scores = scores_of(drafter, [ScoreRequest("a", drafter.observe("a", observation(0, [8], unsent)))])[0]
     assert scores.acceptance_prob is not None
     assert scores.acceptance_prob[0, 0] == 1.0
 
