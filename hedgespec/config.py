@@ -5,6 +5,7 @@ Unknown keys are errors. Nothing here imports torch, transformers or Ray: the ro
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
@@ -263,6 +264,12 @@ class AppArgs(Section):
             )
         return self
 
+    def group_numbers(self, drafter_ids: Sequence[str]) -> list[int]:
+        """Which of the given drafters share a process: the number of each one's group, counted from 0."""
+        names = {d.id: d.id if d.group is None else f"group {d.group}" for d in self.drafters}
+        numbers: dict[str, int] = {}
+        return [numbers.setdefault(names[drafter_id], len(numbers)) for drafter_id in drafter_ids]
+
     @property
     def store_url(self) -> str:
         return self.store.url or f"sqlite:///{self.state_dir.expanduser() / 'preferences.sqlite3'}"
@@ -271,10 +278,16 @@ class AppArgs(Section):
 ZOO_HEADS = ("generic", "python", "c", "prose", "sql", "arithmetic", "json")
 
 
+LAPTOP_GROUP = "laptop"
+"""On few cores, heads that compute together cost half of what they cost in processes of their own (ADR 10)."""
+
+
 def laptop_args(device: Device = "cpu") -> AppArgs:
-    """The embedded default: the zoo's target, its seven EAGLE-3 heads and an n-gram drafter."""
-    heads = tuple(DrafterConfig(id=name, kind="eagle3", model="zoo", device=device) for name in ZOO_HEADS)
+    """The embedded default: the zoo's target, its seven EAGLE-3 heads and an n-gram drafter, all drafters in one process."""
+    heads = tuple(
+        DrafterConfig(id=name, kind="eagle3", model="zoo", device=device, group=LAPTOP_GROUP) for name in ZOO_HEADS
+    )
     return AppArgs(
         target=TargetConfig(model="zoo", model_name="hedgespec-zoo", device=device),
-        drafters=(*heads, DrafterConfig(id="ngram", kind="ngram")),
+        drafters=(*heads, DrafterConfig(id="ngram", kind="ngram", device=device, group=LAPTOP_GROUP)),
     )

@@ -11,6 +11,8 @@ from hedgespec.config import AppArgs
 from hedgespec.errors import TargetUnavailable
 from hedgespec.protocols import Drafter, Target
 
+LOCAL_GROUP = "local"
+
 
 class LocalFleet:
     """max_leases: requests that may use the target at a time; the others wait for at most lease_wait_s."""
@@ -37,18 +39,23 @@ class LocalFleet:
             self._slots.release()
 
 
+def together(args: AppArgs) -> AppArgs:
+    """The configuration of one process: all drafters are one group, whatever they are elsewhere.
+
+    Threads of one process only take turns; a shared engine runs drafts before scores and heads in the same passes.
+    """
+    drafters = tuple(config.model_copy(update={"group": LOCAL_GROUP}) for config in args.drafters)
+    return args.model_copy(update={"drafters": drafters})
+
+
 @asynccontextmanager
 async def open_local_fleet(args: AppArgs) -> AsyncIterator[LocalFleet]:
-    """Load every model of the configuration; leaving the context stops their engines.
-
-    All drafters share one engine: threads of one process only take turns, and a shared engine runs drafts before scores.
-    """
+    """Load every model of the configuration, `together`; leaving the context stops their engines."""
     from hedgespec.engine.features import LocalFeatureTransport
 
     transport = LocalFeatureTransport()
     target = await asyncio.to_thread(open_target, args.target, transport)
-    together = [config.model_copy(update={"group": "local"}) for config in args.drafters]
-    drafters = await asyncio.to_thread(open_drafters, together, args.target)
+    drafters = await asyncio.to_thread(open_drafters, together(args).drafters, args.target)
     for drafter in drafters.values():
         if drafter.feature_sink:
             transport.register(drafter.drafter_id, drafter)  # type: ignore[arg-type]  # engine drafters are sinks

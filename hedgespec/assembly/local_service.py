@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from hedgespec.assembly.local_fleet import LocalFleet, open_local_fleet
+from hedgespec.assembly.local_fleet import LocalFleet, open_local_fleet, together
 from hedgespec.assembly.model_sources import load_tokenizer, resolved_target, target_identity
 from hedgespec.config import AppArgs
 from hedgespec.router.events import Events, NoEvents
@@ -28,7 +28,9 @@ class LocalService:
     def variant(self, args: AppArgs, events: Events | None = None) -> GenerationService:
         """Another service over the same models, e.g. with another learner; args must name the same drafters."""
         preferences = Preferences(MemoryStore(), args.store)
-        return GenerationService(args, self.fleet, self.tokenizer, preferences, events or NoEvents(), self.target_id)
+        return GenerationService(
+            together(args), self.fleet, self.tokenizer, preferences, events or NoEvents(), self.target_id
+        )
 
 
 @asynccontextmanager
@@ -38,7 +40,7 @@ async def local_service(args: AppArgs) -> AsyncIterator[LocalService]:
     async with open_local_fleet(args) as fleet:
         preferences = Preferences(MemoryStore(), args.store)
         identity = target_identity(args.target)
-        service = GenerationService(args, fleet, tokenizer, preferences, NoEvents(), identity)
+        service = GenerationService(together(args), fleet, tokenizer, preferences, NoEvents(), identity)
         try:
             yield LocalService(service, tokenizer, Path(resolved_target(args.target).model), fleet, identity)
         finally:

@@ -105,7 +105,7 @@ def make_learning(
         prior,
         feedback,
         experts=experts,
-        plan=ScoringPlan(num_drafters, config.score_dense_rounds, config.score_every),
+        plan=ScoringPlan(num_drafters, config.score_dense_rounds, config.score_every, args.group_numbers(drafter_ids)),
         sleepers=Sleepers(num_drafters, config.sleep_weight, config.wake_every_rounds, config.score_dense_rounds),
         prior_mixing=args.learner.prior_mixing,
         prompt_rounds=config.warm_rounds if config.prompt_scores else 0,

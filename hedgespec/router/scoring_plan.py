@@ -5,10 +5,14 @@ backlog costs a drafter hardly more than a pass over one round. Later occasions 
 some in each round until the next sweep begins, so that scores fit into the time in which the target verifies. No position is
 lost: what was observed without scores is asked for at the next occasion, and what is left at the end of the answer is asked
 for there.
+
+Drafters of one group share a process and compute in the same passes, which cost little more for all of them than for one:
+they are asked together.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -38,12 +42,20 @@ def sweep(round_index: int, dense_rounds: int, every: int) -> tuple[int, int]:
         first, twice = first + length, twice + 1
 
 
+def turn(group: int, num_groups: int, length: int) -> int:
+    """The round of a sweep of that length in which a group is asked."""
+    return group * length // num_groups
+
+
 class ScoringPlan:
     """Of one answer. dense_rounds, every: see `sweep`."""
 
-    def __init__(self, num_drafters: int, dense_rounds: int, every: int) -> None:
+    def __init__(self, num_drafters: int, dense_rounds: int, every: int, groups: Sequence[int] | None = None) -> None:
+        """groups: [num_drafters], the group of every drafter as a number from 0 on; None: each is one of its own."""
         self._dense_rounds = dense_rounds
         self._every = every
+        self._groups = list(range(num_drafters) if groups is None else groups)
+        self._num_groups = len(set(self._groups))
         self._num_tokens = 0  # observed so far
         self._unscored_from = np.zeros(num_drafters, dtype=np.int64)
 
@@ -53,7 +65,7 @@ class ScoringPlan:
     def ends_sweep(self, round_index: int) -> bool:
         """Whether everybody has been asked once this round's drafters are."""
         first, length = sweep(round_index, self._dense_rounds, self._every)
-        return round_index == first + length - 1
+        return round_index == first + turn(self._num_groups - 1, self._num_groups, length)
 
     def observe(self, num_tokens: int, awake: Mask) -> None:
         """More tokens were verified. awake: [num_drafters]; who sleeps is not asked for them, only for what it owes."""
@@ -64,8 +76,8 @@ class ScoringPlan:
     def take(self, round_index: int, *, everybody: bool = False) -> ScoreFrom | None:
         """Ask this round's drafters for everything that they have not scored; None when there is nothing."""
         first, length = sweep(round_index, self._dense_rounds, self._every)
-        num_drafters, end = len(self._unscored_from), self._num_tokens
-        turns = np.arange(num_drafters) * length // num_drafters
+        end = self._num_tokens
+        turns = np.array([turn(group, self._num_groups, length) for group in self._groups])
         is_asked = (turns == round_index - first) | everybody
         firsts = self._unscored_from.tolist()
         self._unscored_from[is_asked] = end

@@ -38,6 +38,12 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return torch.einsum("hqk,khd->qhd", scores, wide_value).flatten(1).to(query.dtype)
 
 
+def attend_softly(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Without the near-ties of large scores, which any rounding turns over."""
+    return attend(0.05 * query, key, value)
+
+
+@torch.no_grad()
 def make_heads(count: int, **changes: object) -> list[Eagle3Head]:
     heads = []
     for seed in range(count):
@@ -93,10 +99,10 @@ def test_bfloat16_is_the_same_but_for_its_rounding() -> None:
     heads = make_heads(2)
     exact, rough = HeadBank(heads), HeadBank([deepcopy(head).bfloat16() for head in heads])
     ids, positions, hidden = torch.arange(6), torch.arange(6), torch.randn(6, 32)
-    wide = exact.step(exact.embed(ids), hidden, positions, attend, (3, 3))
-    narrow = rough.step(rough.embed(ids), hidden.bfloat16(), positions, attend, (3, 3))
+    wide = exact.step(exact.embed(ids), hidden, positions, attend_softly, (3, 3))
+    narrow = rough.step(rough.embed(ids), hidden.bfloat16(), positions, attend_softly, (3, 3))
     assert narrow.dtype == torch.bfloat16
-    torch.testing.assert_close(narrow.float(), wide, atol=0.15, rtol=0.05)
+    assert (narrow.float() - wide).norm() < 0.03 * wide.norm()
 
 
 def test_only_heads_of_one_shape_and_embedding_share_a_bank() -> None:

@@ -36,17 +36,31 @@ def test_within_a_sweep_every_drafter_has_one_turn() -> None:
     assert asked[5:11] == [[0, 1], [2, 3], [4]] * 2
 
 
+def test_drafters_of_a_group_are_asked_together_and_the_sweep_ends_with_the_last_group() -> None:
+    plan = ScoringPlan(5, dense_rounds=0, every=4, groups=[0, 0, 1, 0, 1])
+    asked, ends = [], []
+    for round_index in range(12):
+        plan.observe(1, np.ones(5, dtype=bool))
+        asked.append([i for i, first in enumerate(plan.take(round_index) or ()) if first is not None])
+        ends.append(plan.ends_sweep(round_index))
+    # sweeps of 1, 2, 2, 3, 3 rounds begin in rounds 0, 1, 3, 5, 8
+    assert asked[:5] == [[0, 1, 2, 3, 4], [0, 1, 3], [2, 4], [0, 1, 3], [2, 4]]
+    assert asked[5:11] == [[0, 1, 3], [2, 4], []] * 2
+    assert [r for r in range(11) if ends[r]] == [0, 2, 4, 6, 9]
+
+
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(
     rounds=st.lists(st.tuples(st.integers(1, 6), st.booleans()), min_size=1, max_size=40),
     dense=st.integers(0, 10),
     every=st.integers(1, 9),
+    is_group=st.booleans(),
 )
 def test_every_position_is_asked_for_once_but_of_who_slept_through_it(
-    rounds: list[tuple[int, bool]], dense: int, every: int
+    rounds: list[tuple[int, bool]], dense: int, every: int, is_group: bool
 ) -> None:
     """Drafter 0 never sleeps, drafter 1 may change whenever a sweep begins; in the last round everybody is asked."""
-    plan = ScoringPlan(2, dense, every)
+    plan = ScoringPlan(2, dense, every, [0, 0] if is_group else None)
     asked: list[list[int]] = [[], []]
     expected: list[list[int]] = [[], []]
     observed, awake = 0, EVERYBODY.copy()

@@ -70,7 +70,11 @@ def test_random_choice_is_uniform_weights() -> None:
     assert_means(recording, RandomPolicy(3), passes_of_weights(recording.acceptance, uniform), seed=3)
 
 
-@pytest.mark.parametrize("schedule", [Schedule(), Schedule(2, 3, 0, 0), Schedule(4, 2, 1, 3), Schedule(0, 4, 4, 2)])
+@pytest.mark.parametrize(
+    "schedule",
+    [Schedule(), Schedule(2, 3, 0, 0, 3), Schedule(4, 2, 1, 3, 3), Schedule(0, 4, 4, 2), Schedule(1, 5, 1, 0, 2)],
+    ids=lambda schedule: f"{schedule.dense_rounds}-{schedule.every}-{schedule.num_groups}",
+)
 @pytest.mark.parametrize("objective", ["rounds", "length"])
 def test_weights_by_position_are_those_of_the_routers_own_learner(schedule: Schedule, objective: str) -> None:
     """Following the leader at temperature 0 there is no luck: the fast replay and the served one play the same rounds, under
@@ -80,7 +84,8 @@ def test_weights_by_position_are_those_of_the_routers_own_learner(schedule: Sche
     fast = WeightsPolicy(learned_weights(recording, objective), schedule, "leader")
 
     def new_learning(answer: int) -> AnswerLearner:
-        plan = ScoringPlan(3, schedule.dense_rounds, schedule.every)
+        groups = {1: [0, 0, 0], 2: [0, 1, 1], 3: [0, 1, 2]}[schedule.num_groups]
+        plan = ScoringPlan(3, schedule.dense_rounds, schedule.every, groups)
         feedback = make_feedback(objective, 3, recording.max_draft_tokens, score_timeout_rounds=1000)
         return AnswerLearner(make_learner("normalhedge"), np.full(3, 1.0 / 3.0), feedback, plan=plan)
 
@@ -186,8 +191,8 @@ def test_discounted_ucb_forgets() -> None:
 
 def test_scores_are_never_forgotten_and_never_from_the_future() -> None:
     """The last scored round rises with the rounds, lags by the delay, and every sweep's turn comes."""
-    for dense, every, delay, wait in itertools.product((0, 3), (1, 2, 5), (0, 1, 4), (0, 4)):
-        schedule = Schedule(dense, every, delay, wait)
+    for dense, every, delay, wait, groups in itertools.product((0, 3), (1, 2, 5), (0, 1, 4), (0, 4), (1, 8)):
+        schedule = Schedule(dense, every, delay, wait, groups)
         last = [schedule.last_scored_round(r) for r in range(60)]
         assert all(a <= b for a, b in itertools.pairwise(last))
         assert all(known < r for r, known in enumerate(last))
@@ -195,5 +200,6 @@ def test_scores_are_never_forgotten_and_never_from_the_future() -> None:
         assert set(firsts) >= set(last) - {-1}
         assert last[-1] >= 59 - 1 - delay - 2 * (every - 1)
         for r in range(1, wait + 1):
-            ended = [first for first, length in zip(firsts, lengths, strict=True) if first + length <= r]
+            lasting = [length if groups > 1 else 1 for length in lengths]
+            ended = [first for first, length in zip(firsts, lasting, strict=True) if first + length <= r]
             assert last[r] == max(ended, default=-1)

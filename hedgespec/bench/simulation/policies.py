@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hedgespec.bench.simulation.replay import Ints, Moment
-from hedgespec.router.scoring_plan import sweep
+from hedgespec.router.scoring_plan import sweep, turn
 
 Floats = NDArray[np.float64]
 Follow = Literal["sample", "leader"]
@@ -46,6 +46,7 @@ class Schedule:
     """When the scores of verified tokens are there.
 
     dense_rounds, every: see `router.scoring_plan.sweep`
+    num_groups: so many groups of drafters take turns in a sweep, see `router.scoring_plan.ScoringPlan`
     delay_rounds: a round's scores are used so many rounds later than at the next one
     wait_rounds:  in so many first rounds the router waits for outstanding scores
     """
@@ -54,6 +55,7 @@ class Schedule:
     every: int = 1
     delay_rounds: int = 0
     wait_rounds: int = 0
+    num_groups: int = 1
 
     def last_scored_round(self, round_index: int) -> int:
         """The last round whose tokens everybody has scored, and this is known, when round_index starts; -1 for none."""
@@ -65,11 +67,11 @@ class Schedule:
         return scored
 
     def _last_swept(self, newest: int) -> int:
-        """The first round of the last sweep that has ended with round `newest` or before."""
+        """The first round of the last sweep whose last group was asked in round `newest` or before."""
         if newest < 0:
             return -1
         first, length = sweep(newest, self.dense_rounds, self.every)
-        if newest == first + length - 1:
+        if newest >= first + turn(self.num_groups - 1, self.num_groups, length):
             return first
         return sweep(first - 1, self.dense_rounds, self.every)[0] if first > 0 else -1
 
