@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -33,6 +34,16 @@ class Rows:
     @property
     def end(self) -> int:
         return self.start + self.num_rows
+
+
+class PassAttention(Protocol):
+    """What a network's layers call: `PackedAttention`, or `static_attention.StaticAttention` on buffers that never move."""
+
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None = None
+    ) -> Tensor: ...
+
+    def rotation(self, embeddings: tuple[Tensor, Tensor]) -> Tensor: ...
 
 
 class PackedAttention:

@@ -7,7 +7,7 @@ builds masks for names that its mask registry knows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -20,11 +20,14 @@ from transformers import PreTrainedModel
 
 from hedgespec.errors import ModelFolderError
 from hedgespec.models.attention import PackedAttention, Rows, depths
+from hedgespec.models.buckets import BLOCKS
 from hedgespec.models.eagle3 import feature_layers
-from hedgespec.models.kv_memory import KvSlot
+from hedgespec.models.kv_lanes import KvLanes
+from hedgespec.models.kv_memory import KvMemory, KvSlot
 from hedgespec.models.lean_layers import replace_layers
 from hedgespec.models.network import Inputs, Network, network_of
 from hedgespec.models.packed_linear import pack_linears, padded_rows
+from hedgespec.models.static_passes import Chain, StaticPasses
 
 ATTENTION_NAME = "hedgespec_packed"
 MIN_FEATURE_LAYERS = 5
@@ -78,6 +81,7 @@ class PackedCausalLM:
         self._model = model
         self._tapped = feature_layers(self.num_layers) if self.num_layers >= MIN_FEATURE_LAYERS else ()
         self._network = _network(model, self.num_layers, device)
+        self.static_passes: StaticPasses | None = None
 
     @property
     def feature_width(self) -> int:
@@ -92,14 +96,58 @@ class PackedCausalLM:
         return int(2 * self.num_layers * num_heads * head_dim * self.dtype.itemsize)
 
     @torch.inference_mode()
+    def use_static_passes(self, num_lanes: int, capacity: int, advance: Callable[[], None] = lambda: None) -> int:
+        """Decode on static buffers from now on: num_lanes sessions of up to `capacity` rows. The number of passes made.
+
+        advance: called after each of them. On CUDA each is a graph.
+        """
+        trial = KvMemory(1).open(1)
+        self.forward([Block(trial, np.zeros(1, np.int32))])
+        passes = StaticPasses(self._network, self._tapped, KvLanes(num_lanes, capacity, trial.layers), self.device)
+        passes.capture(advance)
+        self.static_passes = passes
+        return sum(1 for _ in passes.buckets)
+
+    @torch.inference_mode()
     def forward(self, blocks: Sequence[Block]) -> list[BlockOutput]:
-        """Run all blocks in one pass and append their rows to their slots (`slot.length` grows).
+        """Run all blocks and append their rows to their slots (`slot.length` grows): in one pass, or short chains in a
+        static one and the others in another.
 
         Raises ReplicaBusy when a slot finds no memory; then no slot has grown.
         """
-        rows = []
         for block in blocks:
             block.slot.require(block.slot.length + block.num_rows)
+        outputs = self._decode(blocks) if self.static_passes is not None else {}
+        others = [place for place in range(len(blocks)) if place not in outputs]
+        if others:
+            outputs |= zip(others, self._packed([blocks[place] for place in others]), strict=True)
+        for block in blocks:
+            block.slot.length += block.num_rows
+        return [outputs[place] for place in range(len(blocks))]
+
+    def _decode(self, blocks: Sequence[Block]) -> dict[int, BlockOutput]:
+        """The static pass over those blocks that it can take, by place."""
+        static = self.static_passes
+        assert static is not None
+        short = {
+            place: b
+            for place, b in enumerate(blocks)
+            if b.parent is None and not b.logits_from and b.num_rows <= BLOCKS[-1]
+        }
+        chains: dict[int, Chain] = {}
+        for place, block in short.items():
+            lane = static.lane_for(block.slot, max(b.num_rows for b in short.values()))
+            if lane is not None:
+                chains[place] = Chain(lane, block.slot.length, block.token_ids)
+        found = static.run(list(chains.values())) if chains else []
+        return {
+            place: BlockOutput(logits, features if blocks[place].wants_features else None)
+            for place, (logits, features) in zip(chains, found, strict=True)
+        }
+
+    def _packed(self, blocks: Sequence[Block]) -> list[BlockOutput]:
+        rows = []
+        for block in blocks:
             rows.append(Rows(block.slot, block.slot.length, block.num_rows, block.parent))
         starts = [0, *accumulate(block.num_rows for block in blocks)]
         # whole row counts from here on, or every layer would copy its input to get there
@@ -112,8 +160,6 @@ class PackedCausalLM:
         )
         logits, taps = self._network(inputs, self._tapped if any(block.wants_features for block in blocks) else ())
         features = torch.cat(taps, dim=-1) if taps else None
-        for block in blocks:
-            block.slot.length += block.num_rows
         return _split(blocks, starts, logits, features)
 
     def _padded(self, num_rows: int) -> int:

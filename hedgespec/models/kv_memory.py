@@ -64,6 +64,7 @@ class KvMemory:
     def free(self, slot: KvSlot) -> None:
         """Give the slot's tensors and its reservation back; freeing twice is fine."""
         self._slots.discard(slot)
+        slot.leave_lane()
         slot.length = slot.capacity = slot.num_reserved = 0
         slot.layers.clear()
 
@@ -72,15 +73,17 @@ class KvSlot:
     """Keys and values of one session: per layer two tensors [1, num_kv_heads, capacity, head_dim].
 
     length: rows that hold verified tokens (or the prefix of them that was computed so far)
+    on_leave: called once when its rows leave the lane that they stand in, see `kv_lanes`
     """
 
-    __slots__ = ("_memory", "capacity", "layers", "length", "num_reserved")
+    __slots__ = ("_memory", "capacity", "layers", "length", "num_reserved", "on_leave")
 
     def __init__(self, memory: KvMemory) -> None:
         self.length = 0
         self.capacity = 0
         self.num_reserved = 0
         self.layers: dict[int, tuple[Tensor, Tensor]] = {}
+        self.on_leave: Callable[[], None] | None = None
         self._memory = memory
 
     def require(self, num_rows: int) -> None:
@@ -93,6 +96,13 @@ class KvSlot:
         self.capacity = max(num_rows, min(generous, self.num_reserved))
         for layer, (keys, values) in self.layers.items():
             self.layers[layer] = self._enlarged(keys), self._enlarged(values)
+        self.leave_lane()
+
+    def leave_lane(self) -> None:
+        """Its rows stand elsewhere now, or nowhere."""
+        on_leave, self.on_leave = self.on_leave, None
+        if on_leave is not None:
+            on_leave()
 
     def write(self, layer: int, key: Tensor, value: Tensor, start: int) -> tuple[Tensor, Tensor]:
         """Put rows at start, start + 1, ... of a layer and return all rows up to them, without copying those.

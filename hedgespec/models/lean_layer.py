@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from hedgespec.models.attention import PackedAttention
+from hedgespec.models.attention import PassAttention
 from hedgespec.models.packed_linear import PackedMatrix
 
 
@@ -97,20 +97,20 @@ class LeanLayer(nn.Module):
         hidden_states: Tensor,
         *,
         position_embeddings: tuple[Tensor, Tensor],
-        packed: PackedAttention,
+        packed: PassAttention,
         **_: object,
     ) -> Tensor:
         """hidden_states: [1, total_rows, hidden]; position_embeddings: cosines and sines, [1, total_rows, head_dim]"""
         return self.step(hidden_states[0], packed.rotation(position_embeddings), packed).unsqueeze(0)
 
-    def step(self, hidden: Tensor, rotation: Tensor, packed: PackedAttention) -> Tensor:
+    def step(self, hidden: Tensor, rotation: Tensor, packed: PassAttention) -> Tensor:
         """hidden: [total_rows, hidden]; rotation: [total_rows, 1, head_dim / 2], see `rotary.rotation_of`"""
         joined = self._joined(hidden / length_of(hidden, self._attention_floor))
         hidden = self._output.added(hidden, self._attend(joined, rotation, packed))
         gate, up = self._gate_up(hidden / length_of(hidden, self._mlp_floor)).chunk(2, dim=-1)
         return self._down.added(hidden, self._activation(gate).mul_(up))
 
-    def _attend(self, joined: Tensor, rotation: Tensor, packed: PackedAttention) -> Tensor:
+    def _attend(self, joined: Tensor, rotation: Tensor, packed: PassAttention) -> Tensor:
         """[total_rows, (num_heads + 2 num_kv_heads) * head_dim], turned in place -> [total_rows, num_heads * head_dim]"""
         num_rows = joined.shape[0]
         turned = joined.view(num_rows, -1, self.head_dim).narrow(1, 0, self._num_turned)

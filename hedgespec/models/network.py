@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding
 from transformers import PreTrainedModel
 
-from hedgespec.models.attention import PackedAttention, Rows
+from hedgespec.models.attention import PackedAttention, PassAttention, Rows
 from hedgespec.models.kv_memory import KvMemory
 from hedgespec.models.lean_layer import LeanLayer, Norm, length_of
 from hedgespec.models.lean_layers import lean_norm
@@ -40,7 +40,7 @@ class Inputs:
     token_ids: Tensor
     positions: Tensor
     wanted: Tensor | None
-    attention: PackedAttention
+    attention: PassAttention
 
 
 class Network(Protocol):

@@ -1,0 +1,54 @@
+"""Which sizes a static pass comes in: graphs are captured for a few, and what is smaller is filled up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+BATCHES = (1, 2, 4, 8, 16, 32, 64)
+BLOCKS = (1, 2, 4, 6, 8, 12)
+"""Rows of one session: the last token and its draft."""
+
+FIRST_CONTEXT = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """batch sessions of `block` rows each, none of them at row `context` or beyond."""
+
+    batch: int
+    block: int
+    context: int
+
+
+class Buckets:
+    def __init__(self, max_batch: int, max_context: int) -> None:
+        """All that are needed for up to max_batch sessions of up to max_context rows."""
+        self._batches = _up_to(BATCHES, max_batch)
+        contexts = [FIRST_CONTEXT << doublings for doublings in range(32)]
+        self._contexts = _up_to(contexts, max_context)
+
+    def __iter__(self) -> Iterator[Bucket]:
+        """The largest first: what is captured later fits into the memory that they have taken."""
+        for context in reversed(self._contexts):
+            for batch in reversed(self._batches):
+                for block in reversed(BLOCKS):
+                    if block <= context:
+                        yield Bucket(batch, block, context)
+
+    def smallest(self, batch: int, block: int, end: int) -> Bucket | None:
+        """end: rows of the longest session without this block. None: nothing is large enough."""
+        own_batch, own_block = _first(self._batches, batch), _first(BLOCKS, block)
+        if own_batch is None or own_block is None:
+            return None
+        context = _first(self._contexts, end + own_block)
+        return None if context is None else Bucket(own_batch, own_block, context)
+
+
+def _up_to(sizes: tuple[int, ...] | list[int], largest: int) -> list[int]:
+    """The sizes below the largest, and that one."""
+    return [size for size in sizes if size < largest] + [largest]
+
+
+def _first(sizes: tuple[int, ...] | list[int], at_least: int) -> int | None:
+    return next((size for size in sizes if size >= at_least), None)
