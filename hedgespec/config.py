@@ -58,12 +58,15 @@ class ReplicaConfig(Section):
     node_label: value of the node label `hedgespec/role` that the replicas are pinned to (none: anywhere)
     port: gRPC port of each replica, 0 picks a free one; a fixed port needs one replica per host
     num_threads: torch threads per replica on CPU
+    cuda_graphs: with `device: cuda`, decode in CUDA graphs that are captured when the replica starts. They need KV memory of
+        their own beside max_cached_tokens, half as much
     """
 
     device: Device = "cpu"
     gpus: float = Field(1.0, gt=0)
     cpus: float = Field(0.0, ge=0)
     num_threads: int = Field(1, ge=1)
+    cuda_graphs: bool = True
     node_label: str | None = None
     port: int = Field(0, ge=0, le=65535)
     max_sessions: int = Field(32, ge=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,11 +27,14 @@ def build_target(config: TargetConfig, transport: FeatureTransport) -> LocalTarg
 
     Raises ModelFolderError, ConfigError.
     """
+    from hedgespec.engine.graphs import decode_in_graphs
     from hedgespec.engine.target_engine import TargetRunner
     from hedgespec.models.causal_lm_folder import load_causal_lm
 
     _set_num_threads(config.num_threads)
     model = load_causal_lm(_folder(config.model, "target"), config.device, "target")
+    if config.device == "cuda" and config.cuda_graphs:
+        decode_in_graphs("target", model.use_static_passes, config)
     runner = TargetRunner(model, transport, config.max_sessions, config.max_cached_tokens, config.prefix_cache_tokens)
     engine = Engine(runner, "target")
     engine.start()
@@ -79,6 +83,8 @@ def _drafter_model(config: DrafterConfig, target: TargetConfig) -> DrafterModel:
 
 
 def _eagle3_heads(configs: Sequence[DrafterConfig], target: TargetConfig) -> dict[str, Eagle3Drafter]:
+    from hedgespec.engine.graphs import decode_in_graphs
+    from hedgespec.models.eagle3_drafter import Eagle3Drafter
     from hedgespec.models.eagle3_loading import load_eagle3_drafters
     from hedgespec.models.safetensors_folder import read_config, read_embedding
 
@@ -86,7 +92,12 @@ def _eagle3_heads(configs: Sequence[DrafterConfig], target: TargetConfig) -> dic
     target_folder = _folder(target.model, "target")
     hidden_size = int(read_config(target_folder).get("hidden_size", 0))
     located = [c.model_copy(update={"model": str(_folder(c.model, f"drafter {c.id}"))}) for c in configs]
-    return load_eagle3_drafters(located, read_embedding(target_folder), hidden_size)
+    drafters = load_eagle3_drafters(located, read_embedding(target_folder), hidden_size)
+    for config in configs:
+        if config.device == "cuda" and config.cuda_graphs and drafters[config.id].batched_by == config.id:
+            bank = [drafter for drafter in drafters.values() if drafter.batched_by == config.id]
+            decode_in_graphs(f"drafter {config.id}", partial(Eagle3Drafter.use_static_drafts, bank), config)
+    return drafters
 
 
 def _group_of(config: DrafterConfig) -> str:

@@ -52,6 +52,11 @@ class Block:
     def num_rows(self) -> int:
         return len(self.token_ids)
 
+    @property
+    def is_short_chain(self) -> bool:
+        """What a static pass can take."""
+        return self.parent is None and self.logits_from == 0 and self.num_rows <= BLOCKS[-1]
+
 
 @dataclass(frozen=True, slots=True)
 class BlockOutput:
@@ -103,7 +108,8 @@ class PackedCausalLM:
         """
         trial = KvMemory(1).open(1)
         self.forward([Block(trial, np.zeros(1, np.int32))])
-        passes = StaticPasses(self._network, self._tapped, KvLanes(num_lanes, capacity, trial.layers), self.device)
+        lanes = KvLanes(num_lanes, min(capacity, self.max_positions + BLOCKS[-1]), trial.layers)
+        passes = StaticPasses(self._network, self._tapped, lanes, self.device)
         passes.capture(advance)
         self.static_passes = passes
         return sum(1 for _ in passes.buckets)
@@ -129,11 +135,7 @@ class PackedCausalLM:
         """The static pass over those blocks that it can take, by place."""
         static = self.static_passes
         assert static is not None
-        short = {
-            place: b
-            for place, b in enumerate(blocks)
-            if b.parent is None and not b.logits_from and b.num_rows <= BLOCKS[-1]
-        }
+        short = {place: block for place, block in enumerate(blocks) if block.is_short_chain}
         chains: dict[int, Chain] = {}
         for place, block in short.items():
             lane = static.lane_for(block.slot, max(b.num_rows for b in short.values()))

@@ -13,26 +13,28 @@ features if they come before the next catch-up.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hedgespec.models.attention import PackedAttention, Rows
+from hedgespec.models.attention import Rows
 from hedgespec.models.branches import BranchedAttention, HeadBranches
 from hedgespec.models.draft_vocabulary import DraftVocabulary
 from hedgespec.models.drafter_model import PromptScoreRequest
-from hedgespec.models.eagle3_layers import Attend
+from hedgespec.models.eagle3_passes import HeadPasses
 from hedgespec.models.eagle3_session import Eagle3Session
 from hedgespec.models.eagle3_unrolling import Unrolling, forget_complete_starts
 from hedgespec.models.feature_buffer import FeatureBuffer
-from hedgespec.models.head_bank import Counts, HeadBank
+from hedgespec.models.head_bank import HeadBank
 from hedgespec.models.kv_memory import KvSlot
 from hedgespec.models.neural_drafter import NeuralDrafter
+from hedgespec.models.proposing import DraftInProgress
 from hedgespec.models.score_columns import ScoreColumns
 from hedgespec.models.session_text import SessionText
+from hedgespec.models.static_drafts import StaticDrafts
 from hedgespec.types import FeatureBlock
 
 CATCH_UP_PAIRS = 512
@@ -62,7 +64,8 @@ class Eagle3Drafter(NeuralDrafter[Eagle3Session, HeadBranches]):
         super().__init__(drafter_id, digest, vocabulary, max_sessions, max_cached_tokens, place)
         self.features = FeatureBuffer(3 * bank.config.target_hidden_size, max_cached_tokens)
         self._bank = bank
-        self._scale = bank.config.head_dim**-0.5
+        self._passes = HeadPasses(bank)
+        self.static_drafts: StaticDrafts | None = None
 
     @staticmethod
     def join(drafters: Sequence[Eagle3Drafter]) -> None:
@@ -70,6 +73,18 @@ class Eagle3Drafter(NeuralDrafter[Eagle3Session, HeadBranches]):
         peers = {drafter.drafter_id: drafter for drafter in drafters}
         for drafter in drafters:
             drafter._peers, drafter.batched_by = peers, drafters[0].drafter_id
+
+    @staticmethod
+    def use_static_drafts(
+        drafters: Sequence[Eagle3Drafter], num_lanes: int, capacity: int, advance: Callable[[], None] = lambda: None
+    ) -> int:
+        """Draft greedy chains on static buffers from now on, see `static_drafts`. drafters: all of one bank; num_lanes,
+        capacity: sessions of each and their rows. The number of loops made; advance: called after each."""
+        static = StaticDrafts(drafters[0]._bank, num_lanes * len(drafters), capacity)
+        num_loops = static.capture(advance)
+        for drafter in drafters:
+            drafter.static_drafts = static
+        return num_loops
 
     def push(self, block: FeatureBlock) -> None:
         self.features.push(block)
@@ -103,19 +118,26 @@ class Eagle3Drafter(NeuralDrafter[Eagle3Session, HeadBranches]):
         for session, state in zip(sessions, states, strict=True):
             session.state = state
         known = [(session, state) for session, state in zip(sessions, states, strict=True) if state is not None]
-        counts = self._counts([(session.owner.place, 1) for session, _ in known])
-        rows = iter(self._logits_of([state for _, state in known], counts).split(1))
+        counts = self._passes.counts([(session.owner.place, 1) for session, _ in known])
+        rows = iter(self._passes.logits_of([state for _, state in known], counts).split(1))
         return [None if state is None else next(rows) for state in states]
+
+    def _run_chains(self, sessions: Sequence[Eagle3Session], drafts: Sequence[DraftInProgress]) -> None:
+        pairs = list(zip(sessions, drafts, strict=True))
+        if self.static_drafts is not None:
+            self.static_drafts.complete(pairs)
+            pairs = [pair for pair in pairs if not pair[1].is_complete]
+        super()._run_chains([session for session, _ in pairs], [draft for _, draft in pairs])
 
     def _advance(self, sessions: Sequence[Eagle3Session], token_ids: Sequence[int]) -> Tensor:
         hidden = torch.cat([session.state for session in sessions if session.state is not None])
         positions = [session.newest_pair + 1 + session.num_drafted for session in sessions]
         rows = [Rows(s.slot, s.slot.length + len(s.tail) + s.num_drafted, 1) for s in sessions]
-        states = self._step(sessions, token_ids, hidden, positions, rows)
+        states = self._passes.step([s.owner.place for s in sessions], token_ids, hidden, positions, rows)
         for session, state in zip(sessions, states.split(1), strict=True):
             session.state = state
             session.num_drafted += 1
-        return self._bank.logits(states, self._counts([(session.owner.place, 1) for session in sessions]))
+        return self._bank.logits(states, self._passes.counts([(session.owner.place, 1) for session in sessions]))
 
     def _drop_drafts(self, sessions: Sequence[Eagle3Session]) -> None:
         for session in sessions:
@@ -130,14 +152,14 @@ class Eagle3Drafter(NeuralDrafter[Eagle3Session, HeadBranches]):
             state, num_rows = session.states.get(position - 2), bisect_right(session.positions, position - 2)
         if state is None:
             return None
-        attention, place = BranchedAttention(session.slot, [num_rows], self._scale), session.owner.place
-        logits = self._bank.logits(state, self._counts([(place, 1)]))
+        attention, place = BranchedAttention(session.slot, [num_rows], self._passes.scale), session.owner.place
+        logits = self._bank.logits(state, self._passes.counts([(place, 1)]))
         return logits, HeadBranches(attention, state, [position - 2], place)
 
     def _extend(self, steps: Sequence[tuple[HeadBranches, list[int], list[int]]]) -> Tensor:
-        self._follow(steps)
-        counts = self._counts([(branches.place, len(branches)) for branches, _, _ in steps])
-        return self._logits_of([branches.states for branches, _, _ in steps], counts)
+        self._passes.follow(steps)
+        counts = self._passes.counts([(branches.place, len(branches)) for branches, _, _ in steps])
+        return self._passes.logits_of([branches.states for branches, _, _ in steps], counts)
 
     def _end_branches(self, sessions: Sequence[Eagle3Session]) -> None:
         """Branches write nothing into the slots."""
@@ -150,8 +172,9 @@ class Eagle3Drafter(NeuralDrafter[Eagle3Session, HeadBranches]):
             found.append([p for p in range(first, end) if p - 2 in known])
             states += [known[p - 2] for p in found[-1]]
         sizes = [len(positions) for positions in found]
-        counts = self._counts([(session.owner.place, size) for (session, _, _), size in zip(spans, sizes, strict=True)])
-        return list(zip(found, self._logits_of(states, counts).split(sizes), strict=True))
+        places = [session.owner.place for session, _, _ in spans]
+        counts = self._passes.counts(zip(places, sizes, strict=True))
+        return list(zip(found, self._passes.logits_of(states, counts).split(sizes), strict=True))
 
     def _score_prompts(self, asked: Sequence[tuple[Eagle3Session, PromptScoreRequest]]) -> list[NDArray[np.float32]]:
         overlaps = super()._score_prompts(asked)
@@ -172,17 +195,17 @@ class Eagle3Drafter(NeuralDrafter[Eagle3Session, HeadBranches]):
 
         All starts of all sessions take each step in one pass. Logits are computed where a token is scored only.
         """
-        active = [Unrolling(session, own, self._scale) for session, own in columns]
+        active = [Unrolling(session, own, self._passes.scale) for session, own in columns]
         for depth in range(2, max((own.depth for _, own in columns), default=0) + 1):
             active = [unrolling for unrolling in active if unrolling.keep_for(depth)]
             if not active:
                 break
             yield
-            self._follow([(u.branches, list(range(len(u.branches))), u.next_tokens(depth)) for u in active])
+            self._passes.follow([(u.branches, list(range(len(u.branches))), u.next_tokens(depth)) for u in active])
             scored = [u.scored_states(depth) for u in active]
             sizes = [len(states) for states in scored]
-            counts = self._counts([(u.branches.place, size) for u, size in zip(active, sizes, strict=True)])
-            parts = self._logits_of(scored, counts).split(sizes)
+            counts = self._passes.counts([(u.branches.place, size) for u, size in zip(active, sizes, strict=True)])
+            parts = self._passes.logits_of(scored, counts).split(sizes)
             for unrolling, logits in zip(active, parts, strict=True):
                 unrolling.add(depth, logits)
         for session, own in columns:
@@ -212,11 +235,11 @@ class Eagle3Drafter(NeuralDrafter[Eagle3Session, HeadBranches]):
             rows.append(Rows(session.slot, session.slot.length, len(positions)))
             ids.append(session.text.ids[np.asarray(positions) + 1])
         features = torch.cat([features for _, _, features in chunk]).to(self._bank.device, self._bank.dtype)
-        sessions = [session for session, _, _ in chunk]
-        counts = self._counts([(s.owner.place, row.num_rows) for s, row in zip(sessions, rows, strict=True)])
-        all_positions = [p for _, positions, _ in chunk for p in positions]
+        places = [session.owner.place for session, _, _ in chunk]
+        counts = self._passes.counts([(place, own.num_rows) for place, own in zip(places, rows, strict=True)])
         hidden = self._bank.fuse(features, counts)
-        states = self._step(sessions, np.concatenate(ids).tolist(), hidden, all_positions, rows)
+        all_positions = [p for _, positions, _ in chunk for p in positions]
+        states = self._passes.step(places, np.concatenate(ids).tolist(), hidden, all_positions, rows)
         offset = 0
         for session, positions, _ in chunk:
             session.slot.length += len(positions)
@@ -235,7 +258,7 @@ class Eagle3Drafter(NeuralDrafter[Eagle3Session, HeadBranches]):
             missing = list(range(max(last + 1, session.newest_pair + 1 - MAX_TAIL_HOLES), session.newest_pair + 1))
             if missing:
                 session.arrivals_at_hole = session.features.num_arrivals(session.text.spec.session_id)
-                session.state = session.states.get(last, self._no_state())
+                session.state = session.states.get(last, self._passes.no_state())
                 gaps[id(session)] = missing
         pending = [session for session in sessions if id(session) in gaps]
         while pending:
@@ -243,69 +266,7 @@ class Eagle3Drafter(NeuralDrafter[Eagle3Session, HeadBranches]):
             rows = [Rows(s.slot, s.slot.length + len(s.tail), 1) for s in pending]
             hidden = torch.cat([session.state for session in pending if session.state is not None])
             ids = [int(s.text.ids[p + 1]) for s, p in zip(pending, positions, strict=True)]
-            states = self._step(pending, ids, hidden, positions, rows)
+            states = self._passes.step([s.owner.place for s in pending], ids, hidden, positions, rows)
             for session, position, state in zip(pending, positions, states.split(1), strict=True):
                 session.tail[position] = session.state = state
             pending = [s for s in pending if len(s.tail) < len(gaps[id(s)])]
-
-    # ------------------------------------------------------------------------------------------------------ the network
-
-    def _step(
-        self,
-        sessions: Sequence[Eagle3Session],
-        ids: Sequence[int],
-        hidden: Tensor,
-        positions: Sequence[int],
-        rows: Sequence[Rows],
-    ) -> Tensor:
-        """rows: one block per session."""
-        packed = PackedAttention(rows, self._bank.dtype, self._bank.device)
-        counts = self._counts([(s.owner.place, own.num_rows) for s, own in zip(sessions, rows, strict=True)])
-
-        def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-            query, key, value = (states.transpose(0, 1).unsqueeze(0) for states in (query, key, value))
-            return packed.attend(0, query, key, value, self._scale)[0].transpose(0, 1).flatten(1)
-
-        return self._call(ids, hidden, positions, attend, counts)
-
-    def _follow(self, steps: Sequence[tuple[HeadBranches, list[int], list[int]]]) -> None:
-        """One pass: every step's branches part as its rows say, and each takes one more token."""
-        for branches, rows, _ in steps:
-            branches.keep(rows)
-            branches.positions = [position + 1 for position in branches.positions]
-        sizes = [len(branches) for branches, _, _ in steps]
-
-        def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-            parts = zip(steps, *(states.split(sizes) for states in (query, key, value)), strict=True)
-            return torch.cat([branches.attention.attend(q, k, v) for (branches, _, _), q, k, v in parts])
-
-        ids = [token for _, _, tokens in steps for token in tokens]
-        positions = [position for branches, _, _ in steps for position in branches.positions]
-        counts = self._counts([(branches.place, size) for (branches, _, _), size in zip(steps, sizes, strict=True)])
-        states = self._call(ids, torch.cat([branches.states for branches, _, _ in steps]), positions, attend, counts)
-        for (branches, _, _), own in zip(steps, states.split(sizes), strict=True):
-            branches.states = own
-
-    def _call(
-        self, ids: Sequence[int], hidden: Tensor, positions: Sequence[int], attend: Attend, counts: Counts
-    ) -> Tensor:
-        bank = self._bank
-        bank.require_positions(max(positions) + 1)
-        embedded = bank.embed(torch.tensor(ids, device=bank.device))
-        return bank.step(embedded, hidden, torch.tensor(positions, device=bank.device), attend, counts)
-
-    def _logits_of(self, states: Sequence[Tensor], counts: Counts) -> Tensor:
-        """states: [num_rows, hidden] each, counts of all their rows."""
-        if sum(counts):
-            return self._bank.logits(torch.cat(list(states)), counts)
-        return torch.zeros((0, self._bank.config.draft_vocab_size), dtype=self._bank.dtype, device=self._bank.device)
-
-    def _counts(self, parts: Iterable[tuple[int, int]]) -> list[int]:
-        """(place of a head, number of rows), the places rising -> rows per head."""
-        counts = [0] * self._bank.num_heads
-        for place, num_rows in parts:
-            counts[place] += num_rows
-        return counts
-
-    def _no_state(self) -> Tensor:
-        return torch.zeros((1, self._bank.config.hidden_size), dtype=self._bank.dtype, device=self._bank.device)

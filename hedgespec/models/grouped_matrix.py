@@ -64,17 +64,19 @@ class StackedMatrix:
 
     def __call__(self, rows: Tensor, counts: Sequence[int]) -> Tensor:
         num_heads, _, out_features = self._columns.shape
-        if num_heads == 1:
-            product = rows.mm(self._columns[0])
-            return product if self._biases is None else product + self._biases[0]
+        used = [place for place, count in enumerate(counts) if count]
+        if len(used) < 2:
+            place = used[0] if used else 0
+            product = rows.mm(self._columns[place])
+            return product if self._biases is None else product + self._biases[place]
         if len(set(counts)) == 1:
             product = rows.view(num_heads, counts[0], -1).bmm(self._columns)
             biased = product if self._biases is None else product + self._biases[:, None]
             return biased.view(-1, out_features)
-        parts = [part.mm(columns) for part, columns in zip(rows.split(list(counts)), self._columns, strict=True)]
-        if self._biases is not None:
-            parts = [part + bias for part, bias in zip(parts, self._biases, strict=True)]
-        return torch.cat(parts)
+        parts = zip(used, rows.split([counts[place] for place in used]), strict=True)
+        if self._biases is None:
+            return torch.cat([part.mm(self._columns[place]) for place, part in parts])
+        return torch.cat([torch.addmm(self._biases[place], part, self._columns[place]) for place, part in parts])
 
     def added(self, residual: Tensor, rows: Tensor, counts: Sequence[int]) -> Tensor:
         return residual + self(rows, counts)

@@ -107,11 +107,12 @@ class HeadBank:
         return heads
 
     def _scale_rows(self, counts: Counts) -> Tensor:
-        """[num_rows or 1, hidden]: what each row's head scales its residual with."""
+        """[num_rows, hidden] or, of one head, [hidden]: what each row's head scales its residual with."""
         assert self._residual_scales is not None
-        if self.num_heads == 1:
-            return self._residual_scales
-        return self._residual_scales.repeat_interleave(torch.tensor(counts, device=self.device), dim=0)
+        used = [(place, count) for place, count in enumerate(counts) if count]
+        if len(used) == 1:
+            return self._residual_scales[used[0][0]]
+        return torch.cat([self._residual_scales[place].expand(count, -1) for place, count in used])
 
 
 def can_share(head: Eagle3Head, other: Eagle3Head) -> bool:

@@ -30,6 +30,12 @@ class DraftInProgress:
     def is_complete(self) -> bool:
         return len(self.token_ids) >= self.num_draft_tokens
 
+    @property
+    def is_plainly_greedy(self) -> bool:
+        """Whether the next token is the most probable one, whatever came before it."""
+        sampling = self.text.spec.sampling
+        return sampling.method == "greedy" and not sampling.logit_bias and self.counts is None
+
     def extend(self, logits: Tensor) -> None:
         """Add the token proposed by logits [1, num_columns]."""
         spec = self.text.spec

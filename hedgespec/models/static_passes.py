@@ -53,7 +53,7 @@ class StaticPasses:
             advance()
 
     def lane_for(self, slot: KvSlot, num_rows: int) -> int | None:
-        """A lane for a slot that takes part in a pass of blocks of up to num_rows rows; None when no bucket has room for it."""
+        """A lane for a slot in a pass of blocks of up to num_rows rows; None when no bucket has room for it."""
         bucket = self.buckets.smallest(1, num_rows, slot.length)
         return None if bucket is None else self.lanes.lane_of(slot, slot.length + bucket.block)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from hedgespec.models.branches import HeadBranches
 from hedgespec.models.drafter_model import DraftRequest, ScoreRequest
 from hedgespec.models.eagle3 import Eagle3Head, load_eagle3
 from hedgespec.models.eagle3_drafter import Eagle3Drafter
@@ -82,9 +85,15 @@ class Steps(Eagle3Drafter):
 
     num_rows = 0
 
-    def _follow(self, steps):  # type: ignore[no-untyped-def]
-        self.num_rows += sum(len(tokens) for _, _, tokens in steps)
-        super()._follow(steps)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        inner = self._passes.follow
+
+        def follow(steps: Sequence[tuple[HeadBranches, list[int], list[int]]]) -> None:
+            self.num_rows += sum(len(tokens) for _, _, tokens in steps)
+            inner(steps)
+
+        self._passes.follow = follow  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize("sampling", [GREEDY, SamplingParams(temperature=0.05, seed=5)], ids=["greedy", "coupled"])
