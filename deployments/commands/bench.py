@@ -16,6 +16,7 @@ from rich.table import Table
 from deployments.commands.bench_concurrency import concurrent_decode
 from deployments.commands.bench_engine import engine
 from deployments.commands.bench_figures import figures
+from deployments.commands.bench_heads import heads
 from deployments.commands.bench_policies import policies
 from deployments.commands.bench_serve import serve
 from deployments.commands.loading import read_args, without_prefix_cache
@@ -27,6 +28,7 @@ from hedgespec.types import SamplingParams
 
 app = typer.Typer(no_args_is_help=True, help="Benchmarks that compare side by side in one run.")
 app.command()(engine)
+app.command()(heads)
 app.command()(policies)
 app.command()(serve)
 app.command()(figures)

@@ -23,6 +23,9 @@ def engine(
     device: Annotated[Literal["cpu", "cuda"], typer.Option()] = "cpu",
     threads: Annotated[int, typer.Option(min=1, help="torch threads on the CPU.")] = 1,
     repeats: Annotated[int, typer.Option(min=2)] = 9,
+    graphs: Annotated[
+        bool, typer.Option(help="On CUDA: in graphs, as a replica does. On the CPU: static passes.")
+    ] = False,
     json: Annotated[Path | None, typer.Option("--json", help="Also write the report to this file.")] = None,
 ) -> None:
     """Step time against batch, block and context, as a ratio to batch 1 and as a share of the memory bandwidth."""
@@ -40,6 +43,8 @@ def engine(
     batches, blocks, contexts = batch or [1, 4, 8, 16, 32], block or [1, 4, 6, 8, 16], context or [128, 1024]
     if max(contexts) + max(blocks) > model.max_positions:
         raise typer.BadParameter(f"this model's context has {model.max_positions} tokens; lower --context")
+    if graphs:
+        model.use_static_passes(max(batches), max(contexts) + 2 * max(blocks))
     with progress_bar("steps", len(batches) * len(contexts)) as advance:
         report = measure_engine(model, sorted(batches), sorted(blocks), sorted(contexts), repeats, advance)
     table = Table(title=f"{report.num_parameters / 1e6:.1f} M parameters, {report.weight_bytes / 1e6:.0f} MB of weights "
@@ -50,5 +55,5 @@ def engine(
         shown = (f"{step.median_ms:.2f}", f"{step.min_ms:.2f}", f"{step.ratio:.2f}", f"{step.bandwidth_share:.0%}")
         table.add_row(str(step.context), str(step.batch), str(step.block), *shown)
     console.print(table)
-    settings = {"shape": shape, "device": device, "threads": threads, "repeats": repeats}
+    settings = {"shape": shape, "device": device, "threads": threads, "repeats": repeats, "graphs": graphs}
     write_json(json, report, command="bench engine", **settings)

@@ -57,7 +57,7 @@ class PackedAttention:
         self._sizes = [*(r.num_rows for r in rows), num_spare]
         self._dtype = dtype
         self._device = device
-        self._masks: dict[tuple[int, int | None], Tensor | None] = {}
+        self._masks: dict[tuple[int, ...], Tensor] = {}
         self._rotations: dict[int, tuple[tuple[Tensor, Tensor], Tensor]] = {}
 
     def attend(
@@ -99,17 +99,25 @@ class PackedAttention:
         )
 
     def _mask(self, index: int, window: int | None) -> Tensor | None:
-        """[num_rows, end] with 0 and -inf; None where plain causal attention, or no mask at all, says the same."""
+        """[num_rows, end] with 0 and -inf, one for all sessions that need the same; None where plain causal attention, or no
+        mask at all, says it as well."""
         rows = self._rows[index]
         if window is not None and rows.end <= window:
             window = None
         if window is None and rows.parent is None and (rows.start == 0 or rows.num_rows == 1):
             return None
-        if (index, window) not in self._masks:
-            visible = torch.from_numpy(visible_rows(rows, window))
-            mask = torch.zeros(visible.shape, dtype=self._dtype).masked_fill_(~visible, -torch.inf)
-            self._masks[index, window] = mask.to(self._device)
-        return self._masks[index, window]
+        key = (rows.start, rows.num_rows) if window is None and rows.parent is None else (index, -1, window or -1)
+        if key not in self._masks:
+            self._masks[key] = self._made_mask(rows, window)
+        return self._masks[key]
+
+    def _made_mask(self, rows: Rows, window: int | None) -> Tensor:
+        if window is None and rows.parent is None:
+            hidden = torch.full((rows.num_rows, rows.end), -torch.inf, dtype=self._dtype, device=self._device)
+            return hidden.triu_(rows.start + 1)
+        visible = torch.from_numpy(visible_rows(rows, window))
+        mask = torch.zeros(visible.shape, dtype=self._dtype).masked_fill_(~visible, -torch.inf)
+        return mask.to(self._device)
 
 
 def visible_rows(rows: Rows, window: int | None) -> NDArray[np.bool_]:

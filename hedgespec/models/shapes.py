@@ -12,6 +12,8 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from hedgespec.config import Device
 from hedgespec.errors import ConfigError
 from hedgespec.models.causal_lm import ATTENTION_NAME, PackedCausalLM, packed_attention
+from hedgespec.models.eagle3_config import Eagle3Config
+from hedgespec.models.rotary import RopeConfig
 
 _SHAPES: dict[str, Callable[[], PreTrainedConfig]] = {
     "tiny": lambda: LlamaConfig(
@@ -55,7 +57,34 @@ _SHAPES: dict[str, Callable[[], PreTrainedConfig]] = {
     ),
 }
 
+_HEADS: dict[str, dict[str, Any]] = {
+    "tiny": {"hidden_size": 256, "intermediate_size": 256, "num_heads": 4, "num_kv_heads": 2, "head_dim": 64}
+    | {"vocab_size": 4096, "draft_vocab_size": 1024, "max_positions": 4096},
+    "llama-3.2-1b": {"hidden_size": 2048, "intermediate_size": 8192, "num_heads": 32, "num_kv_heads": 8, "head_dim": 64}
+    | {"vocab_size": 128256, "draft_vocab_size": 32000, "max_positions": 8192},
+    "llama-3.1-8b": {
+        "hidden_size": 4096,
+        "intermediate_size": 14336,
+        "num_heads": 32,
+        "num_kv_heads": 8,
+        "head_dim": 128,
+    }
+    | {"vocab_size": 128256, "draft_vocab_size": 32000, "max_positions": 8192},
+    "qwen3-8b": {"hidden_size": 4096, "intermediate_size": 12288, "num_heads": 32, "num_kv_heads": 8, "head_dim": 128}
+    | {"vocab_size": 151936, "draft_vocab_size": 32000, "max_positions": 8192},
+}
+
 SHAPES: tuple[str, ...] = tuple(_SHAPES)
+
+
+def head_config(shape: str) -> Eagle3Config:
+    """The EAGLE-3 head of a published size for that shape's target. Raises ConfigError for an unknown shape."""
+    if shape not in _HEADS:
+        raise ConfigError(f"No shape named {shape!r}. Known: {list(_HEADS)}.")
+    sizes = _HEADS[shape]
+    return Eagle3Config(
+        **sizes, target_hidden_size=sizes["hidden_size"], rms_norm_eps=1e-5, rope=RopeConfig(theta=500000.0)
+    )
 
 
 def random_causal_lm(shape: str, device: Device, seed: int = 0) -> PackedCausalLM:
