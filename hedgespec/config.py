@@ -53,7 +53,8 @@ class AutoscalingConfig(Section):
 
 
 class ReplicaConfig(Section):
-    """How one deployment is placed. gpus is a share of one GPU and only counts with `device: cuda`.
+    """How one deployment is placed. gpus is a share of one GPU, so at most 1 (ADR 11), and only counts
+    with `device: cuda`.
 
     node_label: value of the node label `hedgespec/role` that the replicas are pinned to (none: anywhere)
     port: gRPC port of each replica, 0 picks a free one; a fixed port needs one replica per host
@@ -63,7 +64,7 @@ class ReplicaConfig(Section):
     """
 
     device: Device = "cpu"
-    gpus: float = Field(1.0, gt=0)
+    gpus: float = Field(1.0, gt=0, le=1)
     cpus: float = Field(0.0, ge=0)
     num_threads: int = Field(1, ge=1)
     cuda_graphs: bool = True
