@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from hedgespec.bench.simulation.studies.study import Study
-from hedgespec.config import SpeculationConfig
+from hedgespec.config import LearnerConfig, SpeculationConfig
 
 NEEDED = ("policies", "pool_size", "shifts", "priors", "prompt", "throughput", "score_depth")
 """Studies that the targets are read from."""
@@ -59,18 +59,23 @@ def _configured(study: Study) -> Iterator[Target]:
 
 
 def _priors(priors: Study, prompt: Study) -> Iterator[Target]:
-    def mean(preference: str) -> float:
-        return float(priors.value("mean", preference=preference, learner="normalhedge", follow="sample"))
-
-    yield Target("single-domain preference: mean ratio", 0.99, mean("single domain"))
-    prompted = [
-        row["mean"]
-        for row in prompt.rows
-        if (row["learner"], row["prior"]) == ("normalhedge", "uniform") and row["prompt_tokens"] > 0
-    ]
-    yield Target("scores of the prompt, uniform preference: mean ratio", 0.99, max(prompted, default=None))
-    yield Target("two-domain preference: mean ratio", 0.98, mean("two domains"))
-    yield Target("points lost to a wrong preference", 1.0, 100 * (mean("uniform") - mean("wrong domain")), False)
+    """Of NormalHedge, as in the paper, and of the default learner."""
+    for learner in ("normalhedge", LearnerConfig().name):
+        means = {
+            row["preference"]: float(row["mean"])
+            for row in priors.rows
+            if (row["learner"], row["follow"]) == (learner, "sample")
+        }
+        prompted = [
+            float(row["mean"])
+            for row in prompt.rows
+            if (row["learner"], row["prior"]) == (learner, "uniform") and row["prompt_tokens"] > 0
+        ]
+        yield Target(f"{learner}, single-domain preference: mean ratio", 0.99, means["single domain"])
+        yield Target(f"{learner}, scores of the prompt: mean ratio", 0.99, max(prompted, default=None))
+        yield Target(f"{learner}, two-domain preference: mean ratio", 0.98, means["two domains"])
+        lost = 100 * (means["uniform"] - means["wrong domain"])
+        yield Target(f"{learner}: points lost to a wrong preference", 1.0, lost, False)
 
 
 def _pool_size(study: Study) -> Iterator[Target]:
