@@ -33,6 +33,7 @@ from hedgespec.types import DraftTree, FeatureBlock, Observation, Opened, Scores
 from tests.model_folders import VOCAB_SIZE, make_eagle3, make_llama
 
 NUM_SLOTS = 8
+HEADS = ("head", "other")
 Held = Callable[[], dict[str, int]]
 
 
@@ -117,18 +118,18 @@ async def tabular_service(is_remote: bool) -> AsyncIterator[SoakService]:
 
 @asynccontextmanager
 async def tiny_service(folder: Path, is_remote: bool) -> AsyncIterator[SoakService]:
-    """A llama, an EAGLE-3 head that lives on its features, a smaller llama and the n-gram drafter, on engines."""
+    """A llama, two EAGLE-3 heads that live on its features, a smaller llama and the n-gram drafter, on engines."""
     from hedgespec.config import DrafterConfig, TargetConfig
     from hedgespec.engine.drafter_engine import DrafterRunner
     from hedgespec.engine.engine import Engine
-    from hedgespec.engine.factory import build_drafter_model, build_target
+    from hedgespec.engine.factory import build_drafter_models, build_target
     from hedgespec.engine.features import LocalFeatureTransport
     from hedgespec.engine.local import LocalDrafter
     from hedgespec.models.eagle3_drafter import Eagle3Drafter
 
     config = TargetConfig(model=str(make_llama(folder / "target")), max_sessions=NUM_SLOTS)
     kinds = (
-        DrafterConfig(id="head", kind="eagle3", model=str(make_eagle3(folder / "head"))),
+        *(DrafterConfig(id=h, kind="eagle3", model=str(make_eagle3(folder / h, seed))) for seed, h in enumerate(HEADS)),
         DrafterConfig(
             id="small", kind="causal_lm", model=str(make_llama(folder / "small", seed=1, num_hidden_layers=1))
         ),
@@ -136,17 +137,21 @@ async def tiny_service(folder: Path, is_remote: bool) -> AsyncIterator[SoakServi
     )
     transport: FeatureTransport = GrpcFeatureTransport() if is_remote else LocalFeatureTransport()
     target = build_target(config, transport)
-    models = {kind.id: build_drafter_model(kind, config) for kind in kinds}
+    models = build_drafter_models(kinds, config)
     engine = Engine(DrafterRunner(models), "drafters")
     engine.start()
     drafters = {drafter_id: LocalDrafter(engine, model) for drafter_id, model in models.items()}
     if isinstance(transport, LocalFeatureTransport):
-        transport.register("head", drafters["head"])
-    head = models["head"]
-    assert isinstance(head, Eagle3Drafter)
+        for name in HEADS:
+            transport.register(name, drafters[name])
+    heads = [model for model in models.values() if isinstance(model, Eagle3Drafter)]
+    assert {head.batched_by for head in heads} == {HEADS[0]}, "they compute together"
 
     def held() -> dict[str, int]:
-        counts = {"feature rows": head.features.num_rows, "sessions with features": head.features.num_sessions}
+        counts = {
+            "feature rows": sum(head.features.num_rows for head in heads),
+            "sessions with features": sum(head.features.num_sessions for head in heads),
+        }
         for name, model in {"target": target, **models}.items():
             usage = model.usage()
             counts[f"sessions of {name}"] = usage.num_sessions
