@@ -86,11 +86,11 @@ class ModelBehindIt:
 
 def makers(root: Path) -> dict[str, Callable[[], AnyDrafter]]:
     """Kind -> a function that makes a fresh drafter of it, always with the same weights."""
-    from hedgespec.models.causal_lm_drafter import CausalLmDrafter
-    from hedgespec.models.causal_lm_folder import load_causal_lm
-    from hedgespec.models.eagle3 import load_eagle3
-    from hedgespec.models.eagle3_drafter import Eagle3Drafter
-    from hedgespec.models.head_bank import HeadBank
+    from hedgespec.models.causal_lm.drafter import CausalLmDrafter
+    from hedgespec.models.causal_lm.folder import load_causal_lm
+    from hedgespec.models.eagle3.bank import HeadBank
+    from hedgespec.models.eagle3.drafter import Eagle3Drafter
+    from hedgespec.models.eagle3.head import load_eagle3
     from hedgespec.models.ngram_drafter import NgramDrafter
 
     small = make_llama(root / "small", num_hidden_layers=2)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hedgespec.models.eagle3 import Eagle3Head
+from hedgespec.models.eagle3.head import Eagle3Head
 
 
 class DenseHead:

@@ -125,7 +125,7 @@ async def tiny_service(folder: Path, is_remote: bool) -> AsyncIterator[SoakServi
     from hedgespec.engine.factory import build_drafter_models, build_target
     from hedgespec.engine.features import LocalFeatureTransport
     from hedgespec.engine.local import LocalDrafter
-    from hedgespec.models.eagle3_drafter import Eagle3Drafter
+    from hedgespec.models.eagle3.drafter import Eagle3Drafter
 
     config = TargetConfig(model=str(make_llama(folder / "target")), max_sessions=NUM_SLOTS)
     kinds = (

@@ -32,8 +32,8 @@ def engine(
     import torch
 
     from hedgespec.bench.engine import measure_engine
-    from hedgespec.models.causal_lm_folder import load_causal_lm
-    from hedgespec.models.shapes import random_causal_lm
+    from hedgespec.models.causal_lm.folder import load_causal_lm
+    from hedgespec.models.causal_lm.shapes import random_causal_lm
 
     if shape is not None and target is not None:
         raise typer.BadParameter("give --shape or --target, not both")

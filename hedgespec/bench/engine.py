@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from hedgespec.models.causal_lm import Block, PackedCausalLM
-from hedgespec.models.kv_memory import KvMemory, KvSlot
+from hedgespec.models.causal_lm.packed import Block, PackedCausalLM
+from hedgespec.models.memory.kv_memory import KvMemory, KvSlot
 
 COPY_BYTES = 256 << 20
 PREFILL_CHUNK = 512

@@ -17,7 +17,7 @@ from hedgespec.models.ngram_drafter import NgramDrafter
 from hedgespec.protocols import FeatureTransport
 
 if TYPE_CHECKING:
-    from hedgespec.models.eagle3_drafter import Eagle3Drafter
+    from hedgespec.models.eagle3.drafter import Eagle3Drafter
 
 TABULAR = "tabular:"
 
@@ -29,7 +29,7 @@ def build_target(config: TargetConfig, transport: FeatureTransport) -> LocalTarg
     """
     from hedgespec.engine.graphs import decode_in_graphs
     from hedgespec.engine.target_engine import TargetRunner
-    from hedgespec.models.causal_lm_folder import load_causal_lm
+    from hedgespec.models.causal_lm.folder import load_causal_lm
 
     _set_num_threads(config.num_threads)
     model = load_causal_lm(_folder(config.model, "target"), config.device, "target")
@@ -73,7 +73,7 @@ def _drafter_model(config: DrafterConfig, target: TargetConfig) -> DrafterModel:
     if config.kind == "tabular":
         raise ConfigError(f"drafter {config.id!r}: tabular drafters run without an engine")
     _set_num_threads(config.num_threads)
-    from hedgespec.models.causal_lm_drafter import load_causal_lm_drafter
+    from hedgespec.models.causal_lm.drafter import load_causal_lm_drafter
     from hedgespec.models.safetensors_folder import read_embedding
 
     vocab_size = len(read_embedding(_folder(target.model, "target")))
@@ -84,8 +84,8 @@ def _drafter_model(config: DrafterConfig, target: TargetConfig) -> DrafterModel:
 
 def _eagle3_heads(configs: Sequence[DrafterConfig], target: TargetConfig) -> dict[str, Eagle3Drafter]:
     from hedgespec.engine.graphs import decode_in_graphs
-    from hedgespec.models.eagle3_drafter import Eagle3Drafter
-    from hedgespec.models.eagle3_loading import load_eagle3_drafters
+    from hedgespec.models.eagle3.drafter import Eagle3Drafter
+    from hedgespec.models.eagle3.loading import load_eagle3_drafters
     from hedgespec.models.safetensors_folder import read_config, read_embedding
 
     _set_num_threads(max(config.num_threads for config in configs))

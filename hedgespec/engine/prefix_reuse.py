@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hedgespec.models.kv_memory import KvSlot
-from hedgespec.models.prefix_cache import BLOCK_TOKENS, BlockChain, CachedBlock, PrefixCache
+from hedgespec.models.memory.kv_memory import KvSlot
+from hedgespec.models.memory.prefix_cache import BLOCK_TOKENS, BlockChain, CachedBlock, PrefixCache
 
 Features = NDArray[np.float32] | NDArray[np.uint16]
 

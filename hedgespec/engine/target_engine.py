@@ -13,11 +13,11 @@ from hedgespec.engine.scheduler import Prefill, TargetScheduler
 from hedgespec.engine.target_session import TargetSession
 from hedgespec.engine.work import CloseSession, OpenSession, Ticket, Verify
 from hedgespec.errors import InvalidDraft, ReplicaBusy, ReplicaLost, RequestError, UnknownSession
-from hedgespec.models.causal_lm import Block, BlockOutput, PackedCausalLM
+from hedgespec.models.causal_lm.packed import Block, BlockOutput, PackedCausalLM
 from hedgespec.models.drafter_model import Usage
-from hedgespec.models.kv_memory import KvMemory
-from hedgespec.models.prefix_cache import PrefixCache
-from hedgespec.models.session_text import SessionText
+from hedgespec.models.drafting.session_text import SessionText
+from hedgespec.models.memory.kv_memory import KvMemory
+from hedgespec.models.memory.prefix_cache import PrefixCache
 from hedgespec.protocols import FeatureTransport
 from hedgespec.speculative.acceptance import accept
 from hedgespec.speculative.validation import MAX_NODES, validate_tree

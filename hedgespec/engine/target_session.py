@@ -8,9 +8,9 @@ from torch import Tensor
 
 from hedgespec.engine.prefix_reuse import Features, PrefixReuse
 from hedgespec.engine.work import Verify
-from hedgespec.models.causal_lm import Block, BlockOutput
-from hedgespec.models.kv_memory import KvSlot
-from hedgespec.models.session_text import SessionText
+from hedgespec.models.causal_lm.packed import Block, BlockOutput
+from hedgespec.models.drafting.session_text import SessionText
+from hedgespec.models.memory.kv_memory import KvSlot
 from hedgespec.protocols import FeatureSink
 from hedgespec.speculative.acceptance import VerifyContext
 from hedgespec.speculative.processing import TokenCounts

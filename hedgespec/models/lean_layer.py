@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from hedgespec.models.attention import PassAttention
+from hedgespec.models.memory.attention import PassAttention
 from hedgespec.models.packed_linear import PackedMatrix
 
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from hedgespec.errors import ReplicaBusy, UnknownSession
 from hedgespec.models.drafter_model import DraftRequest, PromptScoreRequest, ScoreRequest, Usage
-from hedgespec.models.session_text import SessionText
-from hedgespec.models.unscored import UnscoredTokens
+from hedgespec.models.drafting.session_text import SessionText
+from hedgespec.models.drafting.unscored import UnscoredTokens
 from hedgespec.speculative.observations import new_part
 from hedgespec.speculative.proposal import Law
 from hedgespec.speculative.scoring import prompt_overlap

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hedgespec.errors import UnknownSession
-from hedgespec.models.draft_vocabulary import DraftVocabulary
-from hedgespec.models.form_draft import DraftPlace, TreeDraft, WideDraft, wide_draft
-from hedgespec.models.score_columns import ScoreColumns, counts_before
-from hedgespec.models.session_text import SessionText
-from hedgespec.models.shadow_cursor import CursorScores, ShadowCursor
-from hedgespec.models.unscored import UnscoredTokens
+from hedgespec.models.drafting.form_draft import DraftPlace, TreeDraft, WideDraft, wide_draft
+from hedgespec.models.drafting.score_columns import ScoreColumns, counts_before
+from hedgespec.models.drafting.session_text import SessionText
+from hedgespec.models.drafting.shadow_cursor import CursorScores, ShadowCursor
+from hedgespec.models.drafting.unscored import UnscoredTokens
+from hedgespec.models.drafting.vocabulary import DraftVocabulary
 from hedgespec.speculative.acceptance import VerifyContext, accept, validate_tree
 from hedgespec.speculative.observations import new_part
 from hedgespec.speculative.processing import TokenCounts, softened

@@ -14,7 +14,7 @@ import torch
 from tokenizers import Tokenizer
 
 from hedgespec.errors import ConfigError
-from hedgespec.models.eagle3 import Eagle3Head, save_eagle3
+from hedgespec.models.eagle3.head import Eagle3Head, save_eagle3
 from hedgespec.training.features import Teacher
 from hedgespec.training.head import draft_vocabulary, fresh_head
 from hedgespec.training.lessons import Lessons

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hedgespec.models.eagle3 import Eagle3Head
+from hedgespec.models.eagle3.head import Eagle3Head
 from hedgespec.training.lessons import Lesson
 from hedgespec.training.ttt_attention import TrainingTimeAttention
 

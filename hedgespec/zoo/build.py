@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from hedgespec.models.eagle3 import save_eagle3
+from hedgespec.models.eagle3.head import save_eagle3
 from hedgespec.training.drafter import mixed, own_windows, train_head
 from hedgespec.training.features import Teacher
 from hedgespec.training.memory import keep_freed_memory

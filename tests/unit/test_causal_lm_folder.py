@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from hedgespec.errors import ModelFolderError
-from hedgespec.models.causal_lm_folder import load_causal_lm
+from hedgespec.models.causal_lm.folder import load_causal_lm
 from hedgespec.models.folder import weights_digest
 from tests.model_folders import make_llama
 

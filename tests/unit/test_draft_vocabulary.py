@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from hedgespec.models.draft_vocabulary import DraftVocabulary
+from hedgespec.models.drafting.vocabulary import DraftVocabulary
 from hedgespec.speculative.processing import TokenCounts, process_logits, shape_logits
 from hedgespec.speculative.proposal import truncate
 from hedgespec.types import SamplingParams

@@ -12,11 +12,11 @@ import torch
 from hedgespec.config import DrafterConfig
 from hedgespec.errors import ModelFolderError, ReplicaBusy, UnknownSession
 from hedgespec.models.drafter_model import DraftRequest, ScoreRequest, Usage
-from hedgespec.models.eagle3 import Eagle3Head, load_eagle3
-from hedgespec.models.eagle3_drafter import MAX_TAIL_HOLES, Eagle3Drafter
-from hedgespec.models.eagle3_loading import load_eagle3_drafters
-from hedgespec.models.eagle3_unrolling import MIN_SURVIVAL
-from hedgespec.models.head_bank import HeadBank
+from hedgespec.models.eagle3.bank import HeadBank
+from hedgespec.models.eagle3.drafter import MAX_TAIL_HOLES, Eagle3Drafter
+from hedgespec.models.eagle3.head import Eagle3Head, load_eagle3
+from hedgespec.models.eagle3.loading import load_eagle3_drafters
+from hedgespec.models.eagle3.unrolling import MIN_SURVIVAL
 from hedgespec.speculative.processing import process_logits
 from hedgespec.speculative.proposal import propose, truncate
 from hedgespec.types import DraftTree, FeatureBlock, Observation, SamplingParams, Scores, SessionSpec, SparseRows

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from hedgespec.errors import ModelFolderError
-from hedgespec.models.eagle3 import Eagle3Config, Eagle3Head, feature_layers, load_eagle3, save_eagle3
+from hedgespec.models.eagle3.head import Eagle3Config, Eagle3Head, feature_layers, load_eagle3, save_eagle3
 from hedgespec.models.rotary import RopeConfig, Rotary, rope_config
 from hedgespec.models.safetensors_folder import read_embedding
 
@@ -165,7 +165,7 @@ def test_loading_a_head_does_not_import_a_compiler(folder: Path) -> None:
     program = f"""
 import sys, torch
 from pathlib import Path
-from hedgespec.models.eagle3 import load_eagle3
+from hedgespec.models.eagle3.head import load_eagle3
 before = set(sys.modules)
 load_eagle3(Path({str(folder)!r}), torch.zeros(64, 32))
 assert not {{"torch._dynamo", "sympy"}} & (set(sys.modules) - before)

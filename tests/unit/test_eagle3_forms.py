@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from hedgespec.models.drafter_model import DraftRequest, ScoreRequest
-from hedgespec.models.eagle3 import Eagle3Head, load_eagle3
-from hedgespec.models.eagle3_drafter import Eagle3Drafter
-from hedgespec.models.eagle3_unrolling import MIN_SURVIVAL
-from hedgespec.models.head_bank import HeadBank
+from hedgespec.models.eagle3.bank import HeadBank
+from hedgespec.models.eagle3.drafter import Eagle3Drafter
+from hedgespec.models.eagle3.head import Eagle3Head, load_eagle3
+from hedgespec.models.eagle3.unrolling import MIN_SURVIVAL
 from hedgespec.speculative.estimators import RoundsCursor, advance
 from hedgespec.speculative.processing import process_logits
 from hedgespec.speculative.proposal import propose, truncate, without

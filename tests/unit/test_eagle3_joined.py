@@ -10,8 +10,8 @@ import torch
 
 from hedgespec.config import DrafterConfig
 from hedgespec.models.drafter_model import DraftRequest, PromptScoreRequest, ScoreRequest
-from hedgespec.models.eagle3_drafter import Eagle3Drafter
-from hedgespec.models.eagle3_loading import load_eagle3_drafters
+from hedgespec.models.eagle3.drafter import Eagle3Drafter
+from hedgespec.models.eagle3.loading import load_eagle3_drafters
 from hedgespec.types import DraftForm, DraftTree, FeatureBlock, Observation, SamplingParams, Scores, SparseRows
 from tests.engine_sessions import GREEDY, make_spec, random_ids, scores_of
 from tests.model_folders import HIDDEN_SIZE, VOCAB_SIZE, make_eagle3

@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from hedgespec.models.branches import HeadBranches
 from hedgespec.models.drafter_model import DraftRequest, ScoreRequest
-from hedgespec.models.eagle3 import Eagle3Head, load_eagle3
-from hedgespec.models.eagle3_drafter import Eagle3Drafter
-from hedgespec.models.eagle3_path import RoundPath
-from hedgespec.models.head_bank import HeadBank
+from hedgespec.models.eagle3.bank import HeadBank
+from hedgespec.models.eagle3.branches import HeadBranches
+from hedgespec.models.eagle3.drafter import Eagle3Drafter
+from hedgespec.models.eagle3.head import Eagle3Head, load_eagle3
+from hedgespec.models.eagle3.path import RoundPath
 from hedgespec.speculative.estimators import RoundsCursor, advance
 from hedgespec.types import FeatureBlock, Observation, SamplingParams
 from tests.eagle3_reference import DenseHead

@@ -9,8 +9,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from hedgespec.models.causal_lm_drafter import CausalLmDrafter
-from hedgespec.models.causal_lm_folder import load_causal_lm
+from hedgespec.models.causal_lm.drafter import CausalLmDrafter
+from hedgespec.models.causal_lm.folder import load_causal_lm
 from hedgespec.models.drafter_model import DraftRequest, ScoreRequest, Usage
 from hedgespec.types import DraftForm, Observation, SamplingParams
 from tests.engine_sessions import GREEDY, make_spec, random_ids, scores_of

@@ -17,8 +17,8 @@ from hedgespec.engine.engine import Engine
 from hedgespec.engine.work import CloseSession, Draft, Observe, OpenSession
 from hedgespec.errors import ReplicaLost
 from hedgespec.models.drafter_model import DraftRequest, ScoreRequest
-from hedgespec.models.eagle3 import load_eagle3
-from hedgespec.models.eagle3_loading import load_eagle3_drafters
+from hedgespec.models.eagle3.head import load_eagle3
+from hedgespec.models.eagle3.loading import load_eagle3_drafters
 from hedgespec.types import DraftTree, FeatureBlock, Observation, SamplingParams, Scores, SessionSpec
 from tests.eagle3_reference import DenseHead
 from tests.engine_sessions import GREEDY, make_spec, random_ids

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hedgespec.models.feature_buffer import MAX_REMEMBERED, FeatureBuffer
+from hedgespec.models.eagle3.feature_buffer import MAX_REMEMBERED, FeatureBuffer
 from hedgespec.types import FeatureBlock
 
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from hedgespec.models.eagle3 import Eagle3Head
-from hedgespec.models.eagle3_config import Eagle3Config
-from hedgespec.models.grouped_matrix import StackedMatrix
-from hedgespec.models.head_bank import HeadBank, can_share
+from hedgespec.models.eagle3.bank import HeadBank, can_share
+from hedgespec.models.eagle3.config import Eagle3Config
+from hedgespec.models.eagle3.grouped_matrix import StackedMatrix
+from hedgespec.models.eagle3.head import Eagle3Head
 from hedgespec.models.rotary import RopeConfig
 from tests.model_folders import randomise
 
@@ -62,7 +62,7 @@ def make_heads(count: int, **changes: object) -> list[Eagle3Head]:
 def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Products as on the CPU, and as on CUDA."""
     if request.param == "stacked":
-        monkeypatch.setattr("hedgespec.models.head_bank.grouped_matrix", StackedMatrix)
+        monkeypatch.setattr("hedgespec.models.eagle3.bank.grouped_matrix", StackedMatrix)
     elif not torch.backends.mkldnn.is_available():
         pytest.skip("needs torch with oneDNN")
     return str(request.param)

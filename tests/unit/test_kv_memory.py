@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hedgespec.errors import ReplicaBusy
-from hedgespec.models.kv_memory import SMALLEST_CAPACITY, KvMemory, KvSlot
+from hedgespec.models.memory.kv_memory import SMALLEST_CAPACITY, KvMemory, KvSlot
 
 
 def rows(values: list[float]) -> torch.Tensor:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from hedgespec.models.kv_memory import KvMemory, KvSlot
-from hedgespec.models.prefix_cache import BLOCK_TOKENS, BlockChain, CachedBlock, PrefixCache
+from hedgespec.models.memory.kv_memory import KvMemory, KvSlot
+from hedgespec.models.memory.prefix_cache import BLOCK_TOKENS, BlockChain, CachedBlock, PrefixCache
 
 
 def keys_of(name: str, num_blocks: int) -> list[bytes]:

@@ -16,7 +16,7 @@ from hedgespec.engine.factory import build_drafters, build_target
 from hedgespec.engine.features import LocalFeatureTransport
 from hedgespec.engine.local import LocalTarget
 from hedgespec.models.drafter_model import Usage
-from hedgespec.models.kv_memory import KvSlot
+from hedgespec.models.memory.kv_memory import KvSlot
 from hedgespec.types import DraftForm, DraftTree, SamplingParams
 from tests.engine_sessions import GREEDY, Draft, RecordingSink, decode, make_spec, random_ids
 from tests.model_folders import VOCAB_SIZE, make_eagle3, make_llama, make_mistral, make_qwen3

@@ -11,9 +11,9 @@ import torch
 
 from hedgespec.config import Device, DrafterConfig
 from hedgespec.models.drafter_model import DraftRequest
-from hedgespec.models.eagle3_drafter import Eagle3Drafter
-from hedgespec.models.eagle3_loading import load_eagle3_drafters
-from hedgespec.models.static_drafts import DraftStart
+from hedgespec.models.eagle3.drafter import Eagle3Drafter
+from hedgespec.models.eagle3.loading import load_eagle3_drafters
+from hedgespec.models.eagle3.static_drafts import DraftStart
 from hedgespec.types import DraftTree, FeatureBlock, Observation, SamplingParams
 from tests.engine_sessions import GREEDY, make_spec, random_ids
 from tests.model_folders import HIDDEN_SIZE, VOCAB_SIZE, make_eagle3

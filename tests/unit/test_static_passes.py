@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from hedgespec.models.buckets import BLOCKS, Bucket, Buckets
-from hedgespec.models.causal_lm import Block, BlockOutput, PackedCausalLM
-from hedgespec.models.causal_lm_folder import load_causal_lm
-from hedgespec.models.kv_lanes import KvLanes
-from hedgespec.models.kv_memory import KvMemory, KvSlot
+from hedgespec.models.causal_lm.folder import load_causal_lm
+from hedgespec.models.causal_lm.packed import Block, BlockOutput, PackedCausalLM
+from hedgespec.models.memory.kv_lanes import KvLanes
+from hedgespec.models.memory.kv_memory import KvMemory, KvSlot
 from tests.engine_sessions import random_ids
 from tests.model_folders import make_gemma, make_llama, make_mistral, make_qwen2, make_qwen3
 

@@ -20,9 +20,9 @@ from hedgespec.engine.features import LocalFeatureTransport
 from hedgespec.engine.local import LocalTarget, TargetInfo
 from hedgespec.engine.target_engine import TargetRunner
 from hedgespec.errors import InvalidDraft, ReplicaLost
-from hedgespec.models.causal_lm import Block, BlockOutput, PackedCausalLM
-from hedgespec.models.causal_lm_folder import load_causal_lm
-from hedgespec.models.kv_memory import KvMemory
+from hedgespec.models.causal_lm.folder import load_causal_lm
+from hedgespec.models.causal_lm.packed import Block, BlockOutput, PackedCausalLM
+from hedgespec.models.memory.kv_memory import KvMemory
 from hedgespec.types import EMPTY_DRAFT, DraftForm, DraftTree, SamplingParams
 from tests.engine_sessions import Draft, decode, make_spec, random_ids
 from tests.model_folders import MAX_POSITIONS, VOCAB_SIZE, make_llama, make_mistral, make_qwen3

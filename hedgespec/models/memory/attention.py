@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from hedgespec.models.kv_memory import KvSlot
+from hedgespec.models.memory.kv_memory import KvSlot
 from hedgespec.models.rotary import rotation_of
 
 

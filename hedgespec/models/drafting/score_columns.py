@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hedgespec.models.draft_vocabulary import DraftVocabulary
-from hedgespec.models.form_draft import DraftPlace, ranked
-from hedgespec.models.session_text import SessionText
+from hedgespec.models.drafting.form_draft import DraftPlace, ranked
+from hedgespec.models.drafting.session_text import SessionText
+from hedgespec.models.drafting.vocabulary import DraftVocabulary
 from hedgespec.speculative.multi_scoring import first_token_scores
 from hedgespec.speculative.processing import TokenCounts
 from hedgespec.speculative.scoring import coupled_acceptance, probs_of, rejection_acceptance, rejection_scores

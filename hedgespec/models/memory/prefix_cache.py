@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hedgespec.models.kv_memory import KvMemory
+from hedgespec.models.memory.kv_memory import KvMemory
 
 BLOCK_TOKENS = 32
 

@@ -19,15 +19,15 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from hedgespec.errors import ModelFolderError
-from hedgespec.models.attention import PackedAttention, Rows, depths
 from hedgespec.models.buckets import BLOCKS
-from hedgespec.models.eagle3 import feature_layers
-from hedgespec.models.kv_lanes import KvLanes
-from hedgespec.models.kv_memory import KvMemory, KvSlot
-from hedgespec.models.lean_layers import replace_layers
-from hedgespec.models.network import Inputs, Network, network_of
+from hedgespec.models.causal_lm.lean_layers import replace_layers
+from hedgespec.models.causal_lm.network import Inputs, Network, network_of
+from hedgespec.models.causal_lm.static_passes import Chain, StaticPasses
+from hedgespec.models.eagle3.head import feature_layers
+from hedgespec.models.memory.attention import PackedAttention, Rows, depths
+from hedgespec.models.memory.kv_lanes import KvLanes
+from hedgespec.models.memory.kv_memory import KvMemory, KvSlot
 from hedgespec.models.packed_linear import pack_linears, padded_rows
-from hedgespec.models.static_passes import Chain, StaticPasses
 
 ATTENTION_NAME = "hedgespec_packed"
 MIN_FEATURE_LAYERS = 5

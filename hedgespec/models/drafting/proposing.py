@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import Tensor
 
-from hedgespec.models.draft_vocabulary import DraftVocabulary
-from hedgespec.models.session_text import SessionText
+from hedgespec.models.drafting.session_text import SessionText
+from hedgespec.models.drafting.vocabulary import DraftVocabulary
 from hedgespec.speculative.processing import TokenCounts
 from hedgespec.speculative.proposal import concatenate, propose
 from hedgespec.types import DraftTree, SparseRows

@@ -1,4 +1,4 @@
-"""EAGLE-3 heads for serving: what `eagle3.Eagle3Head` computes, for several heads at once, with the few operators of
+"""EAGLE-3 heads for serving: what `head.Eagle3Head` computes, for several heads at once, with the few operators of
 `lean_layer`.
 
 Drafts and scores take one to a few rows at a time, so most of a step's time is what calling its operators takes. Heads of
@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding, silu
 
-from hedgespec.models.eagle3 import Attend, Eagle3Head
-from hedgespec.models.eagle3_layers import RMSNorm
-from hedgespec.models.grouped_matrix import GroupedMatrix, grouped_matrix
+from hedgespec.models.eagle3.grouped_matrix import GroupedMatrix, grouped_matrix
+from hedgespec.models.eagle3.head import Attend, Eagle3Head
+from hedgespec.models.eagle3.layers import RMSNorm
 from hedgespec.models.lean_layer import Norm, length_of, paired
 from hedgespec.models.rotary import RotationTable
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from hedgespec.models.kv_memory import KvSlot
+from hedgespec.models.memory.kv_memory import KvSlot
 
 
 class BranchedAttention:

@@ -11,14 +11,14 @@ from torch import Tensor
 
 from hedgespec.config import Device
 from hedgespec.errors import ModelFolderError
-from hedgespec.models.causal_lm import Block, PackedCausalLM
-from hedgespec.models.causal_lm_folder import load_causal_lm
-from hedgespec.models.draft_network import DraftSession, Owner
-from hedgespec.models.draft_vocabulary import DraftVocabulary
-from hedgespec.models.kv_memory import KvSlot
-from hedgespec.models.lm_branches import LmBranches
-from hedgespec.models.neural_drafter import NeuralDrafter
-from hedgespec.models.session_text import SessionText
+from hedgespec.models.causal_lm.branches import LmBranches
+from hedgespec.models.causal_lm.folder import load_causal_lm
+from hedgespec.models.causal_lm.packed import Block, PackedCausalLM
+from hedgespec.models.drafting.network import DraftSession, Owner
+from hedgespec.models.drafting.neural_drafter import NeuralDrafter
+from hedgespec.models.drafting.session_text import SessionText
+from hedgespec.models.drafting.vocabulary import DraftVocabulary
+from hedgespec.models.memory.kv_memory import KvSlot
 from hedgespec.types import SessionSpec
 
 CATCH_UP_TOKENS = 512

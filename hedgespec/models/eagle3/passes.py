@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from hedgespec.models.attention import PackedAttention, Rows
-from hedgespec.models.branches import HeadBranches
-from hedgespec.models.eagle3_layers import Attend
-from hedgespec.models.head_bank import Counts, HeadBank
+from hedgespec.models.eagle3.bank import Counts, HeadBank
+from hedgespec.models.eagle3.branches import HeadBranches
+from hedgespec.models.eagle3.layers import Attend
+from hedgespec.models.memory.attention import PackedAttention, Rows
 
 
 class HeadPasses:

@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from hedgespec.models.kv_memory import KvSlot
+from hedgespec.models.memory.kv_memory import KvSlot
 
 Layers = Mapping[int, tuple[Tensor, Tensor]]
 

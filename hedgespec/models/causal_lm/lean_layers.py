@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 from transformers import PreTrainedModel
 
-from hedgespec.models.attention import PackedAttention, Rows
-from hedgespec.models.kv_memory import KvMemory
 from hedgespec.models.lean_layer import LayerParts, LeanLayer, Norm, length_of
+from hedgespec.models.memory.attention import PackedAttention, Rows
+from hedgespec.models.memory.kv_memory import KvMemory
 from hedgespec.models.packed_linear import can_pack
 
 KNOWN_TYPES = frozenset({"llama", "mistral", "qwen2", "qwen3", "gemma"})
@@ -63,7 +63,7 @@ class _Recorder(PackedAttention):
 def replace_layers(model: PreTrainedModel, layers: nn.ModuleList) -> None:
     """Put lean layers in the place of those that they equal. One layer is held twice at a time.
 
-    layers: the model's decoder layers. Its attention function is `causal_lm.packed_attention`.
+    layers: the model's decoder layers. Its attention function is `packed.packed_attention`.
     """
     config = model.config.get_text_config()
     if config.model_type not in KNOWN_TYPES or not all(can_pack(p) for p in model.parameters()):

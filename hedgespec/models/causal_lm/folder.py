@@ -13,9 +13,9 @@ from transformers.utils import logging as transformers_logging
 
 from hedgespec.config import Device
 from hedgespec.errors import ModelFolderError
-from hedgespec.models.causal_lm import ATTENTION_NAME, Block, PackedCausalLM, packed_attention
+from hedgespec.models.causal_lm.packed import ATTENTION_NAME, Block, PackedCausalLM, packed_attention
 from hedgespec.models.folder import check_model_folder, weights_digest
-from hedgespec.models.kv_memory import KvMemory
+from hedgespec.models.memory.kv_memory import KvMemory
 
 UNPACKABLE_ROPES = frozenset({"dynamic", "longrope"})
 """Rotary embeddings that look at the longest position of a pass: packed sessions would change each other's logits."""

@@ -9,12 +9,12 @@ from typing import Generic, TypeVar
 
 from torch import Tensor
 
-from hedgespec.models.draft_vocabulary import DraftVocabulary
-from hedgespec.models.kv_memory import KvSlot
-from hedgespec.models.score_columns import ScoreColumns
-from hedgespec.models.session_text import SessionText
-from hedgespec.models.shadow_cursor import ShadowCursor
-from hedgespec.models.unscored import UnscoredTokens
+from hedgespec.models.drafting.score_columns import ScoreColumns
+from hedgespec.models.drafting.session_text import SessionText
+from hedgespec.models.drafting.shadow_cursor import ShadowCursor
+from hedgespec.models.drafting.unscored import UnscoredTokens
+from hedgespec.models.drafting.vocabulary import DraftVocabulary
+from hedgespec.models.memory.kv_memory import KvSlot
 from hedgespec.speculative.processing import TokenCounts
 from hedgespec.types import SessionSpec
 

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding
 from transformers import PreTrainedModel
 
-from hedgespec.models.attention import PackedAttention, PassAttention, Rows
-from hedgespec.models.kv_memory import KvMemory
+from hedgespec.models.causal_lm.lean_layers import lean_norm
 from hedgespec.models.lean_layer import LeanLayer, Norm, length_of
-from hedgespec.models.lean_layers import lean_norm
+from hedgespec.models.memory.attention import PackedAttention, PassAttention, Rows
+from hedgespec.models.memory.kv_memory import KvMemory
 from hedgespec.models.rotary import FIRST_POSITIONS, RotationTable
 
 _STATIC_ROPE = frozenset({"default", "linear", "llama3", "yarn"})

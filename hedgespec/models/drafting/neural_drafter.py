@@ -10,17 +10,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hedgespec.errors import ReplicaBusy, UnknownSession
-from hedgespec.models.draft_network import B, DraftNetwork, Owner, S
-from hedgespec.models.draft_vocabulary import DraftVocabulary
 from hedgespec.models.drafter_model import DraftRequest, PromptScoreRequest, ScoreRequest, Usage
-from hedgespec.models.form_draft import DraftPlace, TreeDraft, WideDraft, wide_draft
-from hedgespec.models.kv_memory import KvMemory
-from hedgespec.models.proposing import DraftInProgress
-from hedgespec.models.score_batches import Span, batches, joined_scores
-from hedgespec.models.score_columns import ScoreColumns, counts_before
-from hedgespec.models.session_text import SessionText
-from hedgespec.models.shadow_cursor import CursorScores
-from hedgespec.models.unscored import MAX_UNSCORED
+from hedgespec.models.drafting.form_draft import DraftPlace, TreeDraft, WideDraft, wide_draft
+from hedgespec.models.drafting.network import B, DraftNetwork, Owner, S
+from hedgespec.models.drafting.proposing import DraftInProgress
+from hedgespec.models.drafting.score_batches import Span, batches, joined_scores
+from hedgespec.models.drafting.score_columns import ScoreColumns, counts_before
+from hedgespec.models.drafting.session_text import SessionText
+from hedgespec.models.drafting.shadow_cursor import CursorScores
+from hedgespec.models.drafting.unscored import MAX_UNSCORED
+from hedgespec.models.drafting.vocabulary import DraftVocabulary
+from hedgespec.models.memory.kv_memory import KvMemory
 from hedgespec.speculative.observations import new_part
 from hedgespec.speculative.processing import softened
 from hedgespec.speculative.scoring import prompt_overlap

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hedgespec.models.eagle3_config import Eagle3Config
+from hedgespec.models.eagle3.config import Eagle3Config
 from hedgespec.models.rotary import Rotary
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hedgespec.models.buckets import Buckets
-from hedgespec.models.eagle3_session import Eagle3Session
-from hedgespec.models.head_bank import HeadBank
-from hedgespec.models.kv_lanes import KvLanes
-from hedgespec.models.proposing import DraftInProgress
+from hedgespec.models.drafting.proposing import DraftInProgress
+from hedgespec.models.eagle3.bank import HeadBank
+from hedgespec.models.eagle3.session import Eagle3Session
+from hedgespec.models.memory.kv_lanes import KvLanes
+from hedgespec.models.memory.static_attention import StaticAttention
 from hedgespec.models.replay import Replay
-from hedgespec.models.static_attention import StaticAttention
 
 USUAL_LENGTHS = (5,)
 """Draft lengths whose graphs are captured when the head is loaded; those of others at their first use."""

@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hedgespec.models.branches import BranchedAttention, HeadBranches
-from hedgespec.models.eagle3_path import RoundPath
-from hedgespec.models.eagle3_session import Eagle3Session
-from hedgespec.models.score_columns import ScoreColumns
+from hedgespec.models.drafting.score_columns import ScoreColumns
+from hedgespec.models.eagle3.branches import BranchedAttention, HeadBranches
+from hedgespec.models.eagle3.path import RoundPath
+from hedgespec.models.eagle3.session import Eagle3Session
 
 MIN_SURVIVAL = 0.03
 

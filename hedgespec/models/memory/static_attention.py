@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from hedgespec.models.kv_lanes import KvLanes
+from hedgespec.models.memory.kv_lanes import KvLanes
 from hedgespec.models.rotary import rotation_of
 
 

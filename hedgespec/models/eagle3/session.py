@@ -1,15 +1,15 @@
-"""What an EAGLE-3 drafter keeps per session; `eagle3_drafter` says what pairs, holes and tails are."""
+"""What an EAGLE-3 drafter keeps per session; `drafter` says what pairs, holes and tails are."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from hedgespec.models.draft_network import DraftSession, Owner
-from hedgespec.models.eagle3_path import RoundPath
-from hedgespec.models.feature_buffer import FeatureBuffer
-from hedgespec.models.kv_memory import KvSlot
-from hedgespec.models.session_text import SessionText
-from hedgespec.models.unscored import MAX_UNSCORED
+from hedgespec.models.drafting.network import DraftSession, Owner
+from hedgespec.models.drafting.session_text import SessionText
+from hedgespec.models.drafting.unscored import MAX_UNSCORED
+from hedgespec.models.eagle3.feature_buffer import FeatureBuffer
+from hedgespec.models.eagle3.path import RoundPath
+from hedgespec.models.memory.kv_memory import KvSlot
 
 
 class Eagle3Session(DraftSession):

@@ -20,21 +20,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hedgespec.models.attention import Rows
-from hedgespec.models.branches import BranchedAttention, HeadBranches
-from hedgespec.models.draft_vocabulary import DraftVocabulary
 from hedgespec.models.drafter_model import PromptScoreRequest
-from hedgespec.models.eagle3_passes import HeadPasses
-from hedgespec.models.eagle3_session import Eagle3Session
-from hedgespec.models.eagle3_unrolling import Unrolling, forget_complete_starts
-from hedgespec.models.feature_buffer import FeatureBuffer
-from hedgespec.models.head_bank import HeadBank
-from hedgespec.models.kv_memory import KvSlot
-from hedgespec.models.neural_drafter import NeuralDrafter
-from hedgespec.models.proposing import DraftInProgress
-from hedgespec.models.score_columns import ScoreColumns
-from hedgespec.models.session_text import SessionText
-from hedgespec.models.static_drafts import StaticDrafts
+from hedgespec.models.drafting.neural_drafter import NeuralDrafter
+from hedgespec.models.drafting.proposing import DraftInProgress
+from hedgespec.models.drafting.score_columns import ScoreColumns
+from hedgespec.models.drafting.session_text import SessionText
+from hedgespec.models.drafting.vocabulary import DraftVocabulary
+from hedgespec.models.eagle3.bank import HeadBank
+from hedgespec.models.eagle3.branches import BranchedAttention, HeadBranches
+from hedgespec.models.eagle3.feature_buffer import FeatureBuffer
+from hedgespec.models.eagle3.passes import HeadPasses
+from hedgespec.models.eagle3.session import Eagle3Session
+from hedgespec.models.eagle3.static_drafts import StaticDrafts
+from hedgespec.models.eagle3.unrolling import Unrolling, forget_complete_starts
+from hedgespec.models.memory.attention import Rows
+from hedgespec.models.memory.kv_memory import KvSlot
 from hedgespec.types import FeatureBlock
 
 CATCH_UP_PAIRS = 512

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from hedgespec.config import Device, DrafterConfig
 from hedgespec.errors import ModelFolderError
-from hedgespec.models.eagle3 import Eagle3Head, load_eagle3
-from hedgespec.models.eagle3_drafter import Eagle3Drafter
+from hedgespec.models.eagle3.bank import HeadBank, can_share
+from hedgespec.models.eagle3.drafter import Eagle3Drafter
+from hedgespec.models.eagle3.head import Eagle3Head, load_eagle3
 from hedgespec.models.folder import check_model_folder, weights_digest
-from hedgespec.models.head_bank import HeadBank, can_share
 
 
 def load_eagle3_drafters(

@@ -11,8 +11,8 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from hedgespec.config import Device
 from hedgespec.errors import ConfigError
-from hedgespec.models.causal_lm import ATTENTION_NAME, PackedCausalLM, packed_attention
-from hedgespec.models.eagle3_config import Eagle3Config
+from hedgespec.models.causal_lm.packed import ATTENTION_NAME, PackedCausalLM, packed_attention
+from hedgespec.models.eagle3.config import Eagle3Config
 from hedgespec.models.rotary import RopeConfig
 
 _SHAPES: dict[str, Callable[[], PreTrainedConfig]] = {

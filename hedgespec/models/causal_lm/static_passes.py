@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hedgespec.models.buckets import Bucket, Buckets
-from hedgespec.models.kv_lanes import KvLanes
-from hedgespec.models.kv_memory import KvSlot
-from hedgespec.models.network import Inputs, Network
+from hedgespec.models.causal_lm.network import Inputs, Network
+from hedgespec.models.memory.kv_lanes import KvLanes
+from hedgespec.models.memory.kv_memory import KvSlot
+from hedgespec.models.memory.static_attention import StaticAttention
 from hedgespec.models.replay import Replay
-from hedgespec.models.static_attention import StaticAttention
 
 Outputs = tuple[Tensor, Tensor | None]
 """Logits [batch * block, vocab] and features [batch * block, 3 * hidden], None for a target that gives none."""

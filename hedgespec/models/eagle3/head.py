@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from hedgespec.errors import ModelFolderError
-from hedgespec.models.eagle3_config import Eagle3Config, feature_layers
-from hedgespec.models.eagle3_layers import Attend, Midlayer, RMSNorm
+from hedgespec.models.eagle3.config import Eagle3Config, feature_layers
+from hedgespec.models.eagle3.layers import Attend, Midlayer, RMSNorm
 from hedgespec.models.rotary import Rotary
 from hedgespec.models.safetensors_folder import read_config, read_tensors
 
