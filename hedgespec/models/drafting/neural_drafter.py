@@ -1,4 +1,4 @@
-"""The part that drafters with a network share: sessions, KV memory, the draft loops and the scores."""
+"""A drafter with a network as the engine sees it: sessions, KV memory, and which of them take part in a pass."""
 
 from __future__ import annotations
 
@@ -7,27 +7,21 @@ from collections.abc import Generator, Mapping, Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from hedgespec.errors import ReplicaBusy, UnknownSession
 from hedgespec.models.drafter_model import DraftRequest, PromptScoreRequest, ScoreRequest, Usage
-from hedgespec.models.drafting.form_draft import DraftPlace, TreeDraft, WideDraft, wide_draft
-from hedgespec.models.drafting.network import B, DraftNetwork, Owner, S
-from hedgespec.models.drafting.proposing import DraftInProgress
+from hedgespec.models.drafting.network import B, Owner, S
 from hedgespec.models.drafting.score_batches import Span, batches, joined_scores
-from hedgespec.models.drafting.score_columns import ScoreColumns, counts_before
+from hedgespec.models.drafting.score_loops import ScoreLoops
 from hedgespec.models.drafting.session_text import SessionText
-from hedgespec.models.drafting.shadow_cursor import CursorScores
 from hedgespec.models.drafting.unscored import MAX_UNSCORED
 from hedgespec.models.drafting.vocabulary import DraftVocabulary
 from hedgespec.models.memory.kv_memory import KvMemory
 from hedgespec.speculative.observations import new_part
-from hedgespec.speculative.processing import softened
-from hedgespec.speculative.scoring import prompt_overlap
 from hedgespec.types import EMPTY_DRAFT, DraftTree, FeatureBlock, Observation, Scores, SessionSpec
 
 
-class NeuralDrafter(DraftNetwork[S, B]):
+class NeuralDrafter(ScoreLoops[S, B]):
     """A `DrafterModel` whose network is given by the methods of `DraftNetwork`."""
 
     uses_features = False
@@ -101,7 +95,8 @@ class NeuralDrafter(DraftNetwork[S, B]):
         answers: list[list[Scores]] = [[] for _ in requests]
         for batch in batches(requests):
             batch.sort(key=lambda span: self._session_of(span).owner.place)
-            scored = yield from self._score(batch)
+            sessions = [self._session_of(span) for span in batch]
+            scored = yield from self._score(sessions, [span.observation for span in batch])
             for span, scores in zip(batch, scored, strict=True):
                 for place, own in span.split(scores):
                     answers[place].append(own)
@@ -123,143 +118,6 @@ class NeuralDrafter(DraftNetwork[S, B]):
 
     def usage(self) -> Usage:
         return Usage(len(self._sessions), self._memory.num_cached_tokens, self._memory.num_reserved_tokens)
-
-    # ----------------------------------------------------------------------------------------------------------- drafts
-
-    def _draft_chains(self, sessions: Sequence[S], requests: Sequence[DraftRequest]) -> list[DraftTree]:
-        drafts = []
-        for session, request in zip(sessions, requests, strict=True):
-            num_tokens = min(request.num_draft_tokens, session.text.spec.max_draft_tokens)
-            if request.num_nodes:
-                num_tokens = min(num_tokens, request.num_nodes)
-            place = session.text, session.owner.vocabulary, session.counts, request.round_index
-            drafts.append(DraftInProgress(*place, num_tokens))
-        try:
-            self._run_chains(sessions, drafts)
-        finally:
-            self._drop_drafts(sessions)
-        for session, draft in zip(sessions, drafts, strict=True):
-            self._drafted(session, draft.token_ids)
-        return [draft.finished(s.owner.drafter_id) for s, draft in zip(sessions, drafts, strict=True)]
-
-    def _run_chains(self, sessions: Sequence[S], drafts: Sequence[DraftInProgress]) -> None:
-        active: list[tuple[S, DraftInProgress]] = []
-        for session, draft, logits in zip(sessions, drafts, self._first_logits(sessions), strict=True):
-            if logits is not None and not draft.is_complete:
-                draft.extend(logits)
-                active.append((session, draft))
-        active = [pair for pair in active if not pair[1].is_complete]
-        while active:
-            logits = self._advance([s for s, _ in active], [d.token_ids[-1] for _, d in active])
-            for row, (_, draft) in enumerate(active):
-                draft.extend(logits[row : row + 1])
-            active = [pair for pair in active if not pair[1].is_complete]
-
-    def _draft_wide(self, sessions: Sequence[S], requests: Sequence[DraftRequest]) -> list[DraftTree]:
-        drafts = []
-        for session, request in zip(sessions, requests, strict=True):
-            text = session.text
-            place = DraftPlace(text.spec, session.counts, text.num_emitted, request.round_index)
-            num_tokens = min(request.num_draft_tokens, text.spec.max_draft_tokens)
-            drafts.append((session, len(text), wide_draft(place, num_tokens, request.num_nodes)))
-        self._grow(drafts)
-        return [draft.finished(session.owner.drafter_id) for session, _, draft in drafts]
-
-    def _grow(self, drafts: Sequence[tuple[S, int, WideDraft]]) -> None:
-        """Grow drafts that begin at the given positions until they are complete, one pass per level for all of them."""
-        active: list[tuple[S, B, WideDraft]] = []
-        try:
-            for session, position, draft in drafts:
-                root = self._root(session, position)
-                if root is not None:
-                    draft.extend(session.owner.vocabulary.spread(root[0]))
-                    active.append((session, root[1], draft))
-            active = [growing for growing in active if growing[2].tokens]
-            while active:
-                logits = self._extend([(branches, d.parent_rows, d.tokens) for _, branches, d in active])
-                parts = logits.split([len(draft.tokens) for _, _, draft in active])
-                for (session, _, draft), own in zip(active, parts, strict=True):
-                    draft.extend(session.owner.vocabulary.spread(own))
-                active = [growing for growing in active if growing[2].tokens]
-        finally:
-            self._end_branches([session for session, _, _ in drafts])
-
-    # ----------------------------------------------------------------------------------------------------------- scores
-
-    def _score(self, spans: Sequence[Span]) -> Generator[None, None, list[Scores]]:
-        """At most one span per session, in the order of the sessions' places."""
-        sessions = [self._session_of(span) for span in spans]
-        observations = [span.observation for span in spans]
-        self._catch_up(sessions)
-        yield
-        columns: dict[int, ScoreColumns] = {}
-        walks: dict[int, CursorScores] = {}
-        for place, (session, observation) in enumerate(zip(sessions, observations, strict=True)):
-            spec = session.text.spec
-            if spec.draft_form.kind == "tree":
-                depth = max(spec.max_draft_tokens, 1)
-                walks[place] = CursorScores(session.cursor, observation, spec.sampling.method, depth)
-            else:
-                is_by_start = self._is_by_start(session)
-                vocabulary = session.owner.vocabulary
-                columns[place] = ScoreColumns(session.text, vocabulary, observation, is_by_start=is_by_start)
-        self._add_first([(sessions[place], own) for place, own in columns.items()])
-        yield from self._add_deeper([(sessions[place], own) for place, own in columns.items() if own.is_by_start])
-        self._walk([(sessions[place], walk) for place, walk in walks.items()])
-        scores = {place: done.finished() for place, done in columns.items()}
-        scores |= {place: done.finished() for place, done in walks.items()}
-        for session, observation in zip(sessions, observations, strict=True):
-            session.scored_until = max(session.scored_until, observation.start + len(observation.token_ids))
-            session.wanted_from = session.text.num_emitted
-        return [scores[place] for place in range(len(spans))]
-
-    def _add_first(self, columns: Sequence[tuple[S, ScoreColumns]]) -> None:
-        spans = []
-        for session, own in columns:
-            first = session.text.num_prompt + own.observation.start
-            spans.append((session, first, first + len(own.observation.token_ids)))
-        for (_, own), (_, first, _), (positions, logits) in zip(columns, spans, self._logits_at(spans), strict=True):
-            own.add_first([position - first for position in positions], logits)
-
-    def _walk(self, walks: Sequence[tuple[S, CursorScores]]) -> None:
-        """Let every session's cursor draft and follow the text until its observation ends."""
-        for _, walk in walks:
-            walk.walk()
-        active = [(session, walk) for session, walk in walks if not walk.is_complete]
-        while active:
-            drafts = [(session, *self._shadow_draft(session, walk)) for session, walk in active]
-            self._grow(drafts)
-            for (session, walk), (_, _, draft) in zip(active, drafts, strict=True):
-                walk.cursor.enter(draft.finished(session.owner.drafter_id))
-                walk.walk()
-            active = [(session, walk) for session, walk in active if not walk.is_complete]
-
-    def _shadow_draft(self, session: S, walk: CursorScores) -> tuple[int, WideDraft]:
-        text, at = session.text, walk.cursor.at
-        place = DraftPlace(text.spec, counts_before(text, at), at)
-        realised = None if walk.needs_whole_trees else walk.realised
-        return text.num_prompt + at, TreeDraft(place, text.spec.max_draft_tokens, realised=realised)
-
-    def _score_prompts(self, asked: Sequence[tuple[S, PromptScoreRequest]]) -> list[NDArray[np.float32]]:
-        ends = [(session.text.num_prompt, request.prompt_top.num_rows) for session, request in asked]
-        spans = [(session, max(end - num, 1), end) for (session, _), (end, num) in zip(asked, ends, strict=True)]
-        laws = self._logits_at(spans)
-        return [self._score_prompt(*pair, *law) for pair, law in zip(asked, laws, strict=True)]
-
-    def _score_prompt(
-        self, session: S, request: PromptScoreRequest, positions: list[int], logits: Tensor
-    ) -> NDArray[np.float32]:
-        num_rows = request.prompt_top.num_rows
-        first = session.text.num_prompt - num_rows
-        probs = softened(session.owner.vocabulary.spread(logits), session.text.spec.sampling, None, None)
-        known = np.zeros(num_rows, bool)
-        known[np.asarray(positions, np.int64) - first] = True
-
-        def draft_probs(rows: NDArray[np.int64], ids: NDArray[np.int32]) -> NDArray[np.float64]:
-            values: NDArray[np.float64] = probs[torch.from_numpy(rows), torch.from_numpy(ids)].double().cpu().numpy()
-            return values
-
-        return prompt_overlap(draft_probs, request.prompt_top, known)
 
     def _session_of(self, request: DraftRequest | ScoreRequest | PromptScoreRequest | Span) -> S:
         """Also of a drafter that computes together with this one."""

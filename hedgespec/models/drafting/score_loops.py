@@ -1,0 +1,97 @@
+"""How drafters with a network score verified tokens: their first tokens, deeper ones, trees, and the prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hedgespec.models.drafter_model import PromptScoreRequest
+from hedgespec.models.drafting.draft_loops import DraftLoops
+from hedgespec.models.drafting.form_draft import DraftPlace, TreeDraft, WideDraft
+from hedgespec.models.drafting.network import B, S
+from hedgespec.models.drafting.score_columns import ScoreColumns, counts_before
+from hedgespec.models.drafting.shadow_cursor import CursorScores
+from hedgespec.speculative.processing import softened
+from hedgespec.speculative.scoring import prompt_overlap
+from hedgespec.types import Observation, Scores
+
+
+class ScoreLoops(DraftLoops[S, B]):
+    """A pass at a time; trees draft as they are scored."""
+
+    def _score(self, sessions: Sequence[S], observations: Sequence[Observation]) -> Generator[None, None, list[Scores]]:
+        """One observation per session, in the order of the sessions' places."""
+        self._catch_up(sessions)
+        yield
+        columns: dict[int, ScoreColumns] = {}
+        walks: dict[int, CursorScores] = {}
+        for place, (session, observation) in enumerate(zip(sessions, observations, strict=True)):
+            spec = session.text.spec
+            if spec.draft_form.kind == "tree":
+                depth = max(spec.max_draft_tokens, 1)
+                walks[place] = CursorScores(session.cursor, observation, spec.sampling.method, depth)
+            else:
+                is_by_start = self._is_by_start(session)
+                vocabulary = session.owner.vocabulary
+                columns[place] = ScoreColumns(session.text, vocabulary, observation, is_by_start=is_by_start)
+        self._add_first([(sessions[place], own) for place, own in columns.items()])
+        yield from self._add_deeper([(sessions[place], own) for place, own in columns.items() if own.is_by_start])
+        self._walk([(sessions[place], walk) for place, walk in walks.items()])
+        scores = {place: done.finished() for place, done in columns.items()}
+        scores |= {place: done.finished() for place, done in walks.items()}
+        for session, observation in zip(sessions, observations, strict=True):
+            session.scored_until = max(session.scored_until, observation.start + len(observation.token_ids))
+            session.wanted_from = session.text.num_emitted
+        return [scores[place] for place in range(len(sessions))]
+
+    def _add_first(self, columns: Sequence[tuple[S, ScoreColumns]]) -> None:
+        spans = []
+        for session, own in columns:
+            first = session.text.num_prompt + own.observation.start
+            spans.append((session, first, first + len(own.observation.token_ids)))
+        for (_, own), (_, first, _), (positions, logits) in zip(columns, spans, self._logits_at(spans), strict=True):
+            own.add_first([position - first for position in positions], logits)
+
+    def _walk(self, walks: Sequence[tuple[S, CursorScores]]) -> None:
+        """Let every session's cursor draft and follow the text until its observation ends."""
+        for _, walk in walks:
+            walk.walk()
+        active = [(session, walk) for session, walk in walks if not walk.is_complete]
+        while active:
+            drafts = [(session, *self._shadow_draft(session, walk)) for session, walk in active]
+            self._grow(drafts)
+            for (session, walk), (_, _, draft) in zip(active, drafts, strict=True):
+                walk.cursor.enter(draft.finished(session.owner.drafter_id))
+                walk.walk()
+            active = [(session, walk) for session, walk in active if not walk.is_complete]
+
+    def _shadow_draft(self, session: S, walk: CursorScores) -> tuple[int, WideDraft]:
+        text, at = session.text, walk.cursor.at
+        place = DraftPlace(text.spec, counts_before(text, at), at)
+        realised = None if walk.needs_whole_trees else walk.realised
+        return text.num_prompt + at, TreeDraft(place, text.spec.max_draft_tokens, realised=realised)
+
+    def _score_prompts(self, asked: Sequence[tuple[S, PromptScoreRequest]]) -> list[NDArray[np.float32]]:
+        ends = [(session.text.num_prompt, request.prompt_top.num_rows) for session, request in asked]
+        spans = [(session, max(end - num, 1), end) for (session, _), (end, num) in zip(asked, ends, strict=True)]
+        laws = self._logits_at(spans)
+        return [self._score_prompt(*pair, *law) for pair, law in zip(asked, laws, strict=True)]
+
+    def _score_prompt(
+        self, session: S, request: PromptScoreRequest, positions: list[int], logits: Tensor
+    ) -> NDArray[np.float32]:
+        num_rows = request.prompt_top.num_rows
+        first = session.text.num_prompt - num_rows
+        probs = softened(session.owner.vocabulary.spread(logits), session.text.spec.sampling, None, None)
+        known = np.zeros(num_rows, bool)
+        known[np.asarray(positions, np.int64) - first] = True
+
+        def draft_probs(rows: NDArray[np.int64], ids: NDArray[np.int32]) -> NDArray[np.float64]:
+            values: NDArray[np.float64] = probs[torch.from_numpy(rows), torch.from_numpy(ids)].double().cpu().numpy()
+            return values
+
+        return prompt_overlap(draft_probs, request.prompt_top, known)
