@@ -102,7 +102,7 @@ def default_shapes(with_groups: bool) -> tuple[RpcShape, ...]:
     shapes = [RpcShape(k, ids, sessions) for ids in (0, 64) for k in (1, 4, 8) for sessions in (1, 8)]
     if with_groups:
         shapes += [RpcShape(k, ids, sessions, True) for ids in (0, 64) for k in (4, 8) for sessions in (1, 8)]
-    return (*shapes, RpcShape(8, 0, 32))
+    return (*shapes, RpcShape(8, 0, 32), *([RpcShape(8, 0, 32, True)] if with_groups else []))
 
 
 async def bench_rpc(
@@ -168,7 +168,9 @@ async def _ours(stack: AsyncExitStack, addresses: Sequence[ReplicaAddress], shap
     return {
         "wire": lambda session, rounds: wire_rounds(target, drafters, session, rounds, num_ids),
         "loop": lambda session, rounds: loop_rounds(target, drafters, session, rounds, num_ids),
-        "scheduled": lambda session, rounds: loop_rounds(target, drafters, session, rounds, num_ids, is_scheduled=True),
+        "scheduled": lambda session, rounds: loop_rounds(
+            target, drafters, session, rounds, num_ids, is_scheduled=True, is_grouped=shape.is_grouped
+        ),
         "local": lambda session, rounds: loop_rounds(local_target, local_drafters, session, rounds, num_ids),
     }
 

@@ -50,13 +50,15 @@ async def loop_rounds(
     num_sparse_ids: int,
     *,
     is_scheduled: bool = False,
+    is_grouped: bool = False,
 ) -> None:
-    """One answer of the decode loop. is_scheduled: scores are asked for on the default schedule, else in every round,
-    which is the most that they can cost."""
+    """One answer of the decode loop. is_scheduled: scores are asked for on the default schedule, else in every round, which is
+    the most that they can cost. is_grouped: all drafters are one group."""
     config = SpeculationConfig(max_draft_tokens=NUM_DRAFT_TOKENS)
     count = len(drafters)
     feedback = make_feedback("rounds", count, NUM_DRAFT_TOKENS, config.score_timeout_rounds)
-    plan = ScoringPlan(count, config.score_dense_rounds, config.score_every) if is_scheduled else None
+    groups = [0] * count if is_grouped else None
+    plan = ScoringPlan(count, config.score_dense_rounds, config.score_every, groups) if is_scheduled else None
     learner = AnswerLearner(make_learner("adaptive"), np.full(count, 1.0 / count), feedback, plan=plan)
     fleet = LocalFleet(target, {drafter.drafter_id: drafter for drafter in drafters}, 1, 1.0)
     panel = DrafterPanel(drafters, learner, NoEvents())

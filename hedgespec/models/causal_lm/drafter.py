@@ -52,6 +52,9 @@ class CausalLmDrafter(NeuralDrafter[CausalLmSession, LmBranches]):
     def _new_session(self, text: SessionText, slot: KvSlot) -> CausalLmSession:
         return CausalLmSession(self._owner, text, slot)
 
+    def _num_behind(self, session: CausalLmSession) -> int:
+        return max(0, self._end(session) - session.slot.length)
+
     def _catch_up(self, sessions: Sequence[CausalLmSession]) -> None:
         self._run(sessions)
         for session in sessions:

@@ -66,6 +66,10 @@ class DraftNetwork(ABC, Generic[S, B]):
     def _new_session(self, text: SessionText, slot: KvSlot) -> S: ...
 
     @abstractmethod
+    def _num_behind(self, session: S) -> int:
+        """How many rows catching up takes, about."""
+
+    @abstractmethod
     def _catch_up(self, sessions: Sequence[S]) -> None:
         """Process everything that was verified since the last time, all sessions packed."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -19,14 +19,19 @@ from hedgespec.speculative.processing import softened
 from hedgespec.speculative.scoring import prompt_overlap
 from hedgespec.types import Observation, Scores
 
+CATCH_UP_ROWS = 48
+"""About so many rows are caught up in one pass of a score. More would keep drafts waiting; fewer would call operators for
+little, and read a head's weights again where its session is long behind."""
+
 
 class ScoreLoops(DraftLoops[S, B]):
     """A pass at a time; trees draft as they are scored."""
 
     def _score(self, sessions: Sequence[S], observations: Sequence[Observation]) -> Generator[None, None, list[Scores]]:
         """One observation per session, in the order of the sessions' places."""
-        self._catch_up(sessions)
-        yield
+        for part in in_parts(sessions, self._num_behind):
+            self._catch_up(part)
+            yield
         columns: dict[int, ScoreColumns] = {}
         walks: dict[int, CursorScores] = {}
         for place, (session, observation) in enumerate(zip(sessions, observations, strict=True)):
@@ -95,3 +100,18 @@ class ScoreLoops(DraftLoops[S, B]):
             return values
 
         return prompt_overlap(draft_probs, request.prompt_top, known)
+
+
+def in_parts(sessions: Sequence[S], num_rows: Callable[[S], int]) -> Iterator[list[S]]:
+    """The sessions in order, cut after CATCH_UP_ROWS rows; a session is never cut."""
+    part: list[S] = []
+    total = 0
+    for session in sessions:
+        own = num_rows(session)
+        if part and total + own > CATCH_UP_ROWS:
+            yield part
+            part, total = [], 0
+        part.append(session)
+        total += own
+    if part:
+        yield part

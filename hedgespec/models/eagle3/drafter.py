@@ -106,6 +106,9 @@ class Eagle3Drafter(NeuralDrafter[Eagle3Session, HeadBranches]):
         self.features.open(text.spec.session_id)
         return Eagle3Session(self._owner, text, slot, self.features)
 
+    def _num_behind(self, session: Eagle3Session) -> int:
+        return session.newest_pair + 1 - session.slot.length
+
     def _catch_up(self, sessions: Sequence[Eagle3Session]) -> None:
         self._add_true_pairs(sessions)
         self._bridge_tails(sessions)
