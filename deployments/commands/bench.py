@@ -203,12 +203,11 @@ def served_decode(
 def show_decode(report: DecodeReport) -> None:
     for title, pick in (("mean accepted tokens", "mean_accepted_tokens"), ("tokens/s", "tokens_per_s")):
         table = Table(title=f"{title}, temperature {report.temperature:g}, answers of {report.max_tokens} tokens")
-        table.add_column("domain")
-        arms = list(next(iter(report.results.values())))
-        for arm in arms:
-            table.add_column(arm, justify="right")
-        for domain, row in report.results.items():
-            table.add_row(domain, *(f"{getattr(row[arm], pick).value:.2f}" for arm in arms))
+        table.add_column("")
+        for domain in report.results:
+            table.add_column(domain, justify="right")
+        for arm in next(iter(report.results.values())):
+            table.add_row(arm, *(f"{getattr(row[arm], pick).value:.2f}" for row in report.results.values()))
         console.print(table)
     for domain, share in report.learned_share.items():
         console.print(f"{domain:>12}: learned reaches {share:.1%} of the best single drafter's mean accepted tokens")

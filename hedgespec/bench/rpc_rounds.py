@@ -52,8 +52,8 @@ async def loop_rounds(
     is_scheduled: bool = False,
     is_grouped: bool = False,
 ) -> None:
-    """One answer of the decode loop. is_scheduled: scores are asked for on the default schedule, else in every round, the most
-    that they can cost. is_grouped: all drafters are one group."""
+    """One answer of the decode loop. is_scheduled: scores are asked for on the default schedule, else in every round, which
+    is the most that they can cost. is_grouped: all drafters are one group."""
     config = SpeculationConfig(max_draft_tokens=NUM_DRAFT_TOKENS)
     count = len(drafters)
     feedback = make_feedback("rounds", count, NUM_DRAFT_TOKENS, config.score_timeout_rounds)
