@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from hedgespec.engine.failures import as_own_error
@@ -20,10 +21,17 @@ FEATURE_GRACE_S = 0.02
 class DrafterRunner:
     """models: drafter id -> drafter."""
 
-    def __init__(self, models: Mapping[str, DrafterModel], feature_grace_s: float = FEATURE_GRACE_S) -> None:
+    def __init__(
+        self,
+        models: Mapping[str, DrafterModel],
+        feature_grace_s: float = FEATURE_GRACE_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._models = models
+        self._clock = clock
         self._scheduler = DrafterScheduler(feature_grace_s)
         self._scoring: ScoreRun | None = None
+        self._owed_s = 0.0  # what scores may still compute before drafts run again
 
     def add(self, ticket: Ticket) -> None:
         work = ticket.work
@@ -44,8 +52,7 @@ class DrafterRunner:
         for ticket in self._scheduler.take_changes():
             self._change(ticket)
         if self._scoring is not None:
-            self._run_drafts(self._scheduler.take_drafts(now_s, self._is_ready))
-            self._score()
+            self._go_on(self._scoring, now_s)
             return 0.0
         plan = self._scheduler.plan(now_s, self._is_ready, self._batched_by)
         self._run_drafts(plan.drafts)
@@ -58,6 +65,20 @@ class DrafterRunner:
         for model, own in self._by_model(tickets):
             works = [ticket.work for ticket in own if isinstance(ticket.work, Draft)]
             answer_all(model.draft, [_draft_request(work) for work in works], own)
+
+    def _go_on(self, scoring: ScoreRun, now_s: float) -> None:
+        """One more pass of scores that have begun, after the drafts that came in the meantime.
+
+        Scores of one answer let every draft pass. Those of many are late for many, and drafts that wait for them share a
+        pass: per second of drafts they get as many seconds as there are other answers among them.
+        """
+        started = self._clock()
+        if self._owed_s <= 0.0:
+            self._run_drafts(self._scheduler.take_drafts(now_s, self._is_ready))
+            self._owed_s = (scoring.num_answers - 1) * (self._clock() - started)
+            started = self._clock()
+        self._score()
+        self._owed_s -= self._clock() - started
 
     def _score(self) -> None:
         if self._scoring is not None and self._scoring.advance():

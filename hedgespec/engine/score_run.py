@@ -21,6 +21,7 @@ class ScoreRun:
         self._model = model
         self.tickets = list(tickets)
         self.sessions = {SessionKey.of(t.work) for t in self.tickets if not isinstance(t.work, Verify)}
+        self.num_answers = len({session.session_id for session in self.sessions})
         self._steps = self._run()
 
     def advance(self) -> bool:

@@ -93,6 +93,32 @@ def test_a_draft_waits_for_one_pass_and_not_for_all() -> None:
     assert model.log[2:] == ["observe a", passes[0], "observe a", "draft b", *passes[1:]]
 
 
+class Ticking:
+    """Every look at it takes a second, so that drafts and passes take one each."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        self.now_s += 1.0
+        return self.now_s
+
+
+def test_drafts_wait_longer_for_scores_of_many_answers() -> None:
+    """Of three answers: two passes per step of drafts."""
+    model = SlowScorer("d")
+    engine = Engine(DrafterRunner({"d": model}, clock=Ticking()), "test")  # type: ignore[dict-item]
+    opened(engine, "d", "a", "b", "c")
+    for name in "abc":
+        engine.submit(Observe("d", name, told()))
+    drafts = []
+    while engine.step() is not None:
+        drafts.append(engine.submit(Draft("d", "a", len(drafts), 4)))
+    assert drafts[0].done()
+    order = ["draft" if line.startswith("draft") else "pass" for line in model.log if line[:4] in ("draf", "pass")]
+    assert order[:5] == ["pass", "draft", "pass", "pass", "draft"]
+
+
 @pytest.mark.parametrize("ends_by", ["close", "open"])
 def test_a_session_that_ends_is_scored_first(ends_by: str) -> None:
     model = SlowScorer("d")

@@ -19,9 +19,9 @@ from hedgespec.speculative.processing import softened
 from hedgespec.speculative.scoring import prompt_overlap
 from hedgespec.types import Observation, Scores
 
-CATCH_UP_ROWS = 48
-"""About so many rows are caught up in one pass of a score. More would keep drafts waiting; fewer would call operators for
-little, and read a head's weights again where its session is long behind."""
+CATCH_UP_ROWS, CATCH_UP_PARTS = 48, 4
+"""About so many rows are caught up in one pass of a score, or a quarter of all: more would keep drafts waiting, fewer would
+call operators for little."""
 
 
 class ScoreLoops(DraftLoops[S, B]):
@@ -103,12 +103,13 @@ class ScoreLoops(DraftLoops[S, B]):
 
 
 def in_parts(sessions: Sequence[S], num_rows: Callable[[S], int]) -> Iterator[list[S]]:
-    """The sessions in order, cut after CATCH_UP_ROWS rows; a session is never cut."""
+    """The sessions in order, in passes of so many rows; a session is never cut."""
+    rows = [num_rows(session) for session in sessions]
+    most = max(CATCH_UP_ROWS, sum(rows) // CATCH_UP_PARTS)
     part: list[S] = []
     total = 0
-    for session in sessions:
-        own = num_rows(session)
-        if part and total + own > CATCH_UP_ROWS:
+    for session, own in zip(sessions, rows, strict=True):
+        if part and total + own > most:
             yield part
             part, total = [], 0
         part.append(session)
