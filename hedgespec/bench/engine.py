@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from hedgespec.models.causal_lm.packed import Block, PackedCausalLM
+from hedgespec.models.causal_lm.block import Block
+from hedgespec.models.causal_lm.packed import PackedCausalLM
 from hedgespec.models.memory.kv_memory import KvMemory, KvSlot
 
 COPY_BYTES = 256 << 20

@@ -13,7 +13,8 @@ from hedgespec.engine.scheduler import Prefill, TargetScheduler
 from hedgespec.engine.target_session import TargetSession
 from hedgespec.engine.work import CloseSession, OpenSession, Ticket, Verify
 from hedgespec.errors import InvalidDraft, ReplicaBusy, ReplicaLost, RequestError, UnknownSession
-from hedgespec.models.causal_lm.packed import Block, BlockOutput, PackedCausalLM
+from hedgespec.models.causal_lm.block import Block, BlockOutput
+from hedgespec.models.causal_lm.packed import PackedCausalLM
 from hedgespec.models.drafter_model import Usage
 from hedgespec.models.drafting.session_text import SessionText
 from hedgespec.models.memory.kv_memory import KvMemory

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from hedgespec.engine.prefix_reuse import Features, PrefixReuse
 from hedgespec.engine.work import Verify
-from hedgespec.models.causal_lm.packed import Block, BlockOutput
+from hedgespec.models.causal_lm.block import Block, BlockOutput
 from hedgespec.models.drafting.session_text import SessionText
 from hedgespec.models.memory.kv_memory import KvSlot
 from hedgespec.protocols import FeatureSink

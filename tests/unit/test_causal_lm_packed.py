@@ -12,8 +12,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from hedgespec.models.causal_lm.block import Block, BlockOutput
 from hedgespec.models.causal_lm.folder import load_causal_lm
-from hedgespec.models.causal_lm.packed import Block, BlockOutput, PackedCausalLM
+from hedgespec.models.causal_lm.packed import PackedCausalLM
 from hedgespec.models.memory.kv_memory import KvMemory
 from tests.model_folders import VOCAB_SIZE, make_gemma, make_granite, make_llama, make_mistral, make_qwen2, make_qwen3
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from hedgespec.config import TargetConfig
+from hedgespec.engine.graphs import decode_in_graphs
 from hedgespec.models.buckets import BLOCKS, Bucket, Buckets
+from hedgespec.models.causal_lm.block import Block, BlockOutput
 from hedgespec.models.causal_lm.folder import load_causal_lm
-from hedgespec.models.causal_lm.packed import Block, BlockOutput, PackedCausalLM
+from hedgespec.models.causal_lm.packed import PackedCausalLM
 from hedgespec.models.memory.kv_lanes import KvLanes
 from hedgespec.models.memory.kv_memory import KvMemory, KvSlot
+from hedgespec.models.memory.static_attention import StaticAttention
 from tests.engine_sessions import random_ids
 from tests.model_folders import make_gemma, make_llama, make_mistral, make_qwen2, make_qwen3
 
@@ -110,6 +115,26 @@ def test_what_fits_is_decoded_in_static_passes(load: Loader, monkeypatch: pytest
     prompts, tree = [13, 15, 20, 14], [5]
     # "d" has no lane until "c" has left its own, which then stays without
     assert sorted(packed) == sorted([*prompts, *tree, 6, 2, 2, 2, 6, 12])
+
+
+def test_passes_that_compute_something_else_do_not_serve(load: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row that does not see itself: the target must find out before the first request, and go on without."""
+    model = load("cpu")
+    whole = StaticAttention._mask
+
+    def without_diagonal(attention: StaticAttention, window: int | None) -> torch.Tensor:
+        columns = torch.arange(attention._context)
+        return whole(attention, window) & (columns != attention._rows[..., None])
+
+    monkeypatch.setattr(StaticAttention, "_mask", without_diagonal)
+    use = partial(decode_in_graphs, "target", model.use_static_passes)
+    config = TargetConfig(max_sessions=2, max_cached_tokens=256)
+    assert not use(config)
+    assert model.static_passes is None
+    monkeypatch.undo()
+    assert use(config)
+    assert model.static_passes is not None
+    assert model.static_passes.lanes.num_free == 2
 
 
 def test_buckets_are_the_smallest_that_fit() -> None:

@@ -18,8 +18,9 @@ from hedgespec.engine.features import LocalFeatureTransport
 from hedgespec.engine.local import LocalTarget, TargetInfo
 from hedgespec.engine.target_engine import TargetRunner
 from hedgespec.errors import InvalidDraft, ReplicaBusy, ReplicaLost, RequestError, UnknownSession
+from hedgespec.models.causal_lm.block import Block, BlockOutput
 from hedgespec.models.causal_lm.folder import load_causal_lm
-from hedgespec.models.causal_lm.packed import Block, BlockOutput, PackedCausalLM
+from hedgespec.models.causal_lm.packed import PackedCausalLM
 from hedgespec.models.drafter_model import Usage
 from hedgespec.types import EMPTY_DRAFT, DraftForm, DraftTree, SamplingParams, SparseRows
 from tests.engine_sessions import GREEDY, RecordingSink, decode, make_spec, random_ids

@@ -20,8 +20,9 @@ from hedgespec.engine.features import LocalFeatureTransport
 from hedgespec.engine.local import LocalTarget, TargetInfo
 from hedgespec.engine.target_engine import TargetRunner
 from hedgespec.errors import InvalidDraft, ReplicaLost
+from hedgespec.models.causal_lm.block import Block, BlockOutput
 from hedgespec.models.causal_lm.folder import load_causal_lm
-from hedgespec.models.causal_lm.packed import Block, BlockOutput, PackedCausalLM
+from hedgespec.models.causal_lm.packed import PackedCausalLM
 from hedgespec.models.memory.kv_memory import KvMemory
 from hedgespec.types import EMPTY_DRAFT, DraftForm, DraftTree, SamplingParams
 from tests.engine_sessions import Draft, decode, make_spec, random_ids

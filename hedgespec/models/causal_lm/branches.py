@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hedgespec.models.causal_lm.packed import Block
+from hedgespec.models.causal_lm.block import Block
 from hedgespec.models.drafting.session_text import SessionText
 from hedgespec.models.memory.kv_memory import KvSlot
 

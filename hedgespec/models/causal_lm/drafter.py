@@ -11,9 +11,10 @@ from torch import Tensor
 
 from hedgespec.config import Device
 from hedgespec.errors import ModelFolderError
+from hedgespec.models.causal_lm.block import Block
 from hedgespec.models.causal_lm.branches import LmBranches
 from hedgespec.models.causal_lm.folder import load_causal_lm
-from hedgespec.models.causal_lm.packed import Block, PackedCausalLM
+from hedgespec.models.causal_lm.packed import PackedCausalLM
 from hedgespec.models.drafting.network import DraftSession, Owner
 from hedgespec.models.drafting.neural_drafter import NeuralDrafter
 from hedgespec.models.drafting.session_text import SessionText

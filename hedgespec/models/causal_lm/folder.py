@@ -13,7 +13,8 @@ from transformers.utils import logging as transformers_logging
 
 from hedgespec.config import Device
 from hedgespec.errors import ModelFolderError
-from hedgespec.models.causal_lm.packed import ATTENTION_NAME, Block, PackedCausalLM, packed_attention
+from hedgespec.models.causal_lm.block import Block
+from hedgespec.models.causal_lm.packed import ATTENTION_NAME, PackedCausalLM, packed_attention
 from hedgespec.models.folder import check_model_folder, weights_digest
 from hedgespec.models.memory.kv_memory import KvMemory
 

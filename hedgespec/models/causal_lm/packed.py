@@ -8,7 +8,6 @@ builds masks for names that its mask registry knows.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
@@ -20,50 +19,20 @@ from transformers import PreTrainedModel
 
 from hedgespec.errors import ModelFolderError
 from hedgespec.models.buckets import BLOCKS
+from hedgespec.models.causal_lm.block import Block, BlockOutput
 from hedgespec.models.causal_lm.lean_layers import replace_layers
 from hedgespec.models.causal_lm.network import Inputs, Network, network_of
-from hedgespec.models.causal_lm.static_passes import Chain, StaticPasses
+from hedgespec.models.causal_lm.static_passes import StaticPasses
+from hedgespec.models.causal_lm.static_trial import check_static_passes
 from hedgespec.models.eagle3.head import feature_layers
 from hedgespec.models.memory.attention import PackedAttention, Rows, depths
 from hedgespec.models.memory.kv_lanes import KvLanes
-from hedgespec.models.memory.kv_memory import KvMemory, KvSlot
+from hedgespec.models.memory.kv_memory import KvMemory
 from hedgespec.models.packed_linear import pack_linears, padded_rows
 
 ATTENTION_NAME = "hedgespec_packed"
 MIN_FEATURE_LAYERS = 5
 """What `feature_layers` needs; shallower targets work with drafters that use no features."""
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Consecutive new tokens of one session.
-
-    parent:       [num_rows] for a draft tree, see `attention.Rows`; None is a chain
-    logits_from:  rows from this one on get logits; len(token_ids) is none
-    """
-
-    slot: KvSlot
-    token_ids: NDArray[np.int32]
-    parent: NDArray[np.int32] | None = None
-    logits_from: int = 0
-    wants_features: bool = False
-
-    @property
-    def num_rows(self) -> int:
-        return len(self.token_ids)
-
-    @property
-    def is_short_chain(self) -> bool:
-        """What a static pass can take."""
-        return self.parent is None and self.logits_from == 0 and self.num_rows <= BLOCKS[-1]
-
-
-@dataclass(frozen=True, slots=True)
-class BlockOutput:
-    """logits: [num_rows - logits_from, vocab]; features: [num_rows, 3 * hidden] or None. Both in the model's type."""
-
-    logits: Tensor
-    features: Tensor | None
 
 
 class PackedCausalLM:
@@ -104,13 +73,15 @@ class PackedCausalLM:
     def use_static_passes(self, num_lanes: int, capacity: int, advance: Callable[[], None] = lambda: None) -> int:
         """Decode on static buffers from now on: num_lanes sessions of up to `capacity` rows. The number of passes made.
 
-        advance: called after each of them. On CUDA each is a graph.
+        advance: called after each of them. On CUDA each is a graph. Raises ReplicaLost when they give other logits than
+        packed passes, which are then still used.
         """
         trial = KvMemory(1).open(1)
         self.forward([Block(trial, np.zeros(1, np.int32))])
         lanes = KvLanes(num_lanes, min(capacity, self.max_positions + BLOCKS[-1]), trial.layers)
         passes = StaticPasses(self._network, self._tapped, lanes, self.device)
         passes.capture(advance)
+        check_static_passes(passes, self._packed, self.vocab_size, self.dtype)
         self.static_passes = passes
         return sum(1 for _ in passes.buckets)
 
@@ -123,29 +94,13 @@ class PackedCausalLM:
         """
         for block in blocks:
             block.slot.require(block.slot.length + block.num_rows)
-        outputs = self._decode(blocks) if self.static_passes is not None else {}
+        outputs = self.static_passes.decode(blocks) if self.static_passes is not None else {}
         others = [place for place in range(len(blocks)) if place not in outputs]
         if others:
             outputs |= zip(others, self._packed([blocks[place] for place in others]), strict=True)
         for block in blocks:
             block.slot.length += block.num_rows
         return [outputs[place] for place in range(len(blocks))]
-
-    def _decode(self, blocks: Sequence[Block]) -> dict[int, BlockOutput]:
-        """The static pass over those blocks that it can take, by place."""
-        static = self.static_passes
-        assert static is not None
-        short = {place: block for place, block in enumerate(blocks) if block.is_short_chain}
-        chains: dict[int, Chain] = {}
-        for place, block in short.items():
-            lane = static.lane_for(block.slot, max(b.num_rows for b in short.values()))
-            if lane is not None:
-                chains[place] = Chain(lane, block.slot.length, block.token_ids)
-        found = static.run(list(chains.values())) if chains else []
-        return {
-            place: BlockOutput(logits, features if blocks[place].wants_features else None)
-            for place, (logits, features) in zip(chains, found, strict=True)
-        }
 
     def _packed(self, blocks: Sequence[Block]) -> list[BlockOutput]:
         rows = []

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hedgespec.models.buckets import Bucket, Buckets
+from hedgespec.models.causal_lm.block import Block, BlockOutput
 from hedgespec.models.causal_lm.network import Inputs, Network
 from hedgespec.models.memory.kv_lanes import KvLanes
 from hedgespec.models.memory.kv_memory import KvSlot
@@ -52,13 +53,31 @@ class StaticPasses:
             self._pass_for(bucket)
             advance()
 
-    def lane_for(self, slot: KvSlot, num_rows: int) -> int | None:
+    def decode(self, blocks: Sequence[Block]) -> dict[int, BlockOutput]:
+        """One pass over those blocks that fit, by their places in `blocks`. Their slots have room for their rows.
+
+        Logits are valid until the next call.
+        """
+        short = {place: block for place, block in enumerate(blocks) if block.is_short_chain}
+        num_rows = max((block.num_rows for block in short.values()), default=0)
+        chains: dict[int, Chain] = {}
+        for place, block in short.items():
+            lane = self._lane_for(block.slot, num_rows)
+            if lane is not None:
+                chains[place] = Chain(lane, block.slot.length, block.token_ids)
+        outputs: dict[int, BlockOutput] = {}
+        for place, (logits, features) in zip(chains, self._run(list(chains.values())), strict=True):
+            outputs[place] = BlockOutput(logits, features if blocks[place].wants_features else None)
+        return outputs
+
+    def _lane_for(self, slot: KvSlot, num_rows: int) -> int | None:
         """A lane for a slot in a pass of blocks of up to num_rows rows; None when no bucket has room for it."""
         bucket = self.buckets.smallest(1, num_rows, slot.length)
         return None if bucket is None else self.lanes.lane_of(slot, slot.length + bucket.block)
 
-    def run(self, chains: Sequence[Chain]) -> list[Outputs]:
-        """One pass over chains with lanes; per chain its rows, the logits valid until the next call."""
+    def _run(self, chains: Sequence[Chain]) -> list[Outputs]:
+        if not chains:
+            return []
         block, end = max(len(chain.token_ids) for chain in chains), max(chain.first for chain in chains)
         bucket = self.buckets.smallest(len(chains), block, end)
         if bucket is None:
