@@ -5,14 +5,12 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
 
 import structlog
 from rich.console import Console
 from rich.progress import Progress
 
 from hedgespec.config import ReplicaConfig
-from hedgespec.models.buckets import Buckets
 from hedgespec.observability.logging import failure_fields
 
 log = structlog.get_logger(__name__)
@@ -20,19 +18,18 @@ log = structlog.get_logger(__name__)
 LANES_SHARE = 0.5
 """Of max_cached_tokens: what all lanes together hold, beside it."""
 
-UseStaticPasses = Callable[[int, int, Callable[[], None]], int]
-"""(number of lanes, rows of each, called after each capture) -> number of graphs."""
+UseStaticPasses = Callable[[int, int, Callable[[int], None]], int]
+"""(number of lanes, rows of each, called after each capture with the number of all) -> that number."""
 
 
 def decode_in_graphs(role: str, use: UseStaticPasses, config: ReplicaConfig) -> bool:
     """Whether graphs are there now; why not is logged. role: for the progress bar and the log."""
     started = time.monotonic()
     capacity = max(int(LANES_SHARE * config.max_cached_tokens) // config.max_sessions, 1)
-    expected = len(list(Buckets(config.max_sessions, capacity)))
     try:
         with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
-            bar = progress.add_task(f"{role}: CUDA graphs", total=expected)
-            num_graphs = use(config.max_sessions, capacity, partial(progress.advance, bar))
+            bar = progress.add_task(f"{role}: CUDA graphs", total=None)
+            num_graphs = use(config.max_sessions, capacity, lambda total: progress.update(bar, advance=1, total=total))
     except Exception as error:  # torch, a kernel, or the model's own code
         log.error("graphs_not_captured", reason=role, **failure_fields(error))
         return False

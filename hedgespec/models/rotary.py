@@ -77,10 +77,12 @@ class RotationTable:
         self._embeddings = embeddings
         self._device = device
         self._rotations = self._below(FIRST_POSITIONS)
+        self._outgrown: list[Tensor] = []  # CUDA graphs that were captured with a table go on reading it
 
     def require(self, end: int) -> None:
         """Make room for positions below `end`."""
         if end > len(self._rotations):
+            self._outgrown.append(self._rotations)
             self._rotations = self._below(max(end, 2 * len(self._rotations)))
 
     def at(self, positions: Tensor) -> Tensor:

@@ -98,7 +98,23 @@ def test_drafts_are_those_of_the_usual_loop(
 
 
 def test_loops_of_the_usual_length_are_made_when_the_head_is_loaded(folders: list[Path]) -> None:
-    made: list[None] = []
+    made: list[int] = []
     drafters = list(load(folders, "cpu").values())
-    num_loops = Eagle3Drafter.use_static_drafts(drafters, 2, 600, lambda: made.append(None))
-    assert num_loops == len(made) == 2 * 2  # two heads, contexts of 512 and 600 rows
+    num_loops = Eagle3Drafter.use_static_drafts(drafters, 2, 600, made.append)
+    assert num_loops == 2 * 2, "two heads, contexts of 512 and 600 rows"
+    assert made == [num_loops] * num_loops
+
+
+def test_a_graph_that_fails_costs_no_draft(folders: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A capture at the first use of a length may fail long after the start."""
+    usual, static = load(folders, "cpu"), load(folders, "cpu")
+    Eagle3Drafter.use_static_drafts(list(static.values()), 4, 96)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("CUDA error: operation not permitted when stream is capturing")
+
+    assert static["h0"].static_drafts is not None
+    monkeypatch.setattr(static["h0"].static_drafts, "draft", fail)
+    for tree, other in zip(drafts_of(static), drafts_of(usual), strict=True):
+        np.testing.assert_array_equal(tree.token_ids, other.token_ids)
+    assert [drafter.static_drafts for drafter in static.values()] == [None, None]

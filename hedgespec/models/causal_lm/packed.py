@@ -70,20 +70,20 @@ class PackedCausalLM:
         return int(2 * self.num_layers * num_heads * head_dim * self.dtype.itemsize)
 
     @torch.inference_mode()
-    def use_static_passes(self, num_lanes: int, capacity: int, advance: Callable[[], None] = lambda: None) -> int:
+    def use_static_passes(self, num_lanes: int, capacity: int, advance: Callable[[int], None] = lambda _: None) -> int:
         """Decode on static buffers from now on: num_lanes sessions of up to `capacity` rows. The number of passes made.
 
-        advance: called after each of them. On CUDA each is a graph. Raises ReplicaLost when they give other logits than
-        packed passes, which are then still used.
+        advance: called after each with their number. On CUDA each is a graph. Raises ReplicaLost when they give other logits
+        than packed passes, which are then still used.
         """
         trial = KvMemory(1).open(1)
         self.forward([Block(trial, np.zeros(1, np.int32))])
         lanes = KvLanes(num_lanes, min(capacity, self.max_positions + BLOCKS[-1]), trial.layers)
         passes = StaticPasses(self._network, self._tapped, lanes, self.device)
-        passes.capture(advance)
+        num_passes = passes.capture(advance)
         check_static_passes(passes, self._packed, self.vocab_size, self.dtype)
         self.static_passes = passes
-        return sum(1 for _ in passes.buckets)
+        return num_passes
 
     @torch.inference_mode()
     def forward(self, blocks: Sequence[Block]) -> list[BlockOutput]:

@@ -47,11 +47,14 @@ class StaticPasses:
         self._pool = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
         self._passes: dict[Bucket, _StaticPass] = {}
 
-    def capture(self, advance: Callable[[], None]) -> None:
-        """Make every bucket's pass now; without it each is made at its first use. advance: called after each."""
-        for bucket in self.buckets:
+    def capture(self, advance: Callable[[int], None]) -> int:
+        """Make every bucket's pass now; without it each is made at its first use. Returns the number of passes, with which
+        advance is called after each."""
+        buckets = list(self.buckets)
+        for bucket in buckets:
             self._pass_for(bucket)
-            advance()
+            advance(len(buckets))
+        return len(buckets)
 
     def decode(self, blocks: Sequence[Block]) -> dict[int, BlockOutput]:
         """One pass over those blocks that fit, by their places in `blocks`. Their slots have room for their rows.

@@ -16,6 +16,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Generator, Sequence
 
 import numpy as np
+import structlog
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -35,7 +36,10 @@ from hedgespec.models.eagle3.static_drafts import StaticDrafts
 from hedgespec.models.eagle3.unrolling import Unrolling, forget_complete_starts
 from hedgespec.models.memory.attention import Rows
 from hedgespec.models.memory.kv_memory import KvSlot
+from hedgespec.observability.logging import failure_fields
 from hedgespec.types import FeatureBlock
+
+log = structlog.get_logger(__name__)
 
 CATCH_UP_PAIRS = 512
 MAX_TAIL_HOLES = 16
@@ -76,10 +80,13 @@ class Eagle3Drafter(NeuralDrafter[Eagle3Session, HeadBranches]):
 
     @staticmethod
     def use_static_drafts(
-        drafters: Sequence[Eagle3Drafter], num_lanes: int, capacity: int, advance: Callable[[], None] = lambda: None
+        drafters: Sequence[Eagle3Drafter],
+        num_lanes: int,
+        capacity: int,
+        advance: Callable[[int], None] = lambda _: None,
     ) -> int:
         """Draft greedy chains on static buffers from now on, see `static_drafts`. drafters: all of one bank; num_lanes,
-        capacity: sessions of each and their rows. The number of loops made; advance: called after each."""
+        capacity: sessions of each and their rows. The number of loops made; advance: called with it after each."""
         static = StaticDrafts(drafters[0]._bank, num_lanes * len(drafters), capacity)
         num_loops = static.capture(advance)
         for drafter in drafters:
@@ -128,9 +135,19 @@ class Eagle3Drafter(NeuralDrafter[Eagle3Session, HeadBranches]):
     def _run_chains(self, sessions: Sequence[Eagle3Session], drafts: Sequence[DraftInProgress]) -> None:
         pairs = list(zip(sessions, drafts, strict=True))
         if self.static_drafts is not None:
-            self.static_drafts.complete(pairs)
+            self._draft_statically(self.static_drafts, pairs)
             pairs = [pair for pair in pairs if not pair[1].is_complete]
         super()._run_chains([session for session, _ in pairs], [draft for _, draft in pairs])
+
+    def _draft_statically(self, static: StaticDrafts, drafts: Sequence[tuple[Eagle3Session, DraftInProgress]]) -> None:
+        """What is left incomplete is drafted as usual; so is everything from now on when a graph fails."""
+        try:
+            static.complete(drafts)
+        except RuntimeError as error:  # torch's own, from a capture or a kernel
+            log.error("graphs_given_up", drafter=self.drafter_id, **failure_fields(error))
+            for drafter in self._peers.values():
+                if isinstance(drafter, Eagle3Drafter):
+                    drafter.static_drafts = None
 
     def _advance(self, sessions: Sequence[Eagle3Session], token_ids: Sequence[int]) -> Tensor:
         hidden = torch.cat([session.state for session in sessions if session.state is not None])

@@ -49,11 +49,13 @@ class StaticDrafts:
         self._bank = bank
         self._pool = torch.cuda.graph_pool_handle() if bank.device.type == "cuda" else None
         self._loops: dict[_Shape, _DraftLoop] = {}
-        bank.require_positions(config.max_positions)
+        self._num_positions = max(config.max_positions, capacity)
+        bank.require_positions(self._num_positions)
 
     @torch.inference_mode()
-    def capture(self, advance: Callable[[], None], lengths: Sequence[int] = USUAL_LENGTHS) -> int:
-        """Make the loops of these lengths for one session at a time; the number of them. advance: called after each."""
+    def capture(self, advance: Callable[[int], None], lengths: Sequence[int] = USUAL_LENGTHS) -> int:
+        """Make the loops of these lengths for one session at a time; the number of them, with which advance is called after
+        each."""
         ends = [bucket.context for bucket in self._buckets if bucket.batch == bucket.block == 1]
         shapes = [
             _Shape(place, 1, length, context)
@@ -64,7 +66,7 @@ class StaticDrafts:
         ]
         for shape in shapes:
             self._loop(shape)
-            advance()
+            advance(len(shapes))
         return len(shapes)
 
     def complete(self, drafts: Sequence[tuple[Eagle3Session, DraftInProgress]]) -> None:
@@ -83,6 +85,8 @@ class StaticDrafts:
         """None when the draft is another kind, or finds no lane."""
         state, row = session.newest_state(), session.slot.length + len(session.tail)
         if state is None or draft.is_complete or not draft.is_plainly_greedy:
+            return None
+        if session.newest_pair + draft.num_draft_tokens >= self._num_positions:
             return None
         lane = self.lanes.lane_of(session.slot, row + draft.num_draft_tokens)
         return None if lane is None else DraftStart(lane, row, session.newest_pair + 1, state)
