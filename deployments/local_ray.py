@@ -9,13 +9,19 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import structlog
+
 from deployments.process import LOOPBACK
 
+log = structlog.get_logger(__name__)
+
+START_ATTEMPTS = 2
 OBJECT_STORE_BYTES = 100 << 20
 MAX_TEMP_ROOT_LENGTH = 24
 """Ray puts sockets with long names below its folder, and a socket's path may have 107 bytes."""
@@ -47,11 +53,24 @@ def local_ray(num_cpus: int | None = None) -> Iterator[None]:
     # Ray reads the variables once, when it is imported, which may have been before
     Config.initialize("")
     AuthenticationTokenLoader.instance().reset_cache()
+    folder = _started(num_cpus or os.cpu_count())
+    try:
+        yield
+    finally:
+        ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _started(num_cpus: int | None, attempts: int = START_ATTEMPTS) -> Path:
+    """Ray's folder. A start that fails is tried once more: Ray looks for free ports before its processes take them, and on a
+    busy machine somebody else has been faster."""
+    import ray
+
     folder = make_temp_folder()
     try:
         ray.init(
             address="local",
-            num_cpus=num_cpus or os.cpu_count(),
+            num_cpus=num_cpus,
             include_dashboard=False,
             object_store_memory=OBJECT_STORE_BYTES,
             log_to_driver=False,
@@ -59,10 +78,25 @@ def local_ray(num_cpus: int | None = None) -> Iterator[None]:
             _node_ip_address=LOOPBACK,
             _temp_dir=str(folder),
         )
-        yield
-    finally:
+        return folder
+    except Exception as error:  # Ray raises Exception itself here
         ray.shutdown()
+        end_processes_of(folder)
         shutil.rmtree(folder, ignore_errors=True)
+        if attempts == 1:
+            raise
+        log.warning("ray_not_started", error=type(error).__name__)
+    return _started(num_cpus, attempts - 1)
+
+
+def end_processes_of(folder: Path) -> None:
+    """Kill what a start that failed has left behind: processes that name its temporary folder, which nobody else has."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if int(process.name) != os.getpid() and str(folder).encode() in (process / "cmdline").read_bytes():
+                os.kill(int(process.name), signal.SIGKILL)
+        except OSError:  # it has ended by itself
+            continue
 
 
 def make_temp_folder() -> Path:
