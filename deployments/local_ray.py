@@ -62,8 +62,8 @@ def local_ray(num_cpus: int | None = None) -> Iterator[None]:
 
 
 def _started(num_cpus: int | None, attempts: int = START_ATTEMPTS) -> Path:
-    """Ray's folder. A start that fails is tried once more: Ray looks for free ports before its processes take them, and on a
-    busy machine somebody else has been faster."""
+    """Ray's folder. A start that fails is tried once more: a node has timed out while it started on a machine that started
+    others without trouble before and after."""
     import ray
 
     folder = make_temp_folder()

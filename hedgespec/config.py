@@ -59,8 +59,8 @@ class ReplicaConfig(Section):
     node_label: value of the node label `hedgespec/role` that the replicas are pinned to (none: anywhere)
     port: gRPC port of each replica, 0 picks a free one; a fixed port needs one replica per host
     num_threads: torch threads per replica on CPU
-    cuda_graphs: with `device: cuda`, decode in CUDA graphs that are captured when the replica starts. They need KV memory of
-        their own beside max_cached_tokens, half as much
+    cuda_graphs: with `device: cuda`, the target and EAGLE-3 heads decode in CUDA graphs that are captured when the replica
+        starts. They need KV memory of their own beside max_cached_tokens, half as much
     """
 
     device: Device = "cpu"

@@ -31,7 +31,6 @@ class DrafterRunner:
         self._clock = clock
         self._scheduler = DrafterScheduler(feature_grace_s)
         self._scoring: ScoreRun | None = None
-        self._owed_s = 0.0  # what scores may still compute before drafts run again
 
     def add(self, ticket: Ticket) -> None:
         work = ticket.work
@@ -53,18 +52,21 @@ class DrafterRunner:
             self._change(ticket)
         if self._scoring is not None:
             self._go_on(self._scoring, now_s)
-            return 0.0
+            return 0.0  # also after the last pass: what has come in the meantime may be ready
         plan = self._scheduler.plan(now_s, self._is_ready, self._batched_by)
         self._run_drafts(plan.drafts)
-        for model, tickets in self._by_model(plan.scores):  # of one model at most
-            self._scoring = ScoreRun(model, tickets)
-            self._score()
+        if plan.scores:  # all of one batch
+            self._scoring = ScoreRun(self._models[self._batched_by(plan.scores[0])], plan.scores)
+            self._score(self._scoring)
         return plan.wait_s if self._scoring is None else 0.0
 
     def _run_drafts(self, tickets: Sequence[Ticket]) -> None:
-        for model, own in self._by_model(tickets):
+        batches: dict[str, list[Ticket]] = {}
+        for ticket in tickets:
+            batches.setdefault(self._batched_by(ticket), []).append(ticket)
+        for drafter_id, own in batches.items():
             works = [ticket.work for ticket in own if isinstance(ticket.work, Draft)]
-            answer_all(model.draft, [_draft_request(work) for work in works], own)
+            answer_all(self._models[drafter_id].draft, [_draft_request(work) for work in works], own)
 
     def _go_on(self, scoring: ScoreRun, now_s: float) -> None:
         """One more pass of scores that have begun, after the drafts that came in the meantime.
@@ -73,23 +75,16 @@ class DrafterRunner:
         pass: per second of drafts they get as many seconds as there are other answers among them.
         """
         started = self._clock()
-        if self._owed_s <= 0.0:
+        if scoring.owed_s <= 0.0:
             self._run_drafts(self._scheduler.take_drafts(now_s, self._is_ready))
-            self._owed_s = (scoring.num_answers - 1) * (self._clock() - started)
+            scoring.owed_s = (scoring.num_answers - 1) * (self._clock() - started)
             started = self._clock()
-        self._score()
-        self._owed_s -= self._clock() - started
+        self._score(scoring)
+        scoring.owed_s -= self._clock() - started
 
-    def _score(self) -> None:
-        if self._scoring is not None and self._scoring.advance():
+    def _score(self, scoring: ScoreRun) -> None:
+        if scoring.advance():
             self._scoring = None
-
-    def _by_model(self, tickets: Sequence[Ticket]) -> list[tuple[DrafterModel, list[Ticket]]]:
-        """Which model computes which requests."""
-        groups: dict[str, list[Ticket]] = {}
-        for ticket in tickets:
-            groups.setdefault(self._batched_by(ticket), []).append(ticket)
-        return [(self._models[drafter_id], own) for drafter_id, own in groups.items()]
 
     def _batched_by(self, ticket: Ticket) -> str:
         assert not isinstance(ticket.work, Verify)

@@ -26,11 +26,11 @@ class Buckets:
         """All that are needed for up to max_batch sessions of up to max_context rows."""
         self._batches = _up_to(BATCHES, max_batch)
         contexts = [FIRST_CONTEXT << doublings for doublings in range(32)]
-        self._contexts = _up_to(contexts, max_context)
+        self.contexts = _up_to(contexts, max_context)
 
     def __iter__(self) -> Iterator[Bucket]:
         """The largest first: what is captured later fits into the memory that they have taken."""
-        for context in reversed(self._contexts):
+        for context in reversed(self.contexts):
             for batch in reversed(self._batches):
                 for block in reversed(BLOCKS):
                     if block <= context:
@@ -41,7 +41,7 @@ class Buckets:
         own_batch, own_block = _first(self._batches, batch), _first(BLOCKS, block)
         if own_batch is None or own_block is None:
             return None
-        context = _first(self._contexts, end + own_block)
+        context = _first(self.contexts, end + own_block)
         return None if context is None else Bucket(own_batch, own_block, context)
 
 

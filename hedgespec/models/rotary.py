@@ -86,12 +86,7 @@ class RotationTable:
             self._rotations = self._below(max(end, 2 * len(self._rotations)))
 
     def at(self, positions: Tensor) -> Tensor:
-        """[total_rows] -> [total_rows, 1, head_dim / 2], see `rotation_of`.
-
-        On other devices than the CPU `require` must have been called: looking at positions there would wait for the device.
-        """
-        if positions.device.type == "cpu":
-            self.require(int(positions.max()) + 1)
+        """[total_rows] -> [total_rows, 1, head_dim / 2], see `rotation_of`. `require` makes room for them before."""
         return self._rotations[positions]
 
     def _below(self, end: int) -> Tensor:

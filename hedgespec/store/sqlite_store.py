@@ -30,6 +30,8 @@ _TABLE = """CREATE TABLE IF NOT EXISTS preferences (
     key TEXT NOT NULL, incarnation TEXT NOT NULL, record BLOB NOT NULL, saved_s REAL NOT NULL,
     PRIMARY KEY (key, incarnation)) WITHOUT ROWID"""
 
+WAL_RETRY_S = 0.01
+
 
 class SqliteStore:
     """One connection in one thread of its own, opened by the first call and again after an error."""
@@ -97,9 +99,7 @@ class SqliteStore:
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         connection = sqlite3.connect(self._path, timeout=self._timeout_s, isolation_level=None)
         try:
-            # switching to WAL does not wait for a lock, so a file that is in WAL mode already is left alone
-            if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
-                connection.execute("PRAGMA journal_mode = WAL")
+            self._use_wal(connection)
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute(_TABLE)
             oldest_s = self._wall_s() - self._forget_after_s
@@ -108,6 +108,17 @@ class SqliteStore:
             connection.close()
             raise
         return connection
+
+    def _use_wal(self, connection: sqlite3.Connection) -> None:
+        """Several routers may begin a file at the same moment, and SQLite does not wait for a lock here."""
+        give_up_s = time.monotonic() + self._timeout_s
+        while connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError:
+                if time.monotonic() > give_up_s:
+                    raise
+                time.sleep(WAL_RETRY_S)
 
     def _disconnect(self) -> None:
         if self._connection is not None:

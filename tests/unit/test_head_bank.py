@@ -77,6 +77,7 @@ def test_every_head_gets_what_it_gives_alone(
 ) -> None:
     heads = make_heads(len(counts), norm_before_residual=norm_before_residual, has_fc_bias=has_fc_bias)
     bank, num_rows = HeadBank(heads), sum(counts)
+    bank.require_positions(1500)
     torch.manual_seed(num_rows)
     ids, positions = torch.randint(0, 96, (num_rows,)), torch.randint(0, 1500, (num_rows,))
     features, hidden = torch.randn(num_rows, 72), torch.randn(num_rows, 32)

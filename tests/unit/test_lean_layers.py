@@ -141,6 +141,7 @@ def test_the_table_of_rotations_grows_with_the_positions(tmp_path: Path) -> None
     positions = torch.tensor([0, 1023, 1024, 3000, 4095])
     cosine, sine = model.model.rotary_emb(torch.zeros(1), positions.unsqueeze(0))
     half = cosine.shape[-1] // 2
+    network._rotations.require(4096)
     actual = network._rotations.at(positions)[:, 0]
     torch.testing.assert_close(actual, torch.complex(cosine[0, :, :half], sine[0, :, :half]))
 

@@ -36,8 +36,10 @@ SHIPPED = Schedule(
     every=_DEFAULTS.score_every,
     delay_rounds=1,
     wait_rounds=_DEFAULTS.warm_rounds,
+    num_groups=1,
 )
-"""The configured schedule; scores of a round are used one round late unless they are waited for."""
+"""The configured schedule, with all drafters in one group as in the embedded default; scores of a round are used one round
+late unless they are waited for."""
 
 
 @dataclass(frozen=True, slots=True)

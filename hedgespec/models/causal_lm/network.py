@@ -84,6 +84,7 @@ class LeanNetwork:
         self._rotations = RotationTable(lambda positions: base.rotary_emb(self._table, positions))
 
     def __call__(self, inputs: Inputs, tapped: Collection[int]) -> tuple[Tensor, list[Tensor]]:
+        self._rotations.require(int(inputs.positions.max()) + 1)
         rotation = self._rotations.at(inputs.positions)
         taps: list[Tensor] = []
         hidden = embedding(inputs.token_ids, self._table)

@@ -13,7 +13,6 @@ from hedgespec.config import Device
 from hedgespec.errors import ConfigError
 from hedgespec.models.causal_lm.packed import ATTENTION_NAME, PackedCausalLM, packed_attention
 from hedgespec.models.eagle3.config import Eagle3Config
-from hedgespec.models.rotary import RopeConfig
 
 _SHAPES: dict[str, Callable[[], PreTrainedConfig]] = {
     "tiny": lambda: LlamaConfig(
@@ -57,40 +56,30 @@ _SHAPES: dict[str, Callable[[], PreTrainedConfig]] = {
     ),
 }
 
-_HEADS: dict[str, dict[str, Any]] = {
-    "tiny": {"hidden_size": 256, "intermediate_size": 256, "num_heads": 4, "num_kv_heads": 2, "head_dim": 64}
-    | {"vocab_size": 4096, "draft_vocab_size": 1024, "max_positions": 4096},
-    "llama-3.2-1b": {"hidden_size": 2048, "intermediate_size": 8192, "num_heads": 32, "num_kv_heads": 8, "head_dim": 64}
-    | {"vocab_size": 128256, "draft_vocab_size": 32000, "max_positions": 8192},
-    "llama-3.1-8b": {
-        "hidden_size": 4096,
-        "intermediate_size": 14336,
-        "num_heads": 32,
-        "num_kv_heads": 8,
-        "head_dim": 128,
-    }
-    | {"vocab_size": 128256, "draft_vocab_size": 32000, "max_positions": 8192},
-    "qwen3-8b": {"hidden_size": 4096, "intermediate_size": 12288, "num_heads": 32, "num_kv_heads": 8, "head_dim": 128}
-    | {"vocab_size": 151936, "draft_vocab_size": 32000, "max_positions": 8192},
-}
+_DRAFTED_IDS = 32_000
+"""Draft vocabulary of published heads."""
+
+_TINY_HEAD = {"intermediate_size": 256, "draft_vocab_size": 1024}
+"""Where the embedded zoo's heads are smaller than their target's layers."""
 
 SHAPES: tuple[str, ...] = tuple(_SHAPES)
 
 
 def head_config(shape: str) -> Eagle3Config:
-    """The EAGLE-3 head of a published size for that shape's target. Raises ConfigError for an unknown shape."""
-    if shape not in _HEADS:
-        raise ConfigError(f"No shape named {shape!r}. Known: {list(_HEADS)}.")
-    sizes = _HEADS[shape]
-    return Eagle3Config(
-        **sizes, target_hidden_size=sizes["hidden_size"], rms_norm_eps=1e-5, rope=RopeConfig(theta=500000.0)
-    )
+    """The EAGLE-3 head of that shape's target: as wide as one of its layers. Raises ConfigError for an unknown shape."""
+    _check(shape)
+    own = _TINY_HEAD if shape == "tiny" else {"draft_vocab_size": _DRAFTED_IDS}
+    return Eagle3Config.from_published({**_SHAPES[shape]().to_dict(), "num_hidden_layers": 1, **own})
+
+
+def _check(shape: str) -> None:
+    if shape not in _SHAPES:
+        raise ConfigError(f"No shape named {shape!r}. Known: {list(SHAPES)}.")
 
 
 def random_causal_lm(shape: str, device: Device, seed: int = 0) -> PackedCausalLM:
     """A packed runner of that shape: float32 on CPU, bfloat16 on CUDA. Raises ConfigError for an unknown shape."""
-    if shape not in _SHAPES:
-        raise ConfigError(f"No shape named {shape!r}. Known: {list(SHAPES)}.")
+    _check(shape)
     ALL_ATTENTION_FUNCTIONS.register(ATTENTION_NAME, packed_attention)
     torch.manual_seed(seed)
     dtype = torch.float32 if device == "cpu" else torch.bfloat16

@@ -79,7 +79,7 @@ class NeuralDrafter(ScoreLoops[S, B]):
     @torch.inference_mode()
     def draft(self, requests: Sequence[DraftRequest]) -> list[DraftTree]:
         sessions = [self._session_of(request) for request in requests]
-        order = sorted(range(len(requests)), key=lambda place: sessions[place].owner.place)
+        order = _order(sessions)
         self._catch_up(_distinct([sessions[place] for place in order]))
         trees = [EMPTY_DRAFT] * len(requests)
         for is_wide, draft in ((False, self._draft_chains), (True, self._draft_wide)):
@@ -104,11 +104,11 @@ class NeuralDrafter(ScoreLoops[S, B]):
 
     @torch.inference_mode()
     def score_prompt(self, requests: Sequence[PromptScoreRequest]) -> list[NDArray[np.float32]]:
-        asked = {place: (self._session_of(request), request) for place, request in enumerate(requests)}
-        in_order = sorted(asked.items(), key=lambda item: item[1][0].owner.place)
-        self._catch_up(_distinct([session for _, (session, _) in in_order]))
-        scores = self._score_prompts([pair for _, pair in in_order])
-        found = {place: own for (place, _), own in zip(in_order, scores, strict=True)}
+        sessions = [self._session_of(request) for request in requests]
+        order = _order(sessions)
+        self._catch_up(_distinct([sessions[place] for place in order]))
+        scores = self._score_prompts([(sessions[place], requests[place]) for place in order])
+        found = dict(zip(order, scores, strict=True))
         return [found[place] for place in range(len(requests))]
 
     def close(self, session_id: str) -> None:
@@ -129,6 +129,11 @@ class NeuralDrafter(ScoreLoops[S, B]):
             return self._sessions[session_id]
         except KeyError:
             raise UnknownSession(f"Session {session_id!r} is not open on drafter {self.drafter_id}; open it.") from None
+
+
+def _order(sessions: Sequence[S]) -> list[int]:
+    """Their indices in the order in which passes go, see `Owner`."""
+    return sorted(range(len(sessions)), key=lambda index: sessions[index].owner.place)
 
 
 def _distinct(sessions: Sequence[S]) -> list[S]:

@@ -68,7 +68,7 @@ class HeadBank:
         return len(self.draft_to_target)
 
     def require_positions(self, end: int) -> None:
-        """To be called before a step with positions up to `end` - 1; needed where they are not on the CPU."""
+        """To be called before a step with positions up to `end` - 1: looking at them there would wait for the device."""
         self._rotations.require(end)
 
     def embed(self, token_ids: Tensor) -> Tensor:

@@ -16,7 +16,6 @@ from bisect import bisect_right
 from collections.abc import Callable, Generator, Sequence
 
 import numpy as np
-import structlog
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -36,10 +35,7 @@ from hedgespec.models.eagle3.static_drafts import StaticDrafts
 from hedgespec.models.eagle3.unrolling import Unrolling, forget_complete_starts
 from hedgespec.models.memory.attention import Rows
 from hedgespec.models.memory.kv_memory import KvSlot
-from hedgespec.observability.logging import failure_fields
 from hedgespec.types import FeatureBlock
-
-log = structlog.get_logger(__name__)
 
 CATCH_UP_PAIRS = 512
 MAX_TAIL_HOLES = 16
@@ -114,7 +110,8 @@ class Eagle3Drafter(NeuralDrafter[Eagle3Session, HeadBranches]):
         return Eagle3Session(self._owner, text, slot, self.features)
 
     def _num_behind(self, session: Eagle3Session) -> int:
-        return session.newest_pair + 1 - session.slot.length
+        """Holes are skipped for good once something after them has come."""
+        return session.newest_pair - (session.positions[-1] if session.positions else -1)
 
     def _catch_up(self, sessions: Sequence[Eagle3Session]) -> None:
         self._add_true_pairs(sessions)
@@ -135,19 +132,9 @@ class Eagle3Drafter(NeuralDrafter[Eagle3Session, HeadBranches]):
     def _run_chains(self, sessions: Sequence[Eagle3Session], drafts: Sequence[DraftInProgress]) -> None:
         pairs = list(zip(sessions, drafts, strict=True))
         if self.static_drafts is not None:
-            self._draft_statically(self.static_drafts, pairs)
+            self.static_drafts.complete(pairs)
             pairs = [pair for pair in pairs if not pair[1].is_complete]
         super()._run_chains([session for session, _ in pairs], [draft for _, draft in pairs])
-
-    def _draft_statically(self, static: StaticDrafts, drafts: Sequence[tuple[Eagle3Session, DraftInProgress]]) -> None:
-        """What is left incomplete is drafted as usual; so is everything from now on when a graph fails."""
-        try:
-            static.complete(drafts)
-        except RuntimeError as error:  # torch's own, from a capture or a kernel
-            log.error("graphs_given_up", drafter=self.drafter_id, **failure_fields(error))
-            for drafter in self._peers.values():
-                if isinstance(drafter, Eagle3Drafter):
-                    drafter.static_drafts = None
 
     def _advance(self, sessions: Sequence[Eagle3Session], token_ids: Sequence[int]) -> Tensor:
         hidden = torch.cat([session.state for session in sessions if session.state is not None])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from bisect import bisect_right, insort
 from collections.abc import Sequence
 
 import numpy as np
@@ -115,13 +116,13 @@ class FeatureBuffer:
 
 
 class _Rows:
-    """What waits of one session: pieces of blocks, no position twice."""
+    """What waits of one session: pieces of blocks by position, no position twice."""
 
     def __init__(self) -> None:
         self.is_open = False
         self.consumed = -1
         self.num_arrivals = 0
-        self._pieces: list[tuple[int, np.ndarray]] = []  # first position, rows
+        self._pieces: list[tuple[int, np.ndarray]] = []  # first position, rows; rising
 
     @property
     def num_rows(self) -> int:
@@ -129,19 +130,21 @@ class _Rows:
 
     def add(self, start: int, rows: np.ndarray) -> int:
         """Keep what is new; how many rows that is."""
-        if start > self.consumed and all(start >= first + len(own) for first, own in self._pieces):  # the usual case
+        first, last = self._pieces[-1] if self._pieces else (self.consumed, [None])
+        if start >= first + len(last):  # the usual case: behind everything
             self._pieces.append((start, rows))
             return len(rows)
         new = [index for index in range(len(rows)) if start + index > self.consumed and not self.holds(start + index)]
-        self._pieces += [(start + index, rows[index : index + 1]) for index in new]
+        for index in new:
+            insort(self._pieces, (start + index, rows[index : index + 1]), key=_first_of)
         return len(new)
 
     def holds(self, position: int) -> bool:
-        return any(first <= position < first + len(rows) for first, rows in self._pieces)
+        place = bisect_right(self._pieces, position, key=_first_of) - 1
+        return place >= 0 and position < self._pieces[place][0] + len(self._pieces[place][1])
 
     def take(self, end: int) -> tuple[list[int], list[np.ndarray]]:
         """Remove what stands before `end`: rising positions, and their rows in pieces."""
-        self._pieces.sort(key=lambda piece: piece[0])
         positions: list[int] = []
         taken, left = [], []
         for first, rows in self._pieces:
@@ -155,6 +158,10 @@ class _Rows:
         if positions:
             self.consumed = positions[-1]
         return positions, taken
+
+
+def _first_of(piece: tuple[int, np.ndarray]) -> int:
+    return piece[0]
 
 
 def _as_tensor(pieces: Sequence[np.ndarray], width: int) -> Tensor:

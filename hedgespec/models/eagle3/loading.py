@@ -23,7 +23,9 @@ def load_eagle3_drafters(
 
     configs: with `model` a folder. Raises ModelFolderError when one is broken or made for a target of another shape.
     """
-    heads = {config.id: _load(config, embed_tokens, target_hidden_size) for config in configs}
+    first = configs[0].device  # of all: they share a process
+    table = embed_tokens.to(first, _dtype(first))  # once, and not once per head
+    heads = {config.id: _load(config, table, target_hidden_size) for config in configs}
     drafters: dict[str, Eagle3Drafter] = {}
     for alike in _alike([(config, heads[config.id]) for config in configs]):
         bank = HeadBank([head for _, head in alike])

@@ -10,7 +10,17 @@ from torch import Tensor
 from hedgespec.models.eagle3.bank import Counts, HeadBank
 from hedgespec.models.eagle3.branches import HeadBranches
 from hedgespec.models.eagle3.layers import Attend
-from hedgespec.models.memory.attention import PackedAttention, Rows
+from hedgespec.models.memory.attention import PackedAttention, PassAttention, Rows
+
+
+def attend_with(attention: PassAttention, scale: float) -> Attend:
+    """A head's only layer over the rows of a pass."""
+
+    def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        query, key, value = (states.transpose(0, 1).unsqueeze(0) for states in (query, key, value))
+        return attention.attend(0, query, key, value, scale)[0].transpose(0, 1).flatten(1)
+
+    return attend
 
 
 class HeadPasses:
@@ -35,12 +45,7 @@ class HeadPasses:
         """
         packed = PackedAttention(rows, self._bank.dtype, self._bank.device)
         counts = self.counts([(place, own.num_rows) for place, own in zip(places, rows, strict=True)])
-
-        def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-            query, key, value = (states.transpose(0, 1).unsqueeze(0) for states in (query, key, value))
-            return packed.attend(0, query, key, value, self.scale)[0].transpose(0, 1).flatten(1)
-
-        return self._call(ids, hidden, positions, attend, counts)
+        return self._call(ids, hidden, positions, attend_with(packed, self.scale), counts)
 
     def follow(self, steps: Sequence[tuple[HeadBranches, list[int], list[int]]]) -> None:
         """One pass: every step's branches part as its rows say, and each takes one more token."""

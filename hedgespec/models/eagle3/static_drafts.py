@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import structlog
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -17,10 +18,14 @@ from torch import Tensor
 from hedgespec.models.buckets import Buckets
 from hedgespec.models.drafting.proposing import DraftInProgress
 from hedgespec.models.eagle3.bank import HeadBank
+from hedgespec.models.eagle3.passes import attend_with
 from hedgespec.models.eagle3.session import Eagle3Session
 from hedgespec.models.memory.kv_lanes import KvLanes
 from hedgespec.models.memory.static_attention import StaticAttention
 from hedgespec.models.replay import Replay
+from hedgespec.observability.logging import failure_fields
+
+log = structlog.get_logger(__name__)
 
 USUAL_LENGTHS = (5,)
 """Draft lengths whose graphs are captured when the head is loaded; those of others at their first use."""
@@ -49,6 +54,7 @@ class StaticDrafts:
         self._bank = bank
         self._pool = torch.cuda.graph_pool_handle() if bank.device.type == "cuda" else None
         self._loops: dict[_Shape, _DraftLoop] = {}
+        self.has_failed = False
         self._num_positions = max(config.max_positions, capacity)
         bank.require_positions(self._num_positions)
 
@@ -56,11 +62,10 @@ class StaticDrafts:
     def capture(self, advance: Callable[[int], None], lengths: Sequence[int] = USUAL_LENGTHS) -> int:
         """Make the loops of these lengths for one session at a time; the number of them, with which advance is called after
         each."""
-        ends = [bucket.context for bucket in self._buckets if bucket.batch == bucket.block == 1]
         shapes = [
             _Shape(place, 1, length, context)
             for place in range(self._bank.num_heads)
-            for context in ends
+            for context in self._buckets.contexts
             for length in lengths
             if length <= context
         ]
@@ -70,7 +75,19 @@ class StaticDrafts:
         return len(shapes)
 
     def complete(self, drafts: Sequence[tuple[Eagle3Session, DraftInProgress]]) -> None:
-        """Complete the drafts that can be made here, those of one head and length together."""
+        """Complete the drafts that can be made here, those of one head and length together.
+
+        A graph that fails, in a capture or a kernel, is logged and nothing more is drafted here.
+        """
+        if self.has_failed:
+            return
+        try:
+            self._complete(drafts)
+        except RuntimeError as error:  # torch's own
+            self.has_failed = True
+            log.error("graphs_given_up", **failure_fields(error))
+
+    def _complete(self, drafts: Sequence[tuple[Eagle3Session, DraftInProgress]]) -> None:
         groups: dict[tuple[int, int], list[tuple[DraftStart, DraftInProgress]]] = {}
         for session, draft in drafts:
             start = self._start(session, draft)
@@ -123,19 +140,12 @@ class _DraftLoop:
         counts = [shape.batch if place == shape.place else 0 for place in range(bank.num_heads)]
         scale, targets = bank.config.head_dim**-0.5, bank.draft_to_target[shape.place]
 
-        def attend_at(step: int) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-            attention = StaticAttention(lanes, lane, (rows + step)[:, None], shape.context)
-
-            def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-                query, key, value = (states.transpose(0, 1).unsqueeze(0) for states in (query, key, value))
-                return attention.attend(0, query, key, value, scale)[0].transpose(0, 1).flatten(1)
-
-            return attend
-
         def compute() -> Tensor:
             state, tokens = self._state, [targets[bank.logits(self._state, counts).argmax(dim=-1)]]
             for step in range(shape.num_tokens - 1):
-                state = bank.step(bank.embed(tokens[-1]), state, positions + step, attend_at(step), counts)
+                attention = StaticAttention(lanes, lane, (rows + step)[:, None], shape.context)
+                attend = attend_with(attention, scale)
+                state = bank.step(bank.embed(tokens[-1]), state, positions + step, attend, counts)
                 tokens.append(targets[bank.logits(state, counts).argmax(dim=-1)])
             return torch.stack(tokens, dim=1)
 

@@ -59,7 +59,7 @@ def _sleep_row(bench: Workbench, weight: float, wake: int) -> Row:
             make_learner("normalhedge"),
             bench.uniform[answer],
             make_feedback("rounds", num_drafters, depth, score_timeout_rounds=64),
-            plan=ScoringPlan(num_drafters, dense, every),
+            plan=ScoringPlan(num_drafters, dense, every, [0] * num_drafters),  # as SHIPPED
             sleepers=Sleepers(num_drafters, weight, wake, dense),
         )
 
