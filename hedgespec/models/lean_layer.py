@@ -3,19 +3,25 @@
 transformers' own layer computes with about 36: seven products, two norms of six operators and a rotation of ten among them.
 With one row each of them costs its call, not its arithmetic. Here the norms' weights are part of the matrices behind
 them, queries, keys and values are one product, gate and up another, and the rotation is one complex product.
+
+A layer is a tuple of numbers and tensors, and functions of it that `scripting` can compile.
 """
 
-from __future__ import annotations
-
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import gelu, silu
 
-from hedgespec.models.memory.attention import PassAttention
-from hedgespec.models.packed_linear import PackedMatrix
+from hedgespec.models.memory.attention import LayerShape, PassAttention
+from hedgespec.models.packed_linear import PackedMatrix, packed_matrix, product, product_onto
+
+
+ACTIVATIONS = ("silu", "gelu:tanh", "gelu:none")
+"""Names as `activated` takes them: torch's function, and its approximation behind a colon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +48,8 @@ class Norm:
 
 @dataclass(frozen=True, slots=True)
 class LayerParts:
-    """What a decoder layer is made of. window: rows that its attention sees, None for all; index: its KV layer."""
+    """What a decoder layer is made of. activation: one of ACTIVATIONS; window: rows that its attention sees, None for all;
+    index: its KV layer."""
 
     query: nn.Linear
     key: nn.Linear
@@ -54,43 +61,103 @@ class LayerParts:
     attention_norm: Norm
     mlp_norm: Norm
     head_norms: tuple[Norm, Norm] | None
-    activation: Callable[[Tensor], Tensor]
+    activation: str
     head_dim: int
     scale: float
     window: int | None
     index: int
 
 
-class LeanLayer(nn.Module):
-    """Called by transformers in place of its decoder layer, with its names. float32 on the CPU, inference only.
+class LayerWeights(NamedTuple):
+    """What a lean layer computes with. float32 on the CPU, inference only.
 
-    Halves of a head become neighbours (the rows of the weights change places), so that a pair is a complex number and
+    joined:     queries, keys and values of all heads, with the norm before them
+    head_scale: [num_heads + num_kv_heads, head_dim], of norms of queries and keys
+    scale:      of attention scores
+    """
+
+    joined: PackedMatrix
+    output: PackedMatrix
+    gate_up: PackedMatrix
+    down: PackedMatrix
+    attention_floor: Tensor
+    mlp_floor: Tensor
+    head_scale: Tensor | None
+    head_floor: Tensor
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    scale: float
+    activation: str
+
+
+def layer_weights(parts: LayerParts) -> LayerWeights:
+    """Halves of a head become neighbours (the rows of the weights change places), so that a pair is a complex number and
     turning it by its position one product. Queries and keys change alike, which no attention score notices.
     """
+    dim = parts.head_dim
+    num_heads, num_kv_heads = parts.query.out_features // dim, parts.key.out_features // dim
+    heads = [paired(parts.query, dim), paired(parts.key, dim), (parts.value.weight, parts.value.bias)]
+    gate_up = [(linear.weight, linear.bias) for linear in (parts.gate, parts.up)]
+    head_scale = None
+    if parts.head_norms is not None:
+        scales = zip(parts.head_norms, (num_heads, num_kv_heads), strict=True)
+        head_scale = torch.cat([norm.scale[_pairs(dim)].expand(num, dim) for norm, num in scales])
+    return LayerWeights(
+        joined=joined_matrix(heads, parts.attention_norm.scale),
+        output=packed_matrix(parts.output.weight, parts.output.bias),
+        gate_up=joined_matrix(gate_up, parts.mlp_norm.scale),
+        down=packed_matrix(parts.down.weight, parts.down.bias),
+        attention_floor=parts.attention_norm.floor,
+        mlp_floor=parts.mlp_norm.floor,
+        head_scale=head_scale,
+        head_floor=parts.head_norms[0].floor if parts.head_norms is not None else torch.zeros(()),
+        num_heads=num_heads,
+        num_kv_heads=num_kv_heads,
+        head_dim=dim,
+        scale=parts.scale,
+        activation=parts.activation,
+    )
+
+
+def before_attention(layer: LayerWeights, hidden: Tensor, rotation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries [1, num_heads, total_rows, head_dim], keys and values [1, num_kv_heads, total_rows, head_dim].
+
+    hidden: [total_rows, hidden]; rotation: [total_rows, 1, head_dim / 2], see `rotary.rotation_of`
+    """
+    num_rows, num_turned = hidden.shape[0], layer.num_heads + layer.num_kv_heads
+    joined = product(layer.joined, hidden / length_of(hidden, layer.attention_floor))
+    turned = joined.view(num_rows, -1, layer.head_dim).narrow(1, 0, num_turned)
+    head_scale = layer.head_scale
+    if head_scale is not None:
+        turned.div_(length_of(turned, layer.head_floor)).mul_(head_scale)
+    torch.view_as_complex(turned.view(num_rows, num_turned, -1, 2)).mul_(rotation)
+    heads = joined.view(1, num_rows, -1, layer.head_dim).transpose(1, 2)
+    query, key, value = heads.split_with_sizes([layer.num_heads, layer.num_kv_heads, layer.num_kv_heads], dim=1)
+    return query, key, value
+
+
+def after_attention(layer: LayerWeights, hidden: Tensor, attended: Tensor) -> Tensor:
+    """What leaves the layer, [total_rows, hidden]. attended: [1, num_heads, total_rows, head_dim]"""
+    hidden = product_onto(layer.output, hidden, attended.transpose(1, 2).reshape(hidden.shape[0], -1))
+    gate, up = product(layer.gate_up, hidden / length_of(hidden, layer.mlp_floor)).chunk(2, dim=-1)
+    return product_onto(layer.down, hidden, activated(gate, layer.activation).mul_(up))
+
+
+def activated(states: Tensor, name: str) -> Tensor:
+    """name: one of ACTIVATIONS"""
+    if name == "silu":
+        return silu(states)
+    return gelu(states, approximate="tanh" if name == "gelu:tanh" else "none")
+
+
+class LeanLayer(nn.Module):
+    """Called by transformers in place of its decoder layer, with its names."""
 
     def __init__(self, parts: LayerParts) -> None:
         super().__init__()
-        dim = parts.head_dim
-        self.head_dim = dim
-        num_heads, num_kv_heads = parts.query.out_features // dim, parts.key.out_features // dim
-        self._counts = [num_heads, num_kv_heads, num_kv_heads]
-        self._num_turned = num_heads + num_kv_heads
-        self._scale, self._window, self._index = parts.scale, parts.window, parts.index
-        self._activation = parts.activation
-        self._attention_floor, self._mlp_floor = parts.attention_norm.floor, parts.mlp_norm.floor
-        self._joined = joined_matrix(
-            [paired(parts.query, dim), paired(parts.key, dim), (parts.value.weight, parts.value.bias)],
-            parts.attention_norm.scale,
-        )
-        self._output = PackedMatrix(parts.output.weight, parts.output.bias)
-        gate_up = [(linear.weight, linear.bias) for linear in (parts.gate, parts.up)]
-        self._gate_up = joined_matrix(gate_up, parts.mlp_norm.scale)
-        self._down = PackedMatrix(parts.down.weight, parts.down.bias)
-        self._head_scale: Tensor | None = None
-        if parts.head_norms is not None:
-            scales = [norm.scale[_pairs(dim)] for norm in parts.head_norms]
-            self._head_scale = torch.cat([s.expand(n, dim) for s, n in zip(scales, self._counts[:2], strict=True)])
-            self._head_floor = parts.head_norms[0].floor
+        self.weights = layer_weights(parts)
+        self.shape = LayerShape(parts.index, self.weights.num_kv_heads, parts.head_dim, parts.window)
 
     def forward(
         self,
@@ -105,22 +172,9 @@ class LeanLayer(nn.Module):
 
     def step(self, hidden: Tensor, rotation: Tensor, packed: PassAttention) -> Tensor:
         """hidden: [total_rows, hidden]; rotation: [total_rows, 1, head_dim / 2], see `rotary.rotation_of`"""
-        joined = self._joined(hidden / length_of(hidden, self._attention_floor))
-        hidden = self._output.added(hidden, self._attend(joined, rotation, packed))
-        gate, up = self._gate_up(hidden / length_of(hidden, self._mlp_floor)).chunk(2, dim=-1)
-        return self._down.added(hidden, self._activation(gate).mul_(up))
-
-    def _attend(self, joined: Tensor, rotation: Tensor, packed: PassAttention) -> Tensor:
-        """[total_rows, (num_heads + 2 num_kv_heads) * head_dim], turned in place -> [total_rows, num_heads * head_dim]"""
-        num_rows = joined.shape[0]
-        turned = joined.view(num_rows, -1, self.head_dim).narrow(1, 0, self._num_turned)
-        if self._head_scale is not None:
-            turned.div_(length_of(turned, self._head_floor)).mul_(self._head_scale)
-        torch.view_as_complex(turned.view(num_rows, self._num_turned, -1, 2)).mul_(rotation)
-        heads = joined.view(1, num_rows, -1, self.head_dim).transpose(1, 2)
-        query, key, value = heads.split_with_sizes(self._counts, dim=1)
-        attended = packed.attend(self._index, query, key, value, self._scale, self._window)
-        return attended.transpose(1, 2).reshape(num_rows, -1)
+        query, key, value = before_attention(self.weights, hidden, rotation)
+        attended = packed.attend(self.shape.index, query, key, value, self.weights.scale, self.shape.window)
+        return after_attention(self.weights, hidden, attended)
 
 
 def length_of(states: Tensor, floor: Tensor) -> Tensor:
@@ -128,14 +182,14 @@ def length_of(states: Tensor, floor: Tensor) -> Tensor:
 
     sqrt(|x|^2 + size * eps); torch's `rms_norm` is no single operator on the CPU and takes three times as long.
     """
-    return torch.hypot(torch.linalg.vector_norm(states, dim=-1, keepdim=True), floor)
+    return torch.hypot(torch.linalg.vector_norm(states, dim=[-1], keepdim=True), floor)
 
 
 def joined_matrix(matrices: Sequence[tuple[Tensor, Tensor | None]], scale: Tensor) -> PackedMatrix:
     """One product for several, of inputs that `scale` is still to be multiplied with."""
     weight = torch.cat([weight * scale for weight, _ in matrices])
     biases = [weight.new_zeros(len(own)) if bias is None else bias for own, bias in matrices]
-    return PackedMatrix(weight, torch.cat(biases) if any(bias is not None for _, bias in matrices) else None)
+    return packed_matrix(weight, torch.cat(biases) if any(bias is not None for _, bias in matrices) else None)
 
 
 def paired(linear: nn.Linear, head_dim: int) -> tuple[Tensor, Tensor | None]:

@@ -17,8 +17,9 @@ def rows(values: list[float]) -> torch.Tensor:
 def append(slot: KvSlot, values: list[float]) -> list[float]:
     """Write and commit rows of layer 0; what attention would see afterwards."""
     slot.require(slot.length + len(values))
-    keys, stored_values = slot.write(0, rows(values), -rows(values), slot.length)
+    slot.write(0, rows(values), -rows(values), slot.length)
     slot.length += len(values)
+    keys, stored_values = (stored[:, :, : slot.length] for stored in slot.layers[0])
     assert torch.equal(keys, -stored_values)
     return keys[0, 0, :, 0].tolist()
 

@@ -160,3 +160,34 @@ def test_a_model_on_another_device_is_not_tried(tmp_path: Path) -> None:
     replace_layers(model, model.model.layers)
     assert num_lean(model) == 0
     assert isinstance(network_of(model, model.model.layers), TransformersNetwork)
+
+
+@pytest.mark.parametrize("name", sorted(LEAN))
+def test_a_lean_network_runs_without_the_interpreter_and_computes_the_same(name: str, tmp_path: Path) -> None:
+    """Many sessions at once, short and long pieces, trees and spare rows; the first passes are those in which torch compiles."""
+    model = load(LEAN[name](tmp_path))
+    runner = PackedCausalLM(model, "", torch.device("cpu"))
+    network = runner._network
+    assert isinstance(network, LeanNetwork)
+    assert isinstance(network._scripted, torch.jit.ScriptModule)
+    expected = passes(runner, network._stack)
+    for _ in range(3):
+        torch.testing.assert_close(passes(runner, network._scripted), expected, atol=1e-5, rtol=1e-5)
+
+
+def passes(runner: PackedCausalLM, stack: Any) -> torch.Tensor:
+    """Logits and features of passes through `stack`."""
+    runner._network._scripted = stack  # type: ignore[attr-defined]
+    rng, memory = np.random.default_rng(0), KvMemory(1000)
+    slots = [memory.open(60) for _ in range(3)]
+    outputs = []
+    for sizes in ((20, 1, 9), (1, 1, 1), (6, 5, 1), (2,)):
+        blocks = [
+            Block(slot, rng.integers(0, VOCAB_SIZE, size).astype(np.int32), wants_features=runner.feature_width > 0)
+            for slot, size in zip(slots, sizes, strict=False)
+        ]
+        outputs += runner.forward(blocks)
+    tree = np.array([-1, 0, 0, 1, 2], np.int32)
+    outputs += runner.forward([Block(slots[0], np.arange(5, dtype=np.int32), tree)])
+    rows = [output.logits.flatten() for output in outputs]
+    return torch.cat(rows + [output.features.flatten() for output in outputs if output.features is not None])

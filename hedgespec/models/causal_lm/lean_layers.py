@@ -12,10 +12,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import silu
 from transformers import PreTrainedModel
 
-from hedgespec.models.lean_layer import LayerParts, LeanLayer, Norm, length_of
+from hedgespec.models.lean_layer import ACTIVATIONS, LayerParts, LeanLayer, Norm, activated, length_of
 from hedgespec.models.memory.attention import PackedAttention, Rows
 from hedgespec.models.memory.kv_memory import KvMemory
 from hedgespec.models.packed_linear import can_pack
@@ -154,7 +153,8 @@ def _parts(layer: nn.Module, trial: _Trial) -> LayerParts | None:
         return None
     layer_norms = _norms(layer, ["input_layernorm", "post_attention_layernorm"])
     head_norms = _norms(attention, ["q_norm", "k_norm"] if inside & _HEAD_NORMS else [])
-    if layer_norms is None or head_norms is None or not _are_of_heads(head_norms, attention.head_dim):
+    activation = _activation(mlp.act_fn)
+    if layer_norms is None or head_norms is None or activation is None or not _are_of_heads(head_norms, attention.head_dim):
         return None
     return LayerParts(
         query=attention.q_proj,
@@ -167,7 +167,7 @@ def _parts(layer: nn.Module, trial: _Trial) -> LayerParts | None:
         attention_norm=layer_norms[0],
         mlp_norm=layer_norms[1],
         head_norms=(head_norms[0], head_norms[1]) if head_norms else None,
-        activation=_activation(mlp.act_fn),
+        activation=activation,
         head_dim=attention.head_dim,
         scale=trial.scale,
         window=trial.window,
@@ -175,10 +175,11 @@ def _parts(layer: nn.Module, trial: _Trial) -> LayerParts | None:
     )
 
 
-def _activation(module: nn.Module) -> Callable[[Tensor], Tensor]:
-    """torch's own function for the usual one: transformers wraps it in a module, which costs as much as computing it."""
+def _activation(module: nn.Module) -> str | None:
+    """Which of ours it is; transformers wraps torch's functions in modules, which costs as much as computing them."""
     states = torch.linspace(-4.0, 4.0, 99)
-    return silu if torch.equal(module(states), silu(states)) else module
+    expected = module(states)
+    return next((name for name in ACTIVATIONS if torch.allclose(activated(states, name), expected, atol=1e-6)), None)
 
 
 def _norms(owner: nn.Module, names: Sequence[str]) -> list[Norm] | None:
@@ -194,7 +195,7 @@ def _are_of_heads(norms: Sequence[Norm], head_dim: int) -> bool:
 
 
 def _is_same(lean: LeanLayer, trial: _Trial) -> bool:
-    if trial.embeddings is None or trial.output is None or trial.embeddings[0].shape[-1] != lean.head_dim:
+    if trial.embeddings is None or trial.output is None or trial.embeddings[0].shape[-1] != lean.weights.head_dim:
         return False
     packed = PackedAttention([_trial_rows()], torch.float32, torch.device("cpu"))
     actual = lean(trial.hidden, position_embeddings=trial.embeddings, packed=packed)

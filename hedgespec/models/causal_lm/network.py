@@ -15,11 +15,13 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding
 from transformers import PreTrainedModel
 
+from hedgespec.models.causal_lm.layer_stack import LayerStack
 from hedgespec.models.causal_lm.lean_layers import lean_norm
-from hedgespec.models.lean_layer import LeanLayer, Norm, length_of
+from hedgespec.models.lean_layer import LeanLayer, Norm
 from hedgespec.models.memory.attention import PackedAttention, PassAttention, Rows
 from hedgespec.models.memory.kv_memory import KvMemory
 from hedgespec.models.rotary import FIRST_POSITIONS, RotationTable
+from hedgespec.models.scripting import scripted
 
 _STATIC_ROPE = frozenset({"default", "linear", "llama3", "yarn"})
 """Rotary embeddings of a position that do not depend on how long the text is."""
@@ -79,23 +81,24 @@ class LeanNetwork:
     def __init__(self, base: Any, head: nn.Module, norm: Norm) -> None:
         self._table: Tensor = base.embed_tokens.weight
         self._layers = cast("list[LeanLayer]", list(base.layers))
-        self._scale, self._floor = norm.scale, norm.floor
-        self._head = head
+        self._shapes = [layer.shape for layer in self._layers]
+        self._stack = LayerStack([layer.weights for layer in self._layers], head, norm.scale, norm.floor)
+        self._scripted = scripted(self._stack)
         self._rotations = RotationTable(lambda positions: base.rotary_emb(self._table, positions))
 
     def __call__(self, inputs: Inputs, tapped: Collection[int]) -> tuple[Tensor, list[Tensor]]:
         self._rotations.require(int(inputs.positions.max()) + 1)
         rotation = self._rotations.at(inputs.positions)
-        taps: list[Tensor] = []
         hidden = embedding(inputs.token_ids, self._table)
+        if isinstance(inputs.attention, PackedAttention):
+            plan = inputs.attention.plan(self._shapes)
+            logits, taps = self._scripted(hidden, rotation, inputs.wanted, plan, list(tapped))
+            return logits, taps
+        taps = []
         for index, layer in enumerate(self._layers):
-            if index in tapped:
-                taps += [hidden] * sum(index == other for other in tapped)
+            taps += [hidden] * sum(index == other for other in tapped)
             hidden = layer.step(hidden, rotation, inputs.attention)
-        if inputs.wanted is not None:
-            hidden = hidden[inputs.wanted]
-        logits: Tensor = self._head(hidden / length_of(hidden, self._floor) * self._scale)
-        return logits, taps
+        return self._stack.logits(hidden, inputs.wanted), taps
 
 
 @torch.inference_mode()

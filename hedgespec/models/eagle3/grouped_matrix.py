@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from hedgespec.models.packed_linear import PackedMatrix, can_pack
+from hedgespec.models.packed_linear import can_pack, packed_matrix, product, product_onto
 
 Weights = Sequence[tuple[Tensor, Tensor | None]]
 """Per head: weight [out_features, in_features], bias [out_features] or None."""
@@ -36,22 +36,22 @@ class PackedMatrices:
     """
 
     def __init__(self, weights: Weights) -> None:
-        self._matrices = [PackedMatrix(weight, bias) for weight, bias in weights]
+        self._matrices = [packed_matrix(weight, bias) for weight, bias in weights]
 
     def __call__(self, rows: Tensor, counts: Sequence[int]) -> Tensor:
         used = [place for place, count in enumerate(counts) if count]
         if len(used) < 2:
-            return self._matrices[used[0] if used else 0](rows)
+            return product(self._matrices[used[0] if used else 0], rows)
         parts = rows.split([counts[place] for place in used])
-        return torch.cat([self._matrices[place](part) for place, part in zip(used, parts, strict=True)])
+        return torch.cat([product(self._matrices[place], part) for place, part in zip(used, parts, strict=True)])
 
     def added(self, residual: Tensor, rows: Tensor, counts: Sequence[int]) -> Tensor:
         used = [place for place, count in enumerate(counts) if count]
         if len(used) < 2:
-            return self._matrices[used[0] if used else 0].added(residual, rows)
+            return product_onto(self._matrices[used[0] if used else 0], residual, rows)
         sizes = [counts[place] for place in used]
         parts = zip(used, residual.split(sizes), rows.split(sizes), strict=True)
-        return torch.cat([self._matrices[place].added(before, part) for place, before, part in parts])
+        return torch.cat([product_onto(self._matrices[place], before, part) for place, before, part in parts])
 
 
 class StackedMatrix:

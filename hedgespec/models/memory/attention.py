@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
 
 from hedgespec.models.memory.kv_memory import KvSlot
+from hedgespec.models.memory.planned_attention import AttentionPlan, attend_planned
 from hedgespec.models.rotary import rotation_of
 
 
@@ -34,6 +34,17 @@ class Rows:
     @property
     def end(self) -> int:
         return self.start + self.num_rows
+
+
+@dataclass(frozen=True, slots=True)
+class LayerShape:
+    """What attention must know of a layer. index: its KV layer; window: a row sees itself and the window - 1 rows before it,
+    None for all."""
+
+    index: int
+    num_kv_heads: int
+    head_dim: int
+    window: int | None
 
 
 class PassAttention(Protocol):
@@ -69,15 +80,24 @@ class PackedAttention:
         window: a row sees itself and the window - 1 rows before it
         Returns [1, num_heads, total_rows, head_dim].
         """
-        if len(self._rows) == 1 and not self._sizes[-1]:
-            return self._attend_one(0, layer, query, key, value, scale=scale, window=window)
-        queries, keys, values = (tensor.split(self._sizes, dim=2) for tensor in (query, key, value))
-        outputs = [
-            self._attend_one(index, layer, *part, scale=scale, window=window)
-            for index, part in enumerate(zip(queries[:-1], keys[:-1], values[:-1], strict=True))
-        ]
-        # joined as what follows reads them, row by row
-        return torch.cat([part.transpose(1, 2) for part in (*outputs, queries[-1])], dim=1).transpose(1, 2)
+        shape = LayerShape(layer, key.shape[1], key.shape[3], window)
+        return attend_planned(self.plan([shape]), 0, query, key, value, scale)
+
+    def plan(self, layers: Sequence[LayerShape]) -> AttentionPlan:
+        """The whole pass through these layers as numbers and tensors."""
+        keys, values, masks, is_causal = [], [], [], []
+        for layer in layers:
+            for session, rows in enumerate(self._rows):
+                stored = rows.slot.stored(
+                    layer.index, layer.num_kv_heads, layer.head_dim, self._dtype, self._device
+                )
+                mask = self._mask(session, layer.window)
+                keys.append(stored[0])
+                values.append(stored[1])
+                masks.append(mask)
+                is_causal.append(mask is None and rows.num_rows > 1)
+        starts = [rows.start for rows in self._rows]
+        return AttentionPlan(self._sizes, starts, keys, values, masks, is_causal)
 
     def rotation(self, embeddings: tuple[Tensor, Tensor]) -> Tensor:
         """`rotary.rotation_of`, made once per pass however many layers ask for it."""
@@ -85,18 +105,6 @@ class PackedAttention:
         if key not in self._rotations:
             self._rotations[key] = embeddings, rotation_of(embeddings)  # both kept, or another tensor could get the id
         return self._rotations[key][1]
-
-    def _attend_one(
-        self, index: int, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scale: float, window: int | None
-    ) -> Tensor:
-        rows = self._rows[index]
-        keys, values = rows.slot.write(layer, key, value, rows.start)
-        is_grouped = query.shape[1] != keys.shape[1]
-        mask = self._mask(index, window)
-        is_causal = mask is None and rows.num_rows > 1
-        return scaled_dot_product_attention(
-            query, keys, values, attn_mask=mask, is_causal=is_causal, scale=scale, enable_gqa=is_grouped
-        )
 
     def _mask(self, index: int, window: int | None) -> Tensor | None:
         """[num_rows, end] with 0 and -inf, one for all sessions that need the same; None where plain causal attention, or no

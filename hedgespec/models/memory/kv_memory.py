@@ -104,19 +104,21 @@ class KvSlot:
         if on_leave is not None:
             on_leave()
 
-    def write(self, layer: int, key: Tensor, value: Tensor, start: int) -> tuple[Tensor, Tensor]:
-        """Put rows at start, start + 1, ... of a layer and return all rows up to them, without copying those.
+    def stored(
+        self, layer: int, num_kv_heads: int, head_dim: int, dtype: torch.dtype, device: torch.device
+    ) -> tuple[Tensor, Tensor]:
+        """Keys and values of a layer, without any rows at its first use."""
+        if layer not in self.layers:
+            shape = 1, num_kv_heads, self.capacity, head_dim
+            keys, values = (torch.empty(shape, dtype=dtype, device=device) for _ in range(2))
+            self.layers[layer] = keys, values
+        return self.layers[layer]
 
-        key, value: [1, num_kv_heads, num_rows, head_dim]; returns views [1, num_kv_heads, start + num_rows, head_dim]
-        """
-        stored = self.layers.get(layer)
-        if stored is None:
-            stored = self.layers[layer] = self._empty_like(key), self._empty_like(value)
-        keys, values = stored
-        num_rows = key.shape[2]
-        keys.narrow(2, start, num_rows).copy_(key)
-        values.narrow(2, start, num_rows).copy_(value)
-        return keys.narrow(2, 0, start + num_rows), values.narrow(2, 0, start + num_rows)
+    def write(self, layer: int, key: Tensor, value: Tensor, start: int) -> None:
+        """Put rows at start, start + 1, ... of a layer. key, value: [1, num_kv_heads, num_rows, head_dim]"""
+        _, num_heads, num_rows, head_dim = key.shape
+        for stored, rows in zip(self.stored(layer, num_heads, head_dim, key.dtype, key.device), (key, value), strict=True):
+            stored.narrow(2, start, num_rows).copy_(rows)
 
     @torch.inference_mode()
     def keep(self, base: int, rows: Sequence[int]) -> None:
@@ -151,11 +153,8 @@ class KvSlot:
             self.write(layer, key.unsqueeze(0), value.unsqueeze(0), 0)
         self.length = rows.shape[2]
 
-    def _empty_like(self, rows: Tensor) -> Tensor:
-        _, num_heads, _, head_dim = rows.shape
-        return torch.empty((1, num_heads, self.capacity, head_dim), dtype=rows.dtype, device=rows.device)
-
     def _enlarged(self, stored: Tensor) -> Tensor:
-        larger = self._empty_like(stored)
+        _, num_heads, _, head_dim = stored.shape
+        larger = stored.new_empty((1, num_heads, self.capacity, head_dim))
         larger.narrow(2, 0, self.length).copy_(stored.narrow(2, 0, self.length))
         return larger

@@ -1,0 +1,29 @@
+"""Passes without the interpreter: TorchScript runs a whole pass in one call, and other threads go on meanwhile.
+
+Operators called one by one from Python take the interpreter's lock between them, and wait for it while another thread
+computes (ADR 12). What is scripted is ordinary code that gives the same when it is not.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import TypeVar, cast
+
+import structlog
+import torch
+from torch import nn
+
+log = structlog.get_logger(__name__)
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def scripted(module: M) -> M:
+    """The module, compiled; the module itself with a torch that cannot (any more)."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return cast("M", torch.jit.script(module))
+    except Exception as error:  # whatever torch raises: it is slower without, and nothing else
+        log.warning("not_scripted", module=type(module).__name__, reason=str(error).strip().splitlines()[:1])
+        return module
