@@ -67,6 +67,7 @@ class Rotary(nn.Module):
 class RotationTable:
     """Rotary embeddings of positions from 0 on, computed once; it grows with the longest text.
 
+    table: [num_positions, 1, head_dim / 2], see `rotation_of`
     embeddings: positions [1, num_positions] -> cosines and sines, [1, num_positions, head_dim]
     device: of the positions
     """
@@ -76,18 +77,18 @@ class RotationTable:
     ) -> None:
         self._embeddings = embeddings
         self._device = device
-        self._rotations = self._below(FIRST_POSITIONS)
+        self.table = self._below(FIRST_POSITIONS)
         self._outgrown: list[Tensor] = []  # CUDA graphs that were captured with a table go on reading it
 
     def require(self, end: int) -> None:
         """Make room for positions below `end`."""
-        if end > len(self._rotations):
-            self._outgrown.append(self._rotations)
-            self._rotations = self._below(max(end, 2 * len(self._rotations)))
+        if end > len(self.table):
+            self._outgrown.append(self.table)
+            self.table = self._below(max(end, 2 * len(self.table)))
 
     def at(self, positions: Tensor) -> Tensor:
         """[total_rows] -> [total_rows, 1, head_dim / 2], see `rotation_of`. `require` makes room for them before."""
-        return self._rotations[positions]
+        return self.table[positions]
 
     def _below(self, end: int) -> Tensor:
         return rotation_of(self._embeddings(torch.arange(end, device=self._device).unsqueeze(0)))

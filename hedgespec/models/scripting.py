@@ -7,6 +7,7 @@ computes (ADR 12). What is scripted is ordinary code that gives the same when it
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import TypeVar, cast
 
 import structlog
@@ -16,6 +17,13 @@ from torch import nn
 log = structlog.get_logger(__name__)
 
 M = TypeVar("M", bound=nn.Module)
+F = TypeVar("F", bound=Callable[..., object])
+
+
+def exported(method: F) -> F:
+    """Of a module that is scripted: to be called from outside, beside `forward`."""
+    export = getattr(torch.jit, "export", None)
+    return method if export is None else cast("F", export(method))
 
 
 def scripted(module: M) -> M:

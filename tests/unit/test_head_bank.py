@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hedgespec.models.eagle3.bank import HeadBank, can_share
 from hedgespec.models.eagle3.config import Eagle3Config
-from hedgespec.models.eagle3.grouped_matrix import StackedMatrix
+from hedgespec.models.eagle3.grouped_matrix import stacked_matrix
 from hedgespec.models.eagle3.head import Eagle3Head
 from hedgespec.models.rotary import RopeConfig
 from tests.model_folders import randomise
@@ -62,7 +62,7 @@ def make_heads(count: int, **changes: object) -> list[Eagle3Head]:
 def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Products as on the CPU, and as on CUDA."""
     if request.param == "stacked":
-        monkeypatch.setattr("hedgespec.models.eagle3.bank.grouped_matrix", StackedMatrix)
+        monkeypatch.setattr("hedgespec.models.eagle3.head_weights.grouped_matrix", stacked_matrix)
     elif not torch.backends.mkldnn.is_available():
         pytest.skip("needs torch with oneDNN")
     return str(request.param)
@@ -85,8 +85,9 @@ def test_every_head_gets_what_it_gives_alone(
     def attend_apart(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         return torch.cat([attend(*part) for part in zip(*(t.split(counts) for t in (query, key, value)), strict=True)])
 
-    steps = bank.step(bank.embed(ids), hidden, positions, attend_apart, counts).split(counts)
-    logits, fused = bank.logits(hidden, counts).split(counts), bank.fuse(features, counts).split(counts)
+    own = list(counts)
+    steps = bank.step(bank.embed(ids), hidden, positions, attend_apart, own).split(own)
+    logits, fused = bank.logits(hidden, own).split(own), bank.fuse(features, own).split(own)
     rows = zip(heads, *(tensor.split(counts) for tensor in (ids, positions, features, hidden)), strict=True)
     for place, (head, own_ids, own_positions, own_features, own_hidden) in enumerate(rows):
         expected = head.step(head.embed(own_ids), own_hidden, own_positions, attend)
@@ -100,8 +101,8 @@ def test_bfloat16_is_the_same_but_for_its_rounding() -> None:
     heads = make_heads(2)
     exact, rough = HeadBank(heads), HeadBank([deepcopy(head).bfloat16() for head in heads])
     ids, positions, hidden = torch.arange(6), torch.arange(6), torch.randn(6, 32)
-    wide = exact.step(exact.embed(ids), hidden, positions, attend_softly, (3, 3))
-    narrow = rough.step(rough.embed(ids), hidden.bfloat16(), positions, attend_softly, (3, 3))
+    wide = exact.step(exact.embed(ids), hidden, positions, attend_softly, [3, 3])
+    narrow = rough.step(rough.embed(ids), hidden.bfloat16(), positions, attend_softly, [3, 3])
     assert narrow.dtype == torch.bfloat16
     assert (narrow.float() - wide).norm() < 0.03 * wide.norm()
 

@@ -27,7 +27,7 @@ from hedgespec.models.drafting.score_columns import ScoreColumns
 from hedgespec.models.drafting.session_text import SessionText
 from hedgespec.models.drafting.vocabulary import DraftVocabulary
 from hedgespec.models.eagle3.bank import HeadBank
-from hedgespec.models.eagle3.branches import BranchedAttention, HeadBranches
+from hedgespec.models.eagle3.branches import HeadBranches
 from hedgespec.models.eagle3.feature_buffer import FeatureBuffer
 from hedgespec.models.eagle3.passes import HeadPasses
 from hedgespec.models.eagle3.session import Eagle3Session
@@ -133,18 +133,35 @@ class Eagle3Drafter(NeuralDrafter[Eagle3Session, HeadBranches]):
         pairs = list(zip(sessions, drafts, strict=True))
         if self.static_drafts is not None:
             self.static_drafts.complete(pairs)
-            pairs = [pair for pair in pairs if not pair[1].is_complete]
+        self._complete_greedy(pairs)
+        pairs = [pair for pair in pairs if not pair[1].is_complete]
         super()._run_chains([session for session, _ in pairs], [draft for _, draft in pairs])
 
+    def _complete_greedy(self, pairs: Sequence[tuple[Eagle3Session, DraftInProgress]]) -> None:
+        """Whole drafts in one call, those of one length together."""
+        groups: dict[int, list[tuple[Eagle3Session, Tensor, DraftInProgress]]] = {}
+        for session, draft in pairs:
+            state = session.newest_state()
+            if state is not None and not draft.is_complete and draft.is_plainly_greedy:
+                groups.setdefault(draft.num_draft_tokens, []).append((session, state, draft))
+        for num_tokens, members in groups.items():
+            sessions, states = [session for session, _, _ in members], [state for _, state, _ in members]
+            places = [session.owner.place for session in sessions]
+            positions = [session.newest_pair + 1 for session in sessions]
+            rows = [Rows(s.slot, s.slot.length + len(s.tail), 1) for s in sessions]
+            chains = self._passes.greedy_chains(places, states, positions, rows, num_tokens)
+            for (_, _, draft), chain in zip(members, chains, strict=True):
+                draft.token_ids += chain
+
     def _advance(self, sessions: Sequence[Eagle3Session], token_ids: Sequence[int]) -> Tensor:
-        hidden = torch.cat([session.state for session in sessions if session.state is not None])
+        hidden = [session.state for session in sessions if session.state is not None]
         positions = [session.newest_pair + 1 + session.num_drafted for session in sessions]
         rows = [Rows(s.slot, s.slot.length + len(s.tail) + s.num_drafted, 1) for s in sessions]
-        states = self._passes.step([s.owner.place for s in sessions], token_ids, hidden, positions, rows)
+        states = self._passes.step([s.owner.place for s in sessions], list(token_ids), hidden, positions, rows)
         for session, state in zip(sessions, states.split(1), strict=True):
             session.state = state
             session.num_drafted += 1
-        return self._bank.logits(states, self._passes.counts([(session.owner.place, 1) for session in sessions]))
+        return self._passes.logits_of([states], self._passes.counts([(s.owner.place, 1) for s in sessions]))
 
     def _drop_drafts(self, sessions: Sequence[Eagle3Session]) -> None:
         for session in sessions:
@@ -159,9 +176,9 @@ class Eagle3Drafter(NeuralDrafter[Eagle3Session, HeadBranches]):
             state, num_rows = session.states.get(position - 2), bisect_right(session.positions, position - 2)
         if state is None:
             return None
-        attention, place = BranchedAttention(session.slot, [num_rows], self._passes.scale), session.owner.place
-        logits = self._bank.logits(state, self._passes.counts([(place, 1)]))
-        return logits, HeadBranches(attention, state, [position - 2], place)
+        place = session.owner.place
+        logits = self._passes.logits_of([state], self._passes.counts([(place, 1)]))
+        return logits, HeadBranches(session.slot, [num_rows], state, [position - 2], place)
 
     def _extend(self, steps: Sequence[tuple[HeadBranches, list[int], list[int]]]) -> Tensor:
         self._passes.follow(steps)
@@ -202,7 +219,7 @@ class Eagle3Drafter(NeuralDrafter[Eagle3Session, HeadBranches]):
 
         All starts of all sessions take each step in one pass. Logits are computed where a token is scored only.
         """
-        active = [Unrolling(session, own, self._passes.scale) for session, own in columns]
+        active = [Unrolling(session, own) for session, own in columns]
         for depth in range(2, max((own.depth for _, own in columns), default=0) + 1):
             active = [unrolling for unrolling in active if unrolling.keep_for(depth)]
             if not active:
@@ -241,12 +258,10 @@ class Eagle3Drafter(NeuralDrafter[Eagle3Session, HeadBranches]):
         for session, positions, _ in chunk:
             rows.append(Rows(session.slot, session.slot.length, len(positions)))
             ids.append(session.text.ids[np.asarray(positions) + 1])
-        features = torch.cat([features for _, _, features in chunk]).to(self._bank.device, self._bank.dtype)
         places = [session.owner.place for session, _, _ in chunk]
-        counts = self._passes.counts([(place, own.num_rows) for place, own in zip(places, rows, strict=True)])
-        hidden = self._bank.fuse(features, counts)
         all_positions = [p for _, positions, _ in chunk for p in positions]
-        states = self._passes.step(places, np.concatenate(ids).tolist(), hidden, all_positions, rows)
+        features = [features for _, _, features in chunk]
+        states = self._passes.catch_up(places, np.concatenate(ids).tolist(), features, all_positions, rows)
         offset = 0
         for session, positions, _ in chunk:
             session.slot.length += len(positions)
@@ -271,7 +286,7 @@ class Eagle3Drafter(NeuralDrafter[Eagle3Session, HeadBranches]):
         while pending:
             positions = [gaps[id(session)][len(session.tail)] for session in pending]
             rows = [Rows(s.slot, s.slot.length + len(s.tail), 1) for s in pending]
-            hidden = torch.cat([session.state for session in pending if session.state is not None])
+            hidden = [session.state for session in pending if session.state is not None]
             ids = [int(s.text.ids[p + 1]) for s, p in zip(pending, positions, strict=True)]
             states = self._passes.step([s.owner.place for s in pending], ids, hidden, positions, rows)
             for session, position, state in zip(pending, positions, states.split(1), strict=True):

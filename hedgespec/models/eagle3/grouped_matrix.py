@@ -1,82 +1,103 @@
-"""Products of several heads' rows with their own matrices: rows in the order of the heads, so many for each."""
+"""Products of several heads' rows with their own matrices: rows in the order of the heads, so many for each.
 
-from __future__ import annotations
+Functions of plain tuples, so that `scripting` can compile them; annotations must be types here, no strings.
+"""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from hedgespec.models.packed_linear import can_pack, packed_matrix, product, product_onto
-
-Weights = Sequence[tuple[Tensor, Tensor | None]]
-"""Per head: weight [out_features, in_features], bias [out_features] or None."""
+from hedgespec.models.packed_linear import PackedMatrix, can_pack, packed_matrix, product, product_onto
 
 
-class GroupedMatrix(Protocol):
-    def __call__(self, rows: Tensor, counts: Sequence[int]) -> Tensor:
-        """[num_rows, in_features] -> [num_rows, out_features]; counts: [num_heads], rows of every head."""
-        ...
+class GroupedMatrix(NamedTuple):
+    """Of as many heads as there are matrices.
 
-    def added(self, residual: Tensor, rows: Tensor, counts: Sequence[int]) -> Tensor:
-        """residual + the product. residual: [num_rows, out_features]"""
-        ...
-
-
-def grouped_matrix(weights: Weights) -> GroupedMatrix:
-    return PackedMatrices(weights) if all(can_pack(weight) for weight, _ in weights) else StackedMatrix(weights)
-
-
-class PackedMatrices:
-    """Float32 on the CPU: one packed product per head that has rows.
-
-    Batched products were tried instead: 7 heads of 512 x 768, cold, take 389 us for a row each and 1,367 for 16 rows;
-    packed ones 431 and 717.
+    packed:  per head, float32 on the CPU; empty elsewhere
+    columns: [heads, in_features, out_features] elsewhere
+    biases:  [heads, out_features], of columns
     """
 
-    def __init__(self, weights: Weights) -> None:
-        self._matrices = [packed_matrix(weight, bias) for weight, bias in weights]
-
-    def __call__(self, rows: Tensor, counts: Sequence[int]) -> Tensor:
-        used = [place for place, count in enumerate(counts) if count]
-        if len(used) < 2:
-            return product(self._matrices[used[0] if used else 0], rows)
-        parts = rows.split([counts[place] for place in used])
-        return torch.cat([product(self._matrices[place], part) for place, part in zip(used, parts, strict=True)])
-
-    def added(self, residual: Tensor, rows: Tensor, counts: Sequence[int]) -> Tensor:
-        used = [place for place, count in enumerate(counts) if count]
-        if len(used) < 2:
-            return product_onto(self._matrices[used[0] if used else 0], residual, rows)
-        sizes = [counts[place] for place in used]
-        parts = zip(used, residual.split(sizes), rows.split(sizes), strict=True)
-        return torch.cat([product_onto(self._matrices[place], before, part) for place, before, part in parts])
+    packed: list[PackedMatrix]
+    columns: Tensor | None
+    biases: Tensor | None
 
 
-class StackedMatrix:
-    """Any type and device: one batched product where all heads have equally many rows, else one product per head."""
+def grouped_matrix(weights: Sequence[tuple[Tensor, Tensor | None]]) -> GroupedMatrix:
+    """weights: per head [out_features, in_features] and bias [out_features] or None
 
-    def __init__(self, weights: Weights) -> None:
-        self._columns = torch.stack([weight.detach() for weight, _ in weights]).mT.contiguous()  # [heads, in, out]
-        biases = [bias.detach() for _, bias in weights if bias is not None]
-        self._biases = torch.stack(biases) if biases else None  # [heads, out]
+    Batched products were tried on the CPU instead: 7 heads of 512 x 768, cold, take 389 us for a row each and 1,367 for
+    16 rows; packed ones 431 and 717.
+    """
+    if all(can_pack(weight) for weight, _ in weights):
+        return GroupedMatrix([packed_matrix(weight, bias) for weight, bias in weights], None, None)
+    return stacked_matrix(weights)
 
-    def __call__(self, rows: Tensor, counts: Sequence[int]) -> Tensor:
-        num_heads, _, out_features = self._columns.shape
-        used = [place for place, count in enumerate(counts) if count]
-        if len(used) < 2:
-            place = used[0] if used else 0
-            product = rows.mm(self._columns[place])
-            return product if self._biases is None else product + self._biases[place]
-        if len(set(counts)) == 1:
-            product = rows.view(num_heads, counts[0], -1).bmm(self._columns)
-            biased = product if self._biases is None else product + self._biases[:, None]
-            return biased.view(-1, out_features)
-        parts = zip(used, rows.split([counts[place] for place in used]), strict=True)
-        if self._biases is None:
-            return torch.cat([part.mm(self._columns[place]) for place, part in parts])
-        return torch.cat([torch.addmm(self._biases[place], part, self._columns[place]) for place, part in parts])
 
-    def added(self, residual: Tensor, rows: Tensor, counts: Sequence[int]) -> Tensor:
-        return residual + self(rows, counts)
+def stacked_matrix(weights: Sequence[tuple[Tensor, Tensor | None]]) -> GroupedMatrix:
+    """For any type and device."""
+    columns = torch.stack([weight.detach() for weight, _ in weights]).mT.contiguous()
+    biases = [bias.detach() for _, bias in weights if bias is not None]
+    return GroupedMatrix([], columns, torch.stack(biases) if biases else None)
+
+
+def grouped_product(matrix: GroupedMatrix, rows: Tensor, counts: list[int]) -> Tensor:
+    """[num_rows, in_features] -> [num_rows, out_features]; counts: [num_heads], rows of every head"""
+    columns = matrix.columns
+    if columns is not None:
+        return _stacked_product(columns, matrix.biases, rows, counts)
+    only = _only_head(counts)
+    if only >= 0:
+        return product(matrix.packed[only], rows)
+    products: list[Tensor] = []
+    for head, part in enumerate(rows.split_with_sizes(counts)):
+        if part.shape[0] > 0:
+            products.append(product(matrix.packed[head], part))
+    return torch.cat(products)
+
+
+def grouped_product_onto(matrix: GroupedMatrix, residual: Tensor, rows: Tensor, counts: list[int]) -> Tensor:
+    """residual + the product. residual: [num_rows, out_features]"""
+    columns = matrix.columns
+    if columns is not None:
+        return residual + _stacked_product(columns, matrix.biases, rows, counts)
+    only = _only_head(counts)
+    if only >= 0:
+        return product_onto(matrix.packed[only], residual, rows)
+    sums: list[Tensor] = []
+    residuals = residual.split_with_sizes(counts)
+    for head, part in enumerate(rows.split_with_sizes(counts)):
+        if part.shape[0] > 0:
+            sums.append(product_onto(matrix.packed[head], residuals[head], part))
+    return torch.cat(sums)
+
+
+def _stacked_product(columns: Tensor, biases: Tensor | None, rows: Tensor, counts: list[int]) -> Tensor:
+    """One batched product where all heads have equally many rows, else one product per head."""
+    only = _only_head(counts)
+    if only >= 0:
+        alone = rows.mm(columns[only])
+        return alone if biases is None else alone + biases[only]
+    if counts == [counts[0]] * len(counts):
+        together = rows.view(len(counts), counts[0], -1).bmm(columns)
+        biased = together if biases is None else together + biases.unsqueeze(1)
+        return biased.view(rows.shape[0], -1)
+    products: list[Tensor] = []
+    for head, part in enumerate(rows.split_with_sizes(counts)):
+        if part.shape[0] > 0:
+            own = part.mm(columns[head])
+            products.append(own if biases is None else own + biases[head])
+    return torch.cat(products)
+
+
+def _only_head(counts: list[int]) -> int:
+    """The one that has rows, 0 if none has; -1 when several do."""
+    only = -1
+    for head, count in enumerate(counts):
+        if count > 0:
+            if only >= 0:
+                return -1
+            only = head
+    return max(only, 0)

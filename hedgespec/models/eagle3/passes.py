@@ -7,10 +7,13 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from hedgespec.models.eagle3.bank import Counts, HeadBank
+from hedgespec.models.eagle3.bank import HeadBank
 from hedgespec.models.eagle3.branches import HeadBranches
+from hedgespec.models.eagle3.head_stack import HeadStack
 from hedgespec.models.eagle3.layers import Attend
-from hedgespec.models.memory.attention import PackedAttention, PassAttention, Rows
+from hedgespec.models.memory.attention import LayerShape, PackedAttention, PassAttention, Rows
+from hedgespec.models.memory.planned_attention import AttentionPlan
+from hedgespec.models.scripting import scripted
 
 
 def attend_with(attention: PassAttention, scale: float) -> Attend:
@@ -24,59 +27,81 @@ def attend_with(attention: PassAttention, scale: float) -> Attend:
 
 
 class HeadPasses:
-    """Rows of several heads stand in the order of their places in the bank."""
+    """Rows of several heads stand in the order of their places in the bank.
+
+    places: of the heads of a pass's sessions, rising; rows: one block per session
+    """
 
     def __init__(self, bank: HeadBank) -> None:
         self._bank = bank
-        self.scale = bank.config.head_dim**-0.5
+        self._layer = [LayerShape(0, bank.config.num_kv_heads, bank.config.head_dim, None)]
+        stack = HeadStack(bank.weights, bank.table, bank.draft_to_target)
+        self._stack = scripted(stack) if bank.device.type == "cpu" else stack
 
     def step(
         self,
         places: Sequence[int],
-        ids: Sequence[int],
-        hidden: Tensor,
-        positions: Sequence[int],
+        ids: list[int],
+        hidden: list[Tensor],
+        positions: list[int],
         rows: Sequence[Rows],
     ) -> Tensor:
-        """One pass over consecutive rows of sessions. places: of their heads, rising; rows: one block per session.
+        """See `HeadStack.step`."""
+        rotations, counts = self._rotations(positions), self._counts_of(places, rows)
+        return self._stack.step(ids, hidden, positions, rotations, counts, self._plan(rows))
 
-        ids: after those that `hidden` belongs to, [num_rows]; hidden: [num_rows, hidden]; positions: of the pairs.
-        Returns the states after them, [num_rows, hidden].
-        """
-        packed = PackedAttention(rows, self._bank.dtype, self._bank.device)
-        counts = self.counts([(place, own.num_rows) for place, own in zip(places, rows, strict=True)])
-        return self._call(ids, hidden, positions, attend_with(packed, self.scale), counts)
+    def catch_up(
+        self,
+        places: Sequence[int],
+        ids: list[int],
+        features: list[Tensor],
+        positions: list[int],
+        rows: Sequence[Rows],
+    ) -> Tensor:
+        """See `HeadStack.catch_up`."""
+        rotations, counts = self._rotations(positions), self._counts_of(places, rows)
+        return self._stack.catch_up(ids, features, positions, rotations, counts, self._plan(rows))
+
+    def greedy_chains(
+        self,
+        places: Sequence[int],
+        states: list[Tensor],
+        positions: list[int],
+        rows: Sequence[Rows],
+        num_tokens: int,
+    ) -> list[list[int]]:
+        """See `HeadStack.greedy_chains`; rows: of the first steps."""
+        rotations = self._rotations([position + num_tokens for position in positions])
+        counts, plan = self._counts_of(places, rows), self._plan(rows)
+        chains: list[list[int]] = self._stack.greedy_chains(
+            states, positions, rotations, counts, plan, num_tokens
+        ).tolist()
+        return chains
 
     def follow(self, steps: Sequence[tuple[HeadBranches, list[int], list[int]]]) -> None:
         """One pass: every step's branches part as its rows say, and each takes one more token."""
         for branches, rows, _ in steps:
             branches.keep(rows)
             branches.positions = [position + 1 for position in branches.positions]
-        sizes = [len(branches) for branches, _, _ in steps]
-
-        def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-            parts = zip(steps, *(states.split(sizes) for states in (query, key, value)), strict=True)
-            return torch.cat([branches.attention.attend(q, k, v) for (branches, _, _), q, k, v in parts])
-
         ids = [token for _, _, tokens in steps for token in tokens]
         positions = [position for branches, _, _ in steps for position in branches.positions]
-        counts = self.counts([(branches.place, size) for (branches, _, _), size in zip(steps, sizes, strict=True)])
-        states = self._call(ids, torch.cat([branches.states for branches, _, _ in steps]), positions, attend, counts)
-        for (branches, _, _), own in zip(steps, states.split(sizes), strict=True):
-            branches.states = own
+        sizes = [len(branches) for branches, _, _ in steps]
+        counts = self.counts(zip((branches.place for branches, _, _ in steps), sizes, strict=True))
+        states, own_rows = self._stack.follow(
+            ids,
+            [branches.states for branches, _, _ in steps],
+            positions,
+            self._rotations(positions),
+            counts,
+            [branches.plan for branches, _, _ in steps],
+        )
+        for (branches, _, _), own_states, own in zip(steps, states.split(sizes), own_rows, strict=True):
+            branches.states, branches.own = own_states, own
 
-    def _call(
-        self, ids: Sequence[int], hidden: Tensor, positions: Sequence[int], attend: Attend, counts: Counts
-    ) -> Tensor:
-        bank = self._bank
-        bank.require_positions(max(positions) + 1)
-        embedded = bank.embed(torch.tensor(ids, device=bank.device))
-        return bank.step(embedded, hidden, torch.tensor(positions, device=bank.device), attend, counts)
-
-    def logits_of(self, states: Sequence[Tensor], counts: Counts) -> Tensor:
-        """states: [num_rows, hidden] each, counts of all their rows."""
+    def logits_of(self, states: list[Tensor], counts: list[int]) -> Tensor:
+        """states: [num_rows, hidden] in parts, counts of all their rows."""
         if sum(counts):
-            return self._bank.logits(torch.cat(list(states)), counts)
+            return self._stack.logits(states, counts)
         return torch.zeros((0, self._bank.config.draft_vocab_size), dtype=self._bank.dtype, device=self._bank.device)
 
     def counts(self, parts: Iterable[tuple[int, int]]) -> list[int]:
@@ -88,3 +113,13 @@ class HeadPasses:
 
     def no_state(self) -> Tensor:
         return torch.zeros((1, self._bank.config.hidden_size), dtype=self._bank.dtype, device=self._bank.device)
+
+    def _counts_of(self, places: Sequence[int], rows: Sequence[Rows]) -> list[int]:
+        return self.counts((place, own.num_rows) for place, own in zip(places, rows, strict=True))
+
+    def _plan(self, rows: Sequence[Rows]) -> AttentionPlan:
+        return PackedAttention(rows, self._bank.dtype, self._bank.device).plan(self._layer)
+
+    def _rotations(self, positions: Sequence[int]) -> Tensor:
+        self._bank.require_positions(max(positions) + 1)
+        return self._bank.rotations.table

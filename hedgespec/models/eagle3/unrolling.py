@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hedgespec.models.drafting.score_columns import ScoreColumns
-from hedgespec.models.eagle3.branches import BranchedAttention, HeadBranches
+from hedgespec.models.eagle3.branches import HeadBranches
 from hedgespec.models.eagle3.path import RoundPath
 from hedgespec.models.eagle3.session import Eagle3Session
 
@@ -25,7 +25,7 @@ MIN_SURVIVAL = 0.03
 class Unrolling:
     """The starts of one session that draft its verified tokens; `columns` holds the first column already."""
 
-    def __init__(self, session: Eagle3Session, columns: ScoreColumns, scale: float) -> None:
+    def __init__(self, session: Eagle3Session, columns: ScoreColumns) -> None:
         self._session = session
         self._columns = columns
         observation, text = columns.observation, session.text
@@ -48,10 +48,10 @@ class Unrolling:
         ]
         states = [session.states[self._pair(start)] for start in self._starts]
         bases = [bisect_right(session.positions, self._pair(start)) for start in self._starts]
-        attention = BranchedAttention(session.slot, bases, scale)
         empty = torch.zeros(0)  # never looked at: without starts there is no step
         pairs = [self._pair(start) for start in self._starts]
-        self.branches = HeadBranches(attention, torch.cat(states) if states else empty, pairs, session.owner.place)
+        stacked = torch.cat(states) if states else empty
+        self.branches = HeadBranches(session.slot, bases, stacked, pairs, session.owner.place)
 
     def keep_for(self, depth: int) -> bool:
         """Go on with the starts whose depth-th token was realised and still matters; False when there are none."""
