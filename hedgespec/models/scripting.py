@@ -16,6 +16,9 @@ from torch import nn
 
 log = structlog.get_logger(__name__)
 
+NUM_REHEARSALS = 3
+"""So many calls until a pass is as fast as it gets: in the first torch looks at what comes in, in the second it compiles."""
+
 M = TypeVar("M", bound=nn.Module)
 F = TypeVar("F", bound=Callable[..., object])
 

@@ -16,8 +16,10 @@ from torch.nn.functional import embedding
 
 from hedgespec.models.eagle3.grouped_matrix import grouped_product
 from hedgespec.models.eagle3.head import Attend, Eagle3Head
+from hedgespec.models.eagle3.head_stack import HeadStack
 from hedgespec.models.eagle3.head_weights import after_attention, before_attention, head_weights, logits_after
 from hedgespec.models.rotary import RotationTable
+from hedgespec.models.scripting import scripted
 
 Counts = list[int]
 """[num_heads]: rows of every head. Rows stand in the order of the heads."""
@@ -35,6 +37,8 @@ class HeadBank:
         self.weights = head_weights(heads)
         self.table = first.embed_tokens.weight.detach()
         self.rotations = RotationTable(first.midlayer.self_attn.rotary.embeddings, self.device)
+        stack = HeadStack(self.weights, self.table, self.draft_to_target)
+        self.stack = scripted(stack) if self.device.type == "cpu" else stack
 
     @property
     def num_heads(self) -> int:

@@ -89,6 +89,10 @@ class Eagle3Drafter(NeuralDrafter[Eagle3Session, HeadBranches]):
             drafter.static_drafts = static
         return num_loops
 
+    def rehearse(self) -> None:
+        """Make the first passes of its bank as fast as later ones."""
+        self._passes.rehearse()
+
     def push(self, block: FeatureBlock) -> None:
         self.features.push(block)
 

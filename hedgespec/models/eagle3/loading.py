@@ -31,6 +31,7 @@ def load_eagle3_drafters(
         bank = HeadBank([head for _, head in alike])
         own = [_drafter(config, bank, place) for place, (config, _) in enumerate(alike)]
         Eagle3Drafter.join(own)
+        own[0].rehearse()
         drafters |= {drafter.drafter_id: drafter for drafter in own}
     return drafters
 

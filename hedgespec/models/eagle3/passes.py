@@ -9,11 +9,11 @@ from torch import Tensor
 
 from hedgespec.models.eagle3.bank import HeadBank
 from hedgespec.models.eagle3.branches import HeadBranches
-from hedgespec.models.eagle3.head_stack import HeadStack
 from hedgespec.models.eagle3.layers import Attend
 from hedgespec.models.memory.attention import LayerShape, PackedAttention, PassAttention, Rows
+from hedgespec.models.memory.kv_memory import KvMemory
 from hedgespec.models.memory.planned_attention import AttentionPlan
-from hedgespec.models.scripting import scripted
+from hedgespec.models.scripting import NUM_REHEARSALS
 
 
 def attend_with(attention: PassAttention, scale: float) -> Attend:
@@ -33,10 +33,23 @@ class HeadPasses:
     """
 
     def __init__(self, bank: HeadBank) -> None:
-        self._bank = bank
+        self._bank, self._stack = bank, bank.stack
         self._layer = [LayerShape(0, bank.config.num_kv_heads, bank.config.head_dim, None)]
-        stack = HeadStack(bank.weights, bank.table, bank.draft_to_target)
-        self._stack = scripted(stack) if bank.device.type == "cpu" else stack
+
+    @torch.inference_mode()
+    def rehearse(self) -> None:
+        """Every pass a few times, on nothing: compiling them takes longer than the first answers should."""
+        for _ in range(NUM_REHEARSALS):
+            slot = KvMemory(8).open(8)
+            slot.require(8)
+            features = torch.zeros((1, 3 * self._bank.config.target_hidden_size), device=self._bank.device)
+            states = self.catch_up([0], [0], [features], [0], [Rows(slot, 0, 1)])
+            self.step([0], [0], [states], [1], [Rows(slot, 1, 1)])
+            self.greedy_chains([0], [states], [1], [Rows(slot, 1, 1)], 3)
+            branches = HeadBranches(slot, [1], states, [0], 0)
+            for _ in range(2):
+                self.follow([(branches, [0], [0])])
+            self.logits_of([branches.states], self.counts([(0, 1)]))
 
     def step(
         self,
