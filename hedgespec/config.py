@@ -91,12 +91,25 @@ class DrafterConfig(ReplicaConfig):
     """One drafter. model: a folder, or `zoo` (the embedded head named like the id), unused for `ngram`.
 
     group: drafters with the same group share one process (and GPU)
+    quantization: weights of EAGLE-3 heads on the CPU are rounded to int8 when they are loaded (`auto`, `int8`): that changes
+        drafts a little, their cost a lot, and no text. `none` keeps float32. Nothing else can be rounded
     """
 
     id: Identifier
     kind: DrafterKind
     model: str | None = None
     group: Identifier | None = None
+    quantization: Literal["auto", "int8", "none"] = "auto"
+
+    @property
+    def is_in_int8(self) -> bool:
+        return self.quantization != "none" and self.kind == "eagle3" and self.device == "cpu"
+
+    @model_validator(mode="after")
+    def check_quantization(self) -> DrafterConfig:
+        if self.quantization == "int8" and not self.is_in_int8:
+            raise ValueError(f"drafter {self.id!r}: quantization int8 is for kind eagle3 on device cpu")
+        return self
 
     @model_validator(mode="after")
     def check_model(self) -> DrafterConfig:

@@ -19,7 +19,6 @@ from torch.nn.functional import gelu, silu
 from hedgespec.models.memory.attention import LayerShape, PassAttention
 from hedgespec.models.packed_linear import PackedMatrix, packed_matrix, product, product_onto
 
-
 ACTIVATIONS = ("silu", "gelu:tanh", "gelu:none")
 """Names as `activated` takes them: torch's function, and its approximation behind a colon."""
 

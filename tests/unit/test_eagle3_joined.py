@@ -32,7 +32,8 @@ CASES = {
 @pytest.fixture(scope="module")
 def configs(tmp_path_factory: pytest.TempPathFactory) -> list[DrafterConfig]:
     folders = [make_eagle3(tmp_path_factory.mktemp("head"), seed=seed) for seed in range(NUM_HEADS)]
-    return [DrafterConfig(id=f"h{i}", kind="eagle3", model=str(folder)) for i, folder in enumerate(folders)]
+    made = enumerate(map(str, folders))
+    return [DrafterConfig(id=f"h{i}", kind="eagle3", model=folder, quantization="none") for i, folder in made]
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +149,7 @@ def test_prompts_are_scored_together(configs: list[DrafterConfig], embedding: to
 def test_heads_of_other_shapes_compute_apart(
     configs: list[DrafterConfig], embedding: torch.Tensor, tmp_path: Path
 ) -> None:
-    other = DrafterConfig(id="small", kind="eagle3", model=str(make_eagle3(tmp_path, draft_vocab_size=32)))
+    other = configs[0].model_copy(update={"id": "small", "model": str(make_eagle3(tmp_path, draft_vocab_size=32))})
     drafters = load_eagle3_drafters([*configs, other], embedding, HIDDEN_SIZE)
     assert {d.drafter_id: d.batched_by for d in drafters.values()} == {
         "h0": "h0",

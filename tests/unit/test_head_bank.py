@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -62,7 +63,11 @@ def make_heads(count: int, **changes: object) -> list[Eagle3Head]:
 def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Products as on the CPU, and as on CUDA."""
     if request.param == "stacked":
-        monkeypatch.setattr("hedgespec.models.eagle3.head_weights.grouped_matrix", stacked_matrix)
+
+        def stacked(weights: Any, *, in_int8: bool = False) -> Any:
+            return stacked_matrix(weights)
+
+        monkeypatch.setattr("hedgespec.models.eagle3.head_weights.grouped_matrix", stacked)
     elif not torch.backends.mkldnn.is_available():
         pytest.skip("needs torch with oneDNN")
     return str(request.param)

@@ -164,7 +164,7 @@ def test_a_model_on_another_device_is_not_tried(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", sorted(LEAN))
 def test_a_lean_network_runs_without_the_interpreter_and_computes_the_same(name: str, tmp_path: Path) -> None:
-    """Many sessions at once, short and long pieces, trees and spare rows; the first passes are those in which torch compiles."""
+    """Many sessions at once, short and long pieces, trees and spare rows; torch compiles in the first passes."""
     model = load(LEAN[name](tmp_path))
     runner = PackedCausalLM(model, "", torch.device("cpu"))
     network = runner._network

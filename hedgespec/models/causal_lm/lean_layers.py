@@ -6,7 +6,7 @@ a layer's place when it gives that output for that input; a layer of another kin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -154,7 +154,12 @@ def _parts(layer: nn.Module, trial: _Trial) -> LayerParts | None:
     layer_norms = _norms(layer, ["input_layernorm", "post_attention_layernorm"])
     head_norms = _norms(attention, ["q_norm", "k_norm"] if inside & _HEAD_NORMS else [])
     activation = _activation(mlp.act_fn)
-    if layer_norms is None or head_norms is None or activation is None or not _are_of_heads(head_norms, attention.head_dim):
+    if (
+        layer_norms is None
+        or head_norms is None
+        or activation is None
+        or not _are_of_heads(head_norms, attention.head_dim)
+    ):
         return None
     return LayerParts(
         query=attention.q_proj,

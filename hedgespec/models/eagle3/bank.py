@@ -18,6 +18,7 @@ from hedgespec.models.eagle3.grouped_matrix import grouped_product
 from hedgespec.models.eagle3.head import Attend, Eagle3Head
 from hedgespec.models.eagle3.head_stack import HeadStack
 from hedgespec.models.eagle3.head_weights import after_attention, before_attention, head_weights, logits_after
+from hedgespec.models.int8_linear import can_use_int8
 from hedgespec.models.rotary import RotationTable
 from hedgespec.models.scripting import scripted
 
@@ -29,12 +30,12 @@ class HeadBank:
     """Inference only. `num_rows` is the sum of `counts`; queries and keys reach `attend` with the features of an attention
     head in another order than the published one, which no score notices."""
 
-    def __init__(self, heads: Sequence[Eagle3Head]) -> None:
-        """heads: see `can_share`."""
+    def __init__(self, heads: Sequence[Eagle3Head], *, in_int8: bool = False) -> None:
+        """heads: see `can_share`; in_int8: round weights of float32 on the CPU, where torch can."""
         first = heads[0]
         self.config, self.dtype, self.device = first.config, first.dtype, first.norm.weight.device
         self.draft_to_target = torch.stack([head.draft_to_target for head in heads])
-        self.weights = head_weights(heads)
+        self.weights = head_weights(heads, in_int8=in_int8 and can_use_int8())
         self.table = first.embed_tokens.weight.detach()
         self.rotations = RotationTable(first.midlayer.self_attn.rotary.embeddings, self.device)
         stack = HeadStack(self.weights, self.table, self.draft_to_target)

@@ -55,7 +55,10 @@ def attend_branches(
         base_mask = before[2]
         own_mask = torch.cat((before[3], own_mask), dim=1)
     num_base, num_groups = base_mask.shape[1], query.shape[1] // num_kv_heads
-    base_keys, base_values = branches.base_keys[0].narrow(1, 0, num_base), branches.base_values[0].narrow(1, 0, num_base)
+    base_keys, base_values = (
+        branches.base_keys[0].narrow(1, 0, num_base),
+        branches.base_values[0].narrow(1, 0, num_base),
+    )
     grouped = query.view(num_branches, num_kv_heads, num_groups, head_dim).transpose(0, 1).flatten(1, 2)
     wide_base, wide_own = base_mask, own_mask
     if num_groups > 1:

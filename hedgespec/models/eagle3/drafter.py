@@ -16,7 +16,6 @@ from bisect import bisect_right
 from collections.abc import Callable, Generator, Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 

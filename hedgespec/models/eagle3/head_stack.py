@@ -76,7 +76,11 @@ class HeadStack(nn.Module):
             self.weights, embeds, torch.cat(hidden), rotations[places], counts
         )
         sizes = [states.shape[0] for states in hidden]
-        queries, keys, values = query.split_with_sizes(sizes), key.split_with_sizes(sizes), value.split_with_sizes(sizes)
+        queries, keys, values = (
+            query.split_with_sizes(sizes),
+            key.split_with_sizes(sizes),
+            value.split_with_sizes(sizes),
+        )
         outputs: list[Tensor] = []
         rows: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
         for index, own in enumerate(branches):
@@ -117,9 +121,7 @@ class HeadStack(nn.Module):
             tokens.append(self._most_probable(state, heads, counts))
         return torch.stack(tokens, dim=1)
 
-    def _step(
-        self, embeds: Tensor, hidden: Tensor, rotation: Tensor, counts: list[int], plan: AttentionPlan
-    ) -> Tensor:
+    def _step(self, embeds: Tensor, hidden: Tensor, rotation: Tensor, counts: list[int], plan: AttentionPlan) -> Tensor:
         query, key, value, residual = before_attention(self.weights, embeds, hidden, rotation, counts)
         query, key, value = _packed(query), _packed(key), _packed(value)
         attended = attend_planned(plan, 0, query, key, value, self.weights.scale)

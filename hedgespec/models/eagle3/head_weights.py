@@ -37,8 +37,10 @@ class HeadWeights(NamedTuple):
     scale: float
 
 
-def head_weights(heads: Sequence[Eagle3Head]) -> HeadWeights:
-    """heads: alike, see `bank.can_share`"""
+def head_weights(heads: Sequence[Eagle3Head], *, in_int8: bool) -> HeadWeights:
+    """heads: alike, see `bank.can_share`; in_int8: round what sees normed states. Features of a large target have
+    components that are a thousand times the others, which one step for all would round to nothing, so `fuse` stays.
+    """
     layers, config, device = [head.midlayer for head in heads], heads[0].config, heads[0].norm.weight.device
     attentions, mlps = [layer.self_attn for layer in layers], [layer.mlp for layer in layers]
     embed_norms, hidden_norms, mlp_norms, last_norms = (
@@ -57,11 +59,16 @@ def head_weights(heads: Sequence[Eagle3Head]) -> HeadWeights:
         joined=_joined(
             [[paired(a.q_proj, dim)[0], paired(a.k_proj, dim)[0], a.v_proj.weight] for a in attentions],
             [torch.cat((e.scale, h.scale)) for e, h in zip(embed_norms, hidden_norms, strict=True)],
+            in_int8=in_int8,
         ),
-        output=grouped_matrix([(a.o_proj.weight, None) for a in attentions]),
-        gate_up=_joined([[mlp.gate_proj.weight, mlp.up_proj.weight] for mlp in mlps], [n.scale for n in mlp_norms]),
-        down=grouped_matrix([(mlp.down_proj.weight, None) for mlp in mlps]),
-        head=_joined([[head.lm_head.weight] for head in heads], [norm.scale for norm in last_norms]),
+        output=grouped_matrix([(a.o_proj.weight, None) for a in attentions], in_int8=in_int8),
+        gate_up=_joined(
+            [[mlp.gate_proj.weight, mlp.up_proj.weight] for mlp in mlps],
+            [norm.scale for norm in mlp_norms],
+            in_int8=in_int8,
+        ),
+        down=grouped_matrix([(mlp.down_proj.weight, None) for mlp in mlps], in_int8=in_int8),
+        head=_joined([[head.lm_head.weight] for head in heads], [norm.scale for norm in last_norms], in_int8=in_int8),
         floors=[norms[0].floor.to(device) for norms in (embed_norms, hidden_norms, mlp_norms, last_norms)],
         residual_scales=torch.stack([norm.scale for norm in hidden_norms]) if is_normed else None,
         num_heads=config.num_heads,
@@ -127,10 +134,10 @@ def _divided(states: Tensor, floor: Tensor) -> Tensor:
     return (wide / length_of(wide, floor)).to(states.dtype)
 
 
-def _joined(parts: Sequence[Sequence[Tensor]], scales: Sequence[Tensor]) -> GroupedMatrix:
+def _joined(parts: Sequence[Sequence[Tensor]], scales: Sequence[Tensor], *, in_int8: bool) -> GroupedMatrix:
     """One product for several of the same inputs, per head. parts: weights per head; scales: of the inputs."""
     joined = [torch.cat([w.float() * scale.float() for w in own]) for own, scale in zip(parts, scales, strict=True)]
-    return grouped_matrix([(weight.to(parts[0][0].dtype), None) for weight in joined])
+    return grouped_matrix([(weight.to(parts[0][0].dtype), None) for weight in joined], in_int8=in_int8)
 
 
 def _norm(norm: RMSNorm) -> Norm:

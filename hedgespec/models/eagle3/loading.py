@@ -28,7 +28,7 @@ def load_eagle3_drafters(
     heads = {config.id: _load(config, table, target_hidden_size) for config in configs}
     drafters: dict[str, Eagle3Drafter] = {}
     for alike in _alike([(config, heads[config.id]) for config in configs]):
-        bank = HeadBank([head for _, head in alike])
+        bank = HeadBank([head for _, head in alike], in_int8=alike[0][0].is_in_int8)
         own = [_drafter(config, bank, place) for place, (config, _) in enumerate(alike)]
         Eagle3Drafter.join(own)
         own[0].rehearse()
@@ -57,7 +57,7 @@ def _alike(heads: Sequence[tuple[DrafterConfig, Eagle3Head]]) -> list[list[tuple
     groups: list[list[tuple[DrafterConfig, Eagle3Head]]] = []
     for config, head in heads:
         for group in groups:
-            if can_share(group[0][1], head):
+            if config.is_in_int8 == group[0][0].is_in_int8 and can_share(group[0][1], head):
                 group.append((config, head))
                 break
         else:

@@ -88,9 +88,7 @@ class PackedAttention:
         keys, values, masks, is_causal = [], [], [], []
         for layer in layers:
             for session, rows in enumerate(self._rows):
-                stored = rows.slot.stored(
-                    layer.index, layer.num_kv_heads, layer.head_dim, self._dtype, self._device
-                )
+                stored = rows.slot.stored(layer.index, layer.num_kv_heads, layer.head_dim, self._dtype, self._device)
                 mask = self._mask(session, layer.window)
                 keys.append(stored[0])
                 values.append(stored[1])

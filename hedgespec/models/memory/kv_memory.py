@@ -117,7 +117,9 @@ class KvSlot:
     def write(self, layer: int, key: Tensor, value: Tensor, start: int) -> None:
         """Put rows at start, start + 1, ... of a layer. key, value: [1, num_kv_heads, num_rows, head_dim]"""
         _, num_heads, num_rows, head_dim = key.shape
-        for stored, rows in zip(self.stored(layer, num_heads, head_dim, key.dtype, key.device), (key, value), strict=True):
+        for stored, rows in zip(
+            self.stored(layer, num_heads, head_dim, key.dtype, key.device), (key, value), strict=True
+        ):
             stored.narrow(2, start, num_rows).copy_(rows)
 
     @torch.inference_mode()

@@ -1,0 +1,127 @@
+"""Products with rounded weights, and heads that compute with them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+from hedgespec.config import DrafterConfig
+from hedgespec.models.eagle3.bank import HeadBank
+from hedgespec.models.eagle3.loading import load_eagle3_drafters
+from hedgespec.models.int8_linear import can_use_int8, int8_matrix, int8_product
+from hedgespec.models.safetensors_folder import read_embedding
+from tests.model_folders import HIDDEN_SIZE, make_eagle3, make_llama
+from tests.unit.test_head_bank import attend_softly, make_heads
+
+needs_int8 = pytest.mark.skipif(not can_use_int8(), reason="needs a torch with int8 products")
+
+
+@needs_int8
+@pytest.mark.parametrize("num_rows", [1, 2, 7, 48, 300])
+@pytest.mark.parametrize("has_bias", [False, True])
+@torch.inference_mode()
+def test_products_are_right_but_for_their_rounding(num_rows: int, has_bias: bool) -> None:
+    """Also of features whose weights are a thousand times smaller than those of others."""
+    torch.manual_seed(0)
+    weight = torch.randn(40, 64) * torch.logspace(-3, 0, 40)[:, None]
+    bias = torch.randn(40) if has_bias else None
+    rows = torch.randn(num_rows, 64)
+    expected = torch.nn.functional.linear(rows, weight, bias)
+    actual = int8_product(int8_matrix(weight, bias), rows)
+    assert (actual - expected).abs().max(dim=0).values.lt(0.015 * rows.norm(dim=1).max() * weight.norm(dim=1)).all()
+
+
+@needs_int8
+@torch.inference_mode()
+def test_no_rows_and_weights_of_nothing() -> None:
+    assert int8_product(int8_matrix(torch.randn(5, 8)), torch.zeros(0, 8)).shape == (0, 5)
+    assert torch.equal(int8_product(int8_matrix(torch.zeros(5, 8)), torch.ones(2, 8)), torch.zeros(2, 5))
+
+
+@needs_int8
+@torch.inference_mode()
+def test_a_rounded_head_is_the_same_but_for_its_rounding() -> None:
+    heads = make_heads(2)
+    exact, rounded = HeadBank(heads), HeadBank(heads, in_int8=True)
+    assert not exact.weights.head.int8
+    assert len(rounded.weights.head.int8) == 2
+    torch.manual_seed(0)
+    ids, positions, hidden = torch.arange(6), torch.arange(6), torch.randn(6, 32)
+    wide = exact.step(exact.embed(ids), hidden, positions, attend_softly, [3, 3])
+    narrow = rounded.step(rounded.embed(ids), hidden, positions, attend_softly, [3, 3])
+    assert 0 < (narrow - wide).norm() < 0.05 * wide.norm()
+    assert (rounded.logits(wide, [3, 3]) - exact.logits(wide, [3, 3])).norm() < 0.05 * exact.logits(wide, [3, 3]).norm()
+
+
+@torch.inference_mode()
+def test_features_are_not_rounded() -> None:
+    """Large targets have components that are a thousand times the others."""
+    heads = make_heads(2)
+    bank = HeadBank(heads, in_int8=True)
+    features = torch.randn(2, 72)
+    features[:, 3] *= 1000.0
+    fused = bank.fuse(features, [1, 1])
+    torch.testing.assert_close(fused, torch.cat([h.fuse(f) for h, f in zip(heads, features.split(1), strict=True)]))
+
+
+def test_what_is_configured_is_loaded(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = str(make_eagle3(tmp_path_factory.mktemp("head")))
+    embedding = read_embedding(make_llama(tmp_path_factory.mktemp("target")))
+    configs = [
+        DrafterConfig(id=name, kind="eagle3", model=folder, quantization=name)  # type: ignore[arg-type]
+        for name in ("auto", "int8", "none")
+    ]
+    drafters = load_eagle3_drafters(configs, embedding, HIDDEN_SIZE)
+    is_rounded = {name: len(drafter._bank.weights.head.int8) > 0 for name, drafter in drafters.items()}
+    assert is_rounded == {"auto": can_use_int8(), "int8": can_use_int8(), "none": False}
+    assert drafters["auto"].batched_by == drafters["int8"].batched_by != drafters["none"].batched_by
+    assert len({drafter.digest for drafter in drafters.values()}) == 1
+
+
+def test_without_such_products_heads_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    can_use_int8.cache_clear()
+
+    def refused(*_: object) -> None:
+        raise RuntimeError("no engine\nat all")
+
+    monkeypatch.setattr("hedgespec.models.int8_linear.int8_product", refused)
+    try:
+        assert not can_use_int8()
+        assert not HeadBank(make_heads(1), in_int8=True).weights.head.int8
+    finally:
+        can_use_int8.cache_clear()
+
+
+def test_wrong_products_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    can_use_int8.cache_clear()
+    monkeypatch.setattr("hedgespec.models.int8_linear.int8_product", lambda matrix, rows: torch.ones(len(rows), 16))
+    try:
+        assert not can_use_int8()
+    finally:
+        can_use_int8.cache_clear()
+
+
+@pytest.mark.parametrize("wrong", [{"kind": "ngram"}, {"kind": "eagle3", "model": "m", "device": "cuda"}])
+def test_what_cannot_be_rounded_says_so(wrong: dict[str, str]) -> None:
+    with pytest.raises(ValidationError, match="quantization int8 is for kind eagle3 on device cpu"):
+        DrafterConfig.model_validate({"id": "d", "quantization": "int8", **wrong})
+    assert not DrafterConfig.model_validate({"id": "d", **wrong}).is_in_int8
+
+
+@needs_int8
+@torch.inference_mode()
+def test_memory_does_not_grow_with_the_counts_of_rows() -> None:
+    """oneDNN keeps something for every count that it has seen (`packed_linear`); here the rows come as they are."""
+    matrix = int8_matrix(torch.randn(512, 256))
+
+    def resident_mb() -> float:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * 4096 / 1e6
+
+    int8_product(matrix, torch.randn(200, 256))
+    before = resident_mb()
+    for count in np.arange(1, 200):
+        int8_product(matrix, torch.randn(int(count), 256))
+    assert resident_mb() - before < 20
