@@ -78,6 +78,14 @@ def gumbels(seed: int, output_index: ArrayLike, token_ids: ArrayLike) -> NDArray
     return _gumbel(uniforms(seed, output_index, Purpose.COUPLED, token_ids))
 
 
+def coupled_keys(seed: int, output_indices: ArrayLike) -> NDArray[np.int64]:
+    """What `device_sampling` makes the Gumbel noise of an output index of, on whatever device: the bits of the hash before
+    the id. Same shape as output_indices."""
+    key = np.array([_key(seed, Purpose.COUPLED, 0)], np.uint64)
+    indices = np.asarray(output_indices, np.int64)
+    return _absorb_array(key, np.atleast_1d(indices).astype(np.uint64)).astype(np.int64).reshape(indices.shape)
+
+
 def gumbel_argmax(ids: NDArray[np.int32], probs: NDArray[np.floating], seed: int, output_index: int) -> int:
     """The id with the largest log prob + Gumbel noise, the lowest one on ties: a keyed sample of `probs`.
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hedgespec.models.drafting.session_text import SessionText
 from hedgespec.models.drafting.vocabulary import DraftVocabulary
+from hedgespec.speculative.noise import Purpose, coupled_keys, uniforms
 from hedgespec.speculative.processing import TokenCounts
 from hedgespec.speculative.proposal import concatenate, propose
-from hedgespec.types import DraftTree, SparseRows
+from hedgespec.types import DraftTree, Method, SparseRows
 
 
 @dataclass(slots=True)
@@ -31,15 +33,34 @@ class DraftInProgress:
         return len(self.token_ids) >= self.num_draft_tokens
 
     @property
-    def is_plainly_greedy(self) -> bool:
-        """Whether the next token is the most probable one, whatever came before it."""
-        sampling = self.text.spec.sampling
-        return sampling.method == "greedy" and not sampling.logit_bias and self.counts is None
+    def method(self) -> Method:
+        return self.text.spec.sampling.method
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the law of the next token depends on nothing but the logits."""
+        return not self.text.spec.sampling.logit_bias and self.counts is None
+
+    def noise(self) -> NDArray[np.float64] | NDArray[np.int64]:
+        """Of a sampled draft, one number per token as `SampledShape` wants it."""
+        spec = self.text.spec
+        indices = self.text.num_emitted + np.arange(self.num_draft_tokens)
+        if self.method == "coupled":
+            return coupled_keys(spec.noise_seed, indices)
+        return uniforms(spec.noise_seed, indices, Purpose.DRAFT, 0, round_index=self.round_index)
+
+    def fill(self, token_ids: list[int], ids: NDArray[np.int32], probs: NDArray[np.float32]) -> None:
+        """The whole sampled draft; ids, probs: [num_draft_tokens, num_ids] of its laws, 0 behind what is kept."""
+        self.token_ids += token_ids
+        if self.method == "rejection":
+            is_kept = probs > 0
+            offsets = np.concatenate(([0], np.cumsum(is_kept.sum(axis=1)))).astype(np.int32)
+            self.laws.append(SparseRows(offsets, ids[is_kept], probs[is_kept]))
 
     def extend(self, logits: Tensor) -> None:
         """Add the token proposed by logits [1, num_columns]."""
         spec = self.text.spec
-        method = spec.sampling.method
+        method = self.method
         ancestors = [self.token_ids]
         if method == "greedy":
             self.token_ids.append(int(self.vocabulary.greedy_ids(logits, spec.sampling, self.counts, ancestors)[0]))
@@ -51,6 +72,5 @@ class DraftInProgress:
         self.laws.append(law)
 
     def finished(self, drafter_id: str) -> DraftTree:
-        is_sampled = self.text.spec.sampling.method == "rejection"
-        draft_probs = concatenate(self.laws) if is_sampled else None
+        draft_probs = concatenate(self.laws) if self.method == "rejection" else None
         return DraftTree.chain(np.array(self.token_ids, np.int32), draft_probs, drafter_id)

@@ -32,6 +32,7 @@ from hedgespec.models.eagle3.passes import HeadPasses
 from hedgespec.models.eagle3.session import Eagle3Session
 from hedgespec.models.eagle3.static_drafts import StaticDrafts
 from hedgespec.models.eagle3.unrolling import Unrolling, forget_complete_starts
+from hedgespec.models.eagle3.whole_chains import complete_chains
 from hedgespec.models.memory.attention import Rows
 from hedgespec.models.memory.kv_memory import KvSlot
 from hedgespec.types import FeatureBlock
@@ -136,25 +137,9 @@ class Eagle3Drafter(NeuralDrafter[Eagle3Session, HeadBranches]):
         pairs = list(zip(sessions, drafts, strict=True))
         if self.static_drafts is not None:
             self.static_drafts.complete(pairs)
-        self._complete_greedy(pairs)
+        complete_chains(self._passes, pairs)
         pairs = [pair for pair in pairs if not pair[1].is_complete]
         super()._run_chains([session for session, _ in pairs], [draft for _, draft in pairs])
-
-    def _complete_greedy(self, pairs: Sequence[tuple[Eagle3Session, DraftInProgress]]) -> None:
-        """Whole drafts in one call, those of one length together."""
-        groups: dict[int, list[tuple[Eagle3Session, Tensor, DraftInProgress]]] = {}
-        for session, draft in pairs:
-            state = session.newest_state()
-            if state is not None and not draft.is_complete and draft.is_plainly_greedy:
-                groups.setdefault(draft.num_draft_tokens, []).append((session, state, draft))
-        for num_tokens, members in groups.items():
-            sessions, states = [session for session, _, _ in members], [state for _, state, _ in members]
-            places = [session.owner.place for session in sessions]
-            positions = [session.newest_pair + 1 for session in sessions]
-            rows = [Rows(s.slot, s.slot.length + len(s.tail), 1) for s in sessions]
-            chains = self._passes.greedy_chains(places, states, positions, rows, num_tokens)
-            for (_, _, draft), chain in zip(members, chains, strict=True):
-                draft.token_ids += chain
 
     def _advance(self, sessions: Sequence[Eagle3Session], token_ids: Sequence[int]) -> Tensor:
         hidden = [session.state for session in sessions if session.state is not None]

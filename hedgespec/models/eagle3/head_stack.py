@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
+from hedgespec.models.drafting.sampled_chains import SampledShape, sampled_tokens
 from hedgespec.models.eagle3.branched_attention import Branches, attend_branches
 from hedgespec.models.eagle3.grouped_matrix import grouped_product
 from hedgespec.models.eagle3.head_weights import HeadWeights, after_attention, before_attention, logits_after
@@ -109,27 +110,69 @@ class HeadStack(nn.Module):
         states: one chain's newest state each, [1, hidden]; positions: of the pairs of their first steps; plan: of a first
         step of one row each
         """
-        heads = torch.arange(len(counts), device=self.table.device)
-        heads = heads.repeat_interleave(self._on_device(counts))
-        state, places = torch.cat(states), self._on_device(positions)
-        tokens = [self._most_probable(state, heads, counts)]
-        for step in range(num_tokens - 1):
-            starts = [start + step for start in plan.starts]
-            moved = AttentionPlan(plan.sizes, starts, plan.keys, plan.values, plan.masks, plan.is_causal)
-            embeds = embedding(tokens[-1], self.table)
-            state = self._step(embeds, state, rotations[places + step], counts, moved)
-            tokens.append(self._most_probable(state, heads, counts))
+        heads, state, places = self._heads(counts), torch.cat(states), self._on_device(positions)
+        tokens: list[Tensor] = []
+        for step in range(num_tokens):
+            if step > 0:
+                state = self._chain_step(tokens[-1], state, rotations[places + (step - 1)], counts, plan, step - 1)
+            columns = logits_after(self.weights, state, counts).argmax(dim=-1)
+            tokens.append(self.draft_to_target[heads, columns])
         return torch.stack(tokens, dim=1)
+
+    @exported
+    def sampled_chains(
+        self,
+        states: list[Tensor],
+        positions: list[int],
+        rotations: Tensor,
+        counts: list[int],
+        plan: AttentionPlan,
+        shape: SampledShape,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Sampled continuations, [num_chains, num_tokens] ids of the target, and the laws that they were drawn from: ids and
+        probabilities, [num_chains, num_tokens, num_ids]. Arguments as above; shape: its tensors may be on the CPU."""
+        device = self.table.device
+        shape = SampledShape(
+            shape.temperature.to(device),
+            shape.top_k.to(device),
+            shape.top_p.to(device),
+            shape.noise.to(device),
+            shape.is_coupled,
+            shape.max_ids,
+            shape.mass,
+        )
+        heads, state, places = self._heads(counts), torch.cat(states), self._on_device(positions)
+        tokens: list[Tensor] = []
+        ids: list[Tensor] = []
+        laws: list[Tensor] = []
+        for step in range(shape.noise.shape[1]):
+            if step > 0:
+                state = self._chain_step(tokens[-1], state, rotations[places + (step - 1)], counts, plan, step - 1)
+            logits = logits_after(self.weights, state, counts)
+            token, own_ids, probs = sampled_tokens(logits, self.draft_to_target, heads, shape, step)
+            tokens.append(token)
+            ids.append(own_ids)
+            laws.append(probs)
+        return torch.stack(tokens, dim=1), torch.stack(ids, dim=1), torch.stack(laws, dim=1)
+
+    def _chain_step(
+        self, tokens: Tensor, state: Tensor, rotation: Tensor, counts: list[int], plan: AttentionPlan, step: int
+    ) -> Tensor:
+        """The step-th one of a plan of one row per chain."""
+        starts = [start + step for start in plan.starts]
+        moved = AttentionPlan(plan.sizes, starts, plan.keys, plan.values, plan.masks, plan.is_causal)
+        return self._step(embedding(tokens, self.table), state, rotation, counts, moved)
+
+    def _heads(self, counts: list[int]) -> Tensor:
+        """[num_rows]: the head of each row."""
+        heads = torch.arange(len(counts), device=self.table.device)
+        return heads.repeat_interleave(self._on_device(counts))
 
     def _step(self, embeds: Tensor, hidden: Tensor, rotation: Tensor, counts: list[int], plan: AttentionPlan) -> Tensor:
         query, key, value, residual = before_attention(self.weights, embeds, hidden, rotation, counts)
         query, key, value = _packed(query), _packed(key), _packed(value)
         attended = attend_planned(plan, 0, query, key, value, self.weights.scale)
         return after_attention(self.weights, residual, attended[0].transpose(0, 1).flatten(1), counts)
-
-    def _most_probable(self, state: Tensor, heads: Tensor, counts: list[int]) -> Tensor:
-        columns = logits_after(self.weights, state, counts).argmax(dim=-1)
-        return self.draft_to_target[heads, columns]
 
     def _on_device(self, numbers: list[int]) -> Tensor:
         return torch.tensor(numbers, dtype=torch.int64, device=self.table.device)

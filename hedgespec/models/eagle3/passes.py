@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from hedgespec.models.drafting.sampled_chains import SampledShape
 from hedgespec.models.eagle3.bank import HeadBank
 from hedgespec.models.eagle3.branches import HeadBranches
 from hedgespec.models.eagle3.layers import Attend
@@ -46,6 +49,10 @@ class HeadPasses:
             states = self.catch_up([0], [0], [features], [0], [Rows(slot, 0, 1)])
             self.step([0], [0], [states], [1], [Rows(slot, 1, 1)])
             self.greedy_chains([0], [states], [1], [Rows(slot, 1, 1)], 3)
+            for noise in (torch.full((1, 3), 0.5, dtype=torch.float64), torch.ones((1, 3), dtype=torch.int64)):
+                one = torch.ones(1)
+                shape = SampledShape(one, one.long(), one, noise, not noise.is_floating_point(), 2, 1.0)
+                self.sampled_chains([0], [states], [1], [Rows(slot, 1, 1)], shape)
             branches = HeadBranches(slot, [1], states, [0], 0)
             for _ in range(2):
                 self.follow([(branches, [0], [0])])
@@ -90,6 +97,20 @@ class HeadPasses:
             states, positions, rotations, counts, plan, num_tokens
         ).tolist()
         return chains
+
+    def sampled_chains(
+        self,
+        places: Sequence[int],
+        states: list[Tensor],
+        positions: list[int],
+        rows: Sequence[Rows],
+        shape: SampledShape,
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
+        """See `HeadStack.sampled_chains`; rows: of the first steps."""
+        rotations = self._rotations([position + shape.noise.shape[1] for position in positions])
+        counts, plan = self._counts_of(places, rows), self._plan(rows)
+        tokens, ids, probs = self._stack.sampled_chains(states, positions, rotations, counts, plan, shape)
+        return tokens.cpu().numpy(), ids.int().cpu().numpy(), probs.cpu().numpy()
 
     def follow(self, steps: Sequence[tuple[HeadBranches, list[int], list[int]]]) -> None:
         """One pass: every step's branches part as its rows say, and each takes one more token."""

@@ -1,0 +1,69 @@
+"""Truncated draft distributions and draws from them without a look at the host: what `proposal` does in NumPy, in torch.
+
+Functions of tensors alone, so that they can be compiled or captured; annotations must be types here, no strings.
+"""
+
+import torch
+from torch import Tensor
+
+
+def sampled_laws(
+    logits: Tensor, temperature: Tensor, top_k: Tensor, top_p: Tensor, max_ids: int, mass: float
+) -> tuple[Tensor, Tensor]:
+    """`processing.warp`, then `proposal.truncate`: columns and probabilities by falling probability, [rows, max_ids] each,
+    0 behind what is kept.
+
+    logits: [rows, num_columns]; temperature (above 0), top_k (0 is off) and top_p: [rows]
+    max_ids, mass: MAX_SPARSE_IDS and SPARSE_MASS. A top_k beyond max_ids does not change the law that is left.
+    """
+    max_ids = min(max_ids, logits.shape[1])
+    finite = logits.float().nan_to_num(nan=-1e30, posinf=1e30, neginf=-1e30)
+    scaled = (finite - finite.amax(dim=-1, keepdim=True)) / temperature.float().clamp(min=1e-6).unsqueeze(1)
+    values, columns = scaled.topk(max_ids, dim=-1)
+    rank = top_k.unsqueeze(1)
+    last = values.gather(1, (rank - 1).clamp(min=0, max=max_ids - 1))
+    is_cut = (rank > 0) & (rank <= max_ids) & (values < last)  # what ties with the last one stays
+    is_all_cut = (rank > 0) & (rank <= max_ids) & (scaled < last)
+    total = scaled.exp().masked_fill(is_all_cut, 0.0).sum(dim=-1, keepdim=True)
+    probs = values.exp().masked_fill(is_cut, 0.0) / total
+    nucleus = top_p.double().unsqueeze(1)
+    num_inside = (probs.double().cumsum(dim=-1) < nucleus).sum(dim=-1, keepdim=True)
+    floor = probs.gather(1, num_inside.clamp(max=max_ids - 1))
+    probs = probs.masked_fill((nucleus < 1.0) & (probs < floor), 0.0)
+    whole = torch.where(nucleus < 1.0, probs.double().sum(dim=-1, keepdim=True), torch.ones_like(nucleus))
+    before = probs.double().cumsum(dim=-1) - probs
+    probs = probs.masked_fill(before >= mass * whole, 0.0)
+    return columns, probs / probs.sum(dim=-1, keepdim=True)
+
+
+def draw(probs: Tensor, points: Tensor) -> Tensor:
+    """`rejection`: the place of a sample of each law, [rows]. probs: [rows, num_ids]; points: [rows] in (0, 1)"""
+    cumulative = probs.double().cumsum(dim=-1)
+    num_before = (cumulative <= points.unsqueeze(1) * cumulative[:, -1:]).sum(dim=-1)
+    return torch.minimum(num_before, (probs > 0).sum(dim=-1) - 1)  # rounding must not step past the last one with mass
+
+
+def draw_coupled(ids: Tensor, probs: Tensor, keys: Tensor) -> Tensor:
+    """`coupled`: the place of the id with the largest log prob + Gumbel noise, [rows]. ids: [rows, num_ids] of the target;
+    keys: [rows], see `noise.coupled_keys`"""
+    return (probs.double().log() + device_gumbels(keys, ids)).argmax(dim=-1)
+
+
+def device_gumbels(keys: Tensor, ids: Tensor) -> Tensor:
+    """What `noise.gumbels` gives: [rows, num_ids] float32. keys: [rows], see `noise.coupled_keys`; ids: [rows, num_ids]"""
+    bits = _shifted(_absorb(keys.unsqueeze(1), ids), 11)
+    uniforms = (bits | 1).double() * 2.0**-53
+    return -(-uniforms.log()).log().float()
+
+
+def _absorb(state: Tensor, word: Tensor) -> Tensor:
+    """`noise._absorb` in 64 bits with a sign; the constants are its own minus 2^64."""
+    x = state + (word + 1) * -7046029254386353131
+    x = (x ^ _shifted(x, 30)) * -4658895280553007687
+    x = (x ^ _shifted(x, 27)) * -7723592293110705685
+    return x ^ _shifted(x, 31)
+
+
+def _shifted(x: Tensor, num_bits: int) -> Tensor:
+    """To the right, zeros coming in."""
+    return (x >> num_bits) & ((1 << (64 - num_bits)) - 1)
