@@ -54,7 +54,7 @@ class AnswerBandit:
         self._state = self._learner.update(self._state, losses, np.arange(len(losses)) == drafter_index)
         self.expert_weights = self._learner.weights(self._state)
 
-    def absorb(self, round_index: int) -> None:
+    def absorb(self, round_index: int | None = None) -> None:
         """Every round has been learned from when it ended."""
 
     def finish(self) -> None:

@@ -62,8 +62,8 @@ class Learning(Protocol):
         """A round in which this drafter alone had proposed emitted so many tokens."""
         ...
 
-    def absorb(self, round_index: int) -> None:
-        """Learn from everything that has come in. Runs while the target verifies."""
+    def absorb(self, round_index: int | None = None) -> None:
+        """Learn from everything that has come in. Runs while the target verifies. None: in the round of the last call."""
         ...
 
     def finish(self) -> None:
@@ -154,10 +154,10 @@ class AnswerLearner:
     def played(self, drafter_index: int, num_emitted: int) -> None:
         """Scores say more than the one round that happened."""
 
-    def absorb(self, round_index: int) -> None:
-        self._round_index = round_index
+    def absorb(self, round_index: int | None = None) -> None:
+        self._round_index = self._round_index if round_index is None else round_index
         self._tilt()
-        self._update(self._feedback.closed_losses(round_index))
+        self._update(self._feedback.closed_losses(self._round_index))
 
     def finish(self) -> None:
         self._update(self._feedback.finish())

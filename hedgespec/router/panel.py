@@ -205,6 +205,8 @@ class DrafterPanel:
             self._learner.add_scores(index, scores)
         except HedgeSpecError as refused:
             self._lose(index, type(refused).__name__)
+        if not any(self._unanswered):  # nothing more is coming: learn now, while the target works
+            self._learner.absorb()
 
     def _lose(self, index: int, reason: str) -> None:
         if self.presence[index] is Presence.LOST:
