@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-from concurrent.futures import Future
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hedgespec.engine.engine import Engine, StepCounters
 from hedgespec.engine.features import LOCAL
+from hedgespec.engine.replies import reply_in_any_case, reply_of
 from hedgespec.engine.work import CloseSession, Draft, Observe, OpenSession, ScorePrompt, Verify
 from hedgespec.models.drafter_model import DrafterModel, Usage
 from hedgespec.types import DraftTree, FeatureBlock, Observation, Opened, Scores, SessionSpec, SparseRows, Verdict
@@ -37,16 +35,14 @@ class LocalTarget:
         self._engine = engine
         self._usage = usage
 
-    async def open(self, spec: SessionSpec) -> Opened:
-        opened: Opened = await asyncio.wrap_future(self._engine.submit(OpenSession(spec)))
-        return opened
+    def open(self, spec: SessionSpec) -> Awaitable[Opened]:
+        return reply_of(self._engine.submit(OpenSession(spec)))
 
-    async def verify(self, session_id: str, round_index: int, tree: DraftTree) -> Verdict:
-        verdict: Verdict = await asyncio.wrap_future(self._engine.submit(Verify(session_id, round_index, tree)))
-        return verdict
+    def verify(self, session_id: str, round_index: int, tree: DraftTree) -> Awaitable[Verdict]:
+        return reply_of(self._engine.submit(Verify(session_id, round_index, tree)))
 
     async def close(self, session_id: str) -> None:
-        await _in_any_case(self._engine.submit(CloseSession(session_id)))
+        await reply_in_any_case(self._engine.submit(CloseSession(session_id)))
 
     def usage(self) -> Usage:
         return self._usage()
@@ -88,9 +84,8 @@ class LocalDrafter:
         """Of the engine, which drafters of one group share."""
         return self._engine.counters
 
-    async def open(self, spec: SessionSpec) -> Opened:
-        opened: Opened = await asyncio.wrap_future(self._engine.submit(OpenSession(spec, self.drafter_id)))
-        return opened
+    def open(self, spec: SessionSpec) -> Awaitable[Opened]:
+        return reply_of(self._engine.submit(OpenSession(spec, self.drafter_id)))
 
     async def draft(
         self,
@@ -102,23 +97,19 @@ class LocalDrafter:
     ) -> DraftTree:
         heard = None if told is None else self._engine.submit(Observe(self.drafter_id, session_id, told))
         work = Draft(self.drafter_id, session_id, round_index, num_draft_tokens, num_nodes)
-        tree: DraftTree = await asyncio.wrap_future(self._engine.submit(work))
+        tree: DraftTree = await reply_of(self._engine.submit(work))
         if heard is not None and heard.done():
             heard.result()  # raises what was wrong with it
         return tree
 
-    async def observe(self, session_id: str, number: int, observation: Observation) -> Scores | None:
-        work = Observe(self.drafter_id, session_id, observation)
-        scores: Scores | None = await _in_any_case(self._engine.submit(work))
-        return scores
+    def observe(self, session_id: str, number: int, observation: Observation) -> Awaitable[Scores | None]:
+        return reply_in_any_case(self._engine.submit(Observe(self.drafter_id, session_id, observation)))
 
-    async def score_prompt(self, session_id: str, prompt_top: SparseRows) -> NDArray[np.float32]:
-        work = ScorePrompt(self.drafter_id, session_id, prompt_top)
-        overlap: NDArray[np.float32] = await asyncio.wrap_future(self._engine.submit(work))
-        return overlap
+    def score_prompt(self, session_id: str, prompt_top: SparseRows) -> Awaitable[NDArray[np.float32]]:
+        return reply_of(self._engine.submit(ScorePrompt(self.drafter_id, session_id, prompt_top)))
 
     async def close(self, session_id: str) -> None:
-        await _in_any_case(self._engine.submit(CloseSession(session_id, self.drafter_id)))
+        await reply_in_any_case(self._engine.submit(CloseSession(session_id, self.drafter_id)))
 
     def push(self, block: FeatureBlock) -> None:
         """Take features from any thread; a draft that waits for them goes on at once."""
@@ -131,10 +122,3 @@ class LocalDrafter:
     def stop(self) -> None:
         """End the engine thread; everything pending fails with ReplicaLost. Once per group is enough."""
         self._engine.stop()
-
-
-async def _in_any_case(work: Future[Any]) -> Any:
-    """Wait for work that is done even when the caller goes; its failure then concerns nobody, and is not reported."""
-    future = asyncio.wrap_future(work)
-    future.add_done_callback(lambda done: done.cancelled() or done.exception())
-    return await asyncio.shield(future)

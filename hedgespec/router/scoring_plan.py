@@ -57,7 +57,7 @@ class ScoringPlan:
         self._groups = list(range(num_drafters) if groups is None else groups)
         self._num_groups = len(set(self._groups))
         self._num_tokens = 0  # observed so far
-        self._unscored_from = np.zeros(num_drafters, dtype=np.int64)
+        self._unscored_from = [0] * num_drafters
 
     def begins_sweep(self, round_index: int) -> bool:
         return sweep(round_index, self._dense_rounds, self._every)[0] == round_index
@@ -69,17 +69,22 @@ class ScoringPlan:
 
     def observe(self, num_tokens: int, awake: Mask) -> None:
         """More tokens were verified. awake: [num_drafters]; who sleeps is not asked for them, only for what it owes."""
-        owes_nothing = self._unscored_from == self._num_tokens
-        self._num_tokens += num_tokens
-        self._unscored_from[~awake & owes_nothing] = self._num_tokens
+        start, self._num_tokens = self._num_tokens, self._num_tokens + num_tokens
+        for index, is_awake in enumerate(awake.tolist()):
+            if not is_awake and self._unscored_from[index] == start:
+                self._unscored_from[index] = self._num_tokens
 
     def take(self, round_index: int, *, everybody: bool = False) -> ScoreFrom | None:
         """Ask this round's drafters for everything that they have not scored; None when there is nothing."""
         first, length = sweep(round_index, self._dense_rounds, self._every)
-        end = self._num_tokens
-        turns = np.array([turn(group, self._num_groups, length) for group in self._groups])
-        is_asked = (turns == round_index - first) | everybody
-        firsts = self._unscored_from.tolist()
-        self._unscored_from[is_asked] = end
-        score_from = tuple(f if f < end and asked else None for f, asked in zip(firsts, is_asked, strict=True))
-        return score_from if any(first is not None for first in score_from) else None
+        groups = {
+            g for g in range(self._num_groups) if everybody or turn(g, self._num_groups, length) == round_index - first
+        }
+        if not groups:
+            return None
+        score_from: list[int | None] = [None] * len(self._groups)
+        for index, group in enumerate(self._groups):
+            if group in groups and self._unscored_from[index] < self._num_tokens:
+                score_from[index] = self._unscored_from[index]
+                self._unscored_from[index] = self._num_tokens
+        return tuple(score_from) if any(start is not None for start in score_from) else None
