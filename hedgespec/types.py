@@ -170,7 +170,7 @@ class DraftTree:
 
     @property
     def is_chain(self) -> bool:
-        return not len(self.parent) or bool(np.array_equal(self.parent, np.arange(-1, self.num_nodes - 1)))
+        return self.parent.tolist() == list(range(-1, self.num_nodes - 1))
 
     @property
     def depth(self) -> int:

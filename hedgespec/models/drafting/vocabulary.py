@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hedgespec.speculative.processing import TokenCounts, process_logits, shape_logits
+from hedgespec.speculative.processing import TokenCounts, largest_ids, process_logits, shape_logits
 from hedgespec.speculative.proposal import kept_parts, truncate
 from hedgespec.speculative.scoring import DraftProbs
 from hedgespec.types import SamplingParams, SparseRows
@@ -47,9 +47,9 @@ class DraftVocabulary:
         """The most probable id of every row, [rows]; arguments as in `process_logits`, logits [rows, num_columns]."""
         if self._ids is None or self._needs_ids(params, counts):
             shaped = shape_logits(self.spread(logits), params, counts, ancestors)
-            largest: NDArray[np.int32] = shaped.argmax(dim=-1).int().cpu().numpy()
+            largest: NDArray[np.int32] = largest_ids(shaped).int().cpu().numpy()
             return largest
-        chosen: NDArray[np.int32] = self._ids[logits.argmax(dim=-1).cpu().numpy()]
+        chosen: NDArray[np.int32] = self._ids[largest_ids(logits).cpu().numpy()]
         return chosen
 
     def laws(
