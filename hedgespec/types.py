@@ -170,7 +170,7 @@ class DraftTree:
 
     @property
     def is_chain(self) -> bool:
-        return self.parent.tolist() == list(range(-1, self.num_nodes - 1))
+        return bool(self.parent.tolist() == list(range(-1, self.num_nodes - 1)))
 
     @property
     def depth(self) -> int:

@@ -1,35 +1,41 @@
 """The target's side of a round: keep the longest accepted path of every draft, then add one token.
 
-`rejection` is Leviathan et al. 2023 / Chen et al. 2023: keep x with probability min(1, p(x)/q(x)), at the first
-rejection draw from max(p - q, 0). With tokens that really came from q the output follows p, whatever q is. `coupled`
-emits the target's own keyed sample and keeps the drafts that guessed it; `greedy` is the same with the argmax. The
-decisions are the functions `acceptance_probs` and `residual`, which the tests enumerate; `accept` adds the noise.
-
-Chains of all sessions are decided together; everything else is walked node by node, see `tree_walk`.
+`rejection` is speculative sampling, see `chain_rejection`. `coupled` emits the target's own keyed sample and keeps the
+drafts that guessed it; `greedy` is the same with the argmax. The tokens of chains are found where the logits are, those of
+all sessions together; trees and multi-drafts are walked node by node, see `tree_walk`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hedgespec.speculative.noise import Purpose, gumbel_argmax, uniform, uniforms
+from hedgespec.speculative.chain_rejection import ChainNoise, inverse_cdf, reject_chains
+from hedgespec.speculative.device_sampling import draw_coupled
+from hedgespec.speculative.noise import Purpose, coupled_keys, gumbel_argmax, uniform, uniforms
 from hedgespec.speculative.processing import TokenCounts, largest_ids, one_hot_argmax, shape_logits, warp
 from hedgespec.speculative.target_top import largest_probs
 from hedgespec.speculative.tree_walk import Floats, path_tokens, walk_match, walk_rejection
-from hedgespec.speculative.validation import SparseLaw, node_law, token_probs, validate_tree
+from hedgespec.speculative.validation import validate_tree
 from hedgespec.types import DraftTree, SamplingParams, Verdict
 
-__all__ = ["VerifyContext", "accept", "acceptance_probs", "residual", "validate_tree"]
+__all__ = ["VerifyContext", "accept", "validate_tree"]
 
-Emitted = tuple[list[int], list[int]]
-"""Accepted nodes, root first, and their tokens with the target's own one behind them."""
+
+class Emitted(NamedTuple):
+    """nodes: accepted ones, root first; tokens: theirs with the target's own one behind them; probs: the target's of those,
+    None where they have not been read yet."""
+
+    nodes: list[int]
+    tokens: list[int]
+    probs: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,51 +77,65 @@ def accept(trees: Sequence[DraftTree], logits: Tensor, contexts: Sequence[Verify
     return _verdicts(emitted, probs, contexts)
 
 
-def acceptance_probs(target_probs: NDArray[np.float64], draft_probs: NDArray[np.float64]) -> NDArray[np.float64]:
-    """min(1, p(x) / q(x)) per draft token x. Both: [num_draft_tokens]; draft_probs are positive."""
-    return np.minimum(target_probs / draft_probs, 1.0)
-
-
-def residual(target_probs: Tensor, draft_laws: Sequence[SparseLaw]) -> Tensor:
-    """The law of the token after a rejection: max(p - q, 0), renormalised; p itself where p <= q everywhere.
-
-    target_probs: [rows, vocab]; draft_laws: per row ids and probabilities of q, empty for a bonus token (p - 0 = p).
-    Returns [rows, vocab] float64. The second case has probability zero but for rounding: p <= q everywhere means p = q,
-    and then nothing is rejected.
-    """
-    device, target = target_probs.device, target_probs.double()
-    rows = np.repeat(np.arange(len(draft_laws)), [len(ids) for ids, _ in draft_laws])
-    ids, values = (np.concatenate(parts) for parts in zip(*draft_laws, strict=True))
-    rest = target.clone()
-    rest[torch.from_numpy(rows).to(device), torch.from_numpy(ids).to(device)] -= torch.from_numpy(values).to(device)
-    rest = rest.clamp(min=0.0)
-    rest = torch.where(rest.sum(dim=-1, keepdim=True) > 0, rest, target)
-    return rest / rest.sum(dim=-1, keepdim=True)
-
-
 # --------------------------------------------------------------------------------------------------- what is emitted
 
 
 def _emitted(trees: Sequence[DraftTree], probs: Sequence[Tensor], contexts: Sequence[VerifyContext]) -> list[Emitted]:
     """Per session what is emitted. probs: per session [num_nodes + 1, vocab]."""
-    emitted: list[Emitted] = [([], [])] * len(trees)
-    rejected_chains = []
+    emitted: dict[int, Emitted] = {}
+    rejected: list[int] = []
+    matched: list[int] = []
     for session, (tree, own, context) in enumerate(zip(trees, probs, contexts, strict=True)):
         if not tree.is_chain:
             emitted[session] = _walked(tree, own, context)
-        elif context.params.method == "rejection":
-            rejected_chains.append(session)
         else:
-            emitted[session] = _of_chain(_longest_match(tree, _own_tokens(own, context)))
-    if rejected_chains:
-        tokens = _reject(
-            [trees[session] for session in rejected_chains],
-            [probs[session] for session in rejected_chains],
-            [contexts[session] for session in rejected_chains],
-        )
-        for session, own_tokens in zip(rejected_chains, tokens, strict=True):
-            emitted[session] = _of_chain(own_tokens)
+            (rejected if context.params.method == "rejection" else matched).append(session)
+    for sessions, find in ((rejected, _rejected), (matched, _matched)):
+        if sessions:
+            found = find([trees[i] for i in sessions], [probs[i] for i in sessions], [contexts[i] for i in sessions])
+            emitted |= zip(sessions, found, strict=True)
+    return [emitted[session] for session in range(len(trees))]
+
+
+def _rejected(trees: list[DraftTree], probs: list[Tensor], contexts: list[VerifyContext]) -> list[Emitted]:
+    noises = [ChainNoise(context.noise_seed, context.first_output_index) for context in contexts]
+    outcomes = reject_chains(trees, probs, noises)
+    return [
+        Emitted(list(range(own.num_kept)), [*tree.token_ids[: own.num_kept].tolist(), own.last], own.probs)
+        for tree, own in zip(trees, outcomes, strict=True)
+    ]
+
+
+def _matched(trees: list[DraftTree], probs: list[Tensor], contexts: list[VerifyContext]) -> list[Emitted]:
+    """Chains that follow the target's own tokens."""
+    if probs[0].is_cpu:
+        rows = [_own_tokens(tree, own, context) for tree, own, context in zip(trees, probs, contexts, strict=True)]
+        return [Emitted(list(range(len(tokens) - 1)), tokens) for tokens in rows]
+    return _matched_on_device(trees, probs, contexts)
+
+
+def _matched_on_device(trees: list[DraftTree], probs: list[Tensor], contexts: list[VerifyContext]) -> list[Emitted]:
+    """Own tokens of all rows, whether they are reached or not, and their probabilities: one wait."""
+    rows = torch.cat(probs)
+    lengths = [len(own) for own in probs]
+    ids = torch.arange(rows.shape[1], device=rows.device).expand_as(rows)
+    keys = [
+        coupled_keys(context.noise_seed, context.first_output_index + np.arange(length))
+        for context, length in zip(contexts, lengths, strict=True)
+    ]
+    sampled = draw_coupled(ids, rows, torch.from_numpy(np.concatenate(keys)).to(rows.device))
+    is_greedy = np.repeat([context.params.method == "greedy" for context in contexts], lengths)
+    own = torch.where(torch.from_numpy(is_greedy).to(rows.device), rows.argmax(dim=-1), sampled)
+    found = torch.stack((own.double(), rows.gather(1, own[:, None])[:, 0].double())).cpu().numpy()
+    emitted = []
+    for tree, (tokens, values) in zip(trees, _per_session(found, lengths), strict=True):
+        kept = _longest_match(tree, tokens.astype(np.int64).tolist())
+        emitted.append(Emitted(list(range(len(kept) - 1)), kept, values[: len(kept)]))
     return emitted
+
+
+def _per_session(found: NDArray[np.float64], lengths: Sequence[int]) -> list[NDArray[np.float64]]:
+    return np.split(found, np.cumsum(lengths)[:-1], axis=1)
 
 
 def _is_greedy_chain(tree: DraftTree, context: VerifyContext) -> bool:
@@ -124,17 +144,14 @@ def _is_greedy_chain(tree: DraftTree, context: VerifyContext) -> bool:
 
 def _greedy_chains(trees: Sequence[DraftTree], shaped: Sequence[Tensor]) -> list[Verdict]:
     """The common case without its distributions: every emitted token is an argmax, of probability 1."""
-    best = iter(largest_ids(torch.cat(list(shaped)) if len(shaped) > 1 else shaped[0]).tolist())
-    verdicts = []
+    best = largest_ids(torch.cat(list(shaped)) if len(shaped) > 1 else shaped[0]).tolist()
+    verdicts, first = [], 0
     for tree in trees:
-        tokens = _longest_match(tree, iter([next(best) for _ in range(tree.num_nodes + 1)]))
+        tokens = _longest_match(tree, best[first : first + tree.num_nodes + 1])
+        first += tree.num_nodes + 1
         accepted = np.arange(len(tokens) - 1, dtype=np.int32)
         verdicts.append(Verdict(accepted, np.array(tokens, np.int32), np.ones(len(tokens), np.float32)))
     return verdicts
-
-
-def _of_chain(tokens: list[int]) -> Emitted:
-    return list(range(len(tokens) - 1)), tokens
 
 
 def _walked(tree: DraftTree, probs: Tensor, context: VerifyContext) -> Emitted:
@@ -151,7 +168,7 @@ def _walked(tree: DraftTree, probs: Tensor, context: VerifyContext) -> Emitted:
 
         path, law = walk_rejection(tree, law_after, keep)
         point = uniform(context.noise_seed, context.first_output_index + len(path), Purpose.RECOVER)
-        (last,) = _inverse_cdf(torch.from_numpy(law)[None], [point])
+        last = int(inverse_cdf(torch.from_numpy(law)[None], torch.tensor([point], dtype=torch.float64)))
     else:
         best = probs.argmax(dim=-1).tolist() if context.params.method == "greedy" else []
         ids = np.arange(probs.shape[1], dtype=np.int32)
@@ -163,65 +180,27 @@ def _walked(tree: DraftTree, probs: Tensor, context: VerifyContext) -> Emitted:
             return gumbel_argmax(ids, row, context.noise_seed, context.first_output_index + num_accepted)
 
         path, last = walk_match(tree, own_token)
-    return path, [*(int(tree.token_ids[node]) for node in path), last]
+    return Emitted(path, [*(int(tree.token_ids[node]) for node in path), last])
 
 
-def _own_tokens(probs: Tensor, context: VerifyContext) -> Iterator[int]:
-    """What the target itself says after each row; lazily, since rows behind a mismatch are not needed."""
+def _own_tokens(tree: DraftTree, probs: Tensor, context: VerifyContext) -> list[int]:
+    """The longest match on the CPU, where rows behind it cost more than they are worth."""
     if context.params.method == "greedy":
-        yield from probs.argmax(dim=-1).tolist()
-        return
-    ids = np.arange(probs.shape[1], dtype=np.int32)
-    for row, row_probs in enumerate(probs.cpu().numpy()):
-        yield gumbel_argmax(ids, row_probs, context.noise_seed, context.first_output_index + row)
-
-
-def _longest_match(tree: DraftTree, own_tokens: Iterator[int]) -> list[int]:
-    """Keep draft tokens as long as they equal the target's own token, then add that one."""
-    tokens = [next(own_tokens)]
-    for drafted in tree.token_ids.tolist():
-        if drafted != tokens[-1]:
+        return _longest_match(tree, probs.numpy().argmax(axis=-1).tolist())
+    ids, rows = np.arange(probs.shape[1], dtype=np.int32), probs.numpy()
+    tokens: list[int] = []
+    for row, drafted in enumerate([*tree.token_ids.tolist(), -1]):
+        tokens.append(gumbel_argmax(ids, rows[row], context.noise_seed, context.first_output_index + row))
+        if tokens[-1] != drafted:
             break
-        tokens.append(next(own_tokens))
     return tokens
 
 
-def _reject(trees: list[DraftTree], probs: list[Tensor], contexts: list[VerifyContext]) -> list[list[int]]:
-    """Rejection sampling of several sessions: one transfer of probabilities from the device, one of tokens."""
-    target_probs = _gather(probs, [tree.token_ids for tree in trees])
-    num_kept = [_num_kept(tree, own, context) for tree, own, context in zip(trees, target_probs, contexts, strict=True)]
-    nothing = (np.zeros(0, np.int64), np.zeros(0))
-    laws = [
-        node_law(tree, kept) if kept < tree.num_nodes else nothing for tree, kept in zip(trees, num_kept, strict=True)
-    ]
-    points = [
-        uniform(context.noise_seed, context.first_output_index + kept, Purpose.RECOVER)
-        for context, kept in zip(contexts, num_kept, strict=True)
-    ]
-    last_rows = torch.stack([own[kept] for own, kept in zip(probs, num_kept, strict=True)])
-    last_tokens = _inverse_cdf(residual(last_rows, laws), points)
-    return [
-        [*tree.token_ids[:kept].tolist(), last] for tree, kept, last in zip(trees, num_kept, last_tokens, strict=True)
-    ]
-
-
-def _num_kept(tree: DraftTree, target_probs: NDArray[np.float64], context: VerifyContext) -> int:
-    if tree.num_nodes == 0:
-        return 0
-    indices = range(context.first_output_index, context.first_output_index + tree.num_nodes)
-    noise = np.array([uniform(context.noise_seed, index, Purpose.ACCEPT) for index in indices])
-    is_kept = noise < acceptance_probs(target_probs, token_probs(tree))
-    return tree.num_nodes if is_kept.all() else int(is_kept.argmin())
-
-
-def _inverse_cdf(laws: Tensor, points: list[float]) -> list[int]:
-    """laws: [rows, vocab] float64; points: [rows] in (0, 1). Ids without mass are never chosen."""
-    cumulative = laws.cumsum(dim=-1)
-    total = cumulative[:, -1:].contiguous()
-    at = torch.tensor(points, dtype=torch.float64, device=laws.device).unsqueeze(-1) * total
-    chosen = torch.searchsorted(cumulative, at, right=True)
-    last_with_mass = torch.searchsorted(cumulative, total)  # rounding of `at` must not step past it
-    return torch.minimum(chosen, last_with_mass).squeeze(-1).tolist()
+def _longest_match(tree: DraftTree, own_tokens: Sequence[int]) -> list[int]:
+    """Keep draft tokens as long as they equal the target's own token, then add that one."""
+    drafted = tree.token_ids.tolist()
+    num_kept = next((i for i, token in enumerate(drafted) if token != own_tokens[i]), len(drafted))
+    return list(own_tokens[: num_kept + 1])
 
 
 # ------------------------------------------------------------------------------------------------------ whole batches
@@ -262,14 +241,16 @@ def _ancestors(tree: DraftTree, params: SamplingParams) -> list[list[int]] | Non
 
 
 def _verdicts(emitted: Sequence[Emitted], probs: Sequence[Tensor], contexts: Sequence[VerifyContext]) -> list[Verdict]:
-    token_ids = [np.array(tokens, np.int32) for _, tokens in emitted]
-    paths = [_rows_of(own, nodes) for own, (nodes, _) in zip(probs, emitted, strict=True)]
+    unread = [session for session, own in enumerate(emitted) if own.probs is None]
+    paths = [_rows_of(probs[session], emitted[session].nodes) for session in unread]
+    values = dict(zip(unread, _gather(paths, [emitted[session].tokens for session in unread]), strict=True))
     verdicts = []
-    for (nodes, _), tokens, values, rows, context in zip(
-        emitted, token_ids, _gather(paths, token_ids), paths, contexts, strict=True
-    ):
-        top = largest_probs(rows, context.num_target_top) if context.num_target_top else None
-        verdicts.append(Verdict(np.array(nodes, np.int32), tokens, values.astype(np.float32), top))
+    for session, (own, rows, context) in enumerate(zip(emitted, probs, contexts, strict=True)):
+        num_top = context.num_target_top
+        top = largest_probs(_rows_of(rows, own.nodes), num_top) if num_top else None
+        target_probs = values[session] if own.probs is None else own.probs
+        arrays = np.array(own.nodes, np.int32), np.array(own.tokens, np.int32), target_probs.astype(np.float32)
+        verdicts.append(Verdict(*arrays, top))
     return verdicts
 
 
@@ -280,10 +261,12 @@ def _rows_of(probs: Tensor, nodes: list[int]) -> Tensor:
     return probs[[0, *(node + 1 for node in nodes)]]
 
 
-def _gather(probs: Sequence[Tensor], token_ids: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float64]]:
+def _gather(probs: Sequence[Tensor], token_ids: Sequence[list[int]]) -> list[NDArray[np.float64]]:
     """Entry k of a session is the probability of its k-th token in its k-th row; one transfer from the device."""
+    if not probs:
+        return []
     own = [
-        rows[: len(tokens)].gather(1, torch.from_numpy(tokens.astype(np.int64)).to(rows.device).unsqueeze(1))
+        rows.gather(1, torch.tensor(tokens, device=rows.device).unsqueeze(1))
         for rows, tokens in zip(probs, token_ids, strict=True)
     ]
     values = torch.cat(own).squeeze(1).double().cpu().numpy()

@@ -131,9 +131,9 @@ def warp(logits: Tensor, params: SamplingParams) -> Tensor:
     if params.top_p < 1.0:
         probs = probs.masked_fill(probs < _nucleus_floor(probs, params.top_p), 0.0)
         probs = probs / probs.sum(dim=-1, keepdim=True)
-    broken = ~largest.isfinite().squeeze(-1)
-    if bool(broken.any()):
-        probs[broken] = one_hot_argmax(logits[broken])
+    broken = ~largest.isfinite()
+    if not probs.is_cpu or bool(broken.any()):  # elsewhere looking costs more than doing it in vain
+        probs = torch.where(broken, one_hot_argmax(logits), probs)
     return probs
 
 
@@ -173,7 +173,8 @@ def _penalise(
 def _nucleus_floor(probs: Tensor, top_p: float, prefixes: tuple[int, ...] = TOP_P_PREFIXES) -> Tensor:
     """The smallest probability inside the smallest set of ids with at least top_p of the mass: [rows, 1]."""
     vocab = probs.shape[-1]
-    is_whole = not prefixes or prefixes[0] >= vocab
+    # elsewhere than on the CPU a look at how far it reaches would wait for the device
+    is_whole = not prefixes or prefixes[0] >= vocab or not probs.is_cpu
     largest = probs.sort(dim=-1, descending=True).values if is_whole else probs.topk(prefixes[0], dim=-1).values
     mass = largest.double().cumsum(dim=-1)
     num_kept = (mass < top_p).sum(dim=-1, keepdim=True) + 1

@@ -1,14 +1,14 @@
 """Losslessness of `rejection`, exactly: the output law is enumerated, nothing is sampled.
 
 `accept` itself runs. Its only randomness is the accept noise, compared with `acceptance_probs`, and the recovery noise,
-which picks from the law given to `_inverse_cdf`. The harness scripts how many draft tokens survive, records both and
+which picks from the law given to `inverse_cdf`. The harness scripts how many draft tokens survive, records both and
 so obtains every outcome of a round with its exact probability. Summed over all drafts (from the drafter's own truncated
 law) and all rounds, the law of the first tokens must equal the target's. No false alarms: the tolerance is 1e-9, far
 above the error of float64.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import product
 
@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from hedgespec.models.tabular import TabularModel
-from hedgespec.speculative import acceptance
+from hedgespec.speculative import chain_rejection
 from hedgespec.speculative.acceptance import VerifyContext, accept
 from hedgespec.speculative.noise import Purpose
 from hedgespec.speculative.processing import TokenCounts, process_logits
@@ -99,18 +99,18 @@ def test_four_tokens_with_long_drafts(monkeypatch):
     assert distance(law, target_law(target, SamplingParams(), 4)) < TOLERANCE
 
 
-def accept_too_often(target_probs: np.ndarray, draft_probs: np.ndarray) -> np.ndarray:
-    return np.minimum(1.05 * target_probs / draft_probs, 1.0)
+def accept_too_often(target_probs: torch.Tensor, draft_probs: torch.Tensor) -> torch.Tensor:
+    return (1.05 * target_probs / draft_probs).clamp(max=1.0)
 
 
-def recover_from_target(target_probs: torch.Tensor, draft_laws: Sequence[object]) -> torch.Tensor:
+def recover_from_target(target_probs: torch.Tensor, ids: torch.Tensor, probs: torch.Tensor) -> torch.Tensor:
     return target_probs.double() / target_probs.double().sum(dim=-1, keepdim=True)
 
 
-def recover_from_absolute_difference(target_probs: torch.Tensor, draft_laws: Sequence[tuple]) -> torch.Tensor:
-    rest = target_probs.double().clone()
-    for row, (ids, values) in enumerate(draft_laws):
-        rest[row, torch.from_numpy(ids)] -= torch.from_numpy(values)
+def recover_from_absolute_difference(
+    target_probs: torch.Tensor, ids: torch.Tensor, probs: torch.Tensor
+) -> torch.Tensor:
+    rest = target_probs.double().scatter_add(1, ids, -probs)
     return rest.abs() / rest.abs().sum(dim=-1, keepdim=True)
 
 
@@ -125,7 +125,7 @@ def recover_from_absolute_difference(target_probs: torch.Tensor, draft_laws: Seq
 def test_a_wrong_rule_is_caught(monkeypatch, name, wrong):
     """The enumeration can fail: three classic mistakes move the law by far more than the tolerance."""
     target, drafters = models(seed=11)
-    monkeypatch.setattr(acceptance, name, wrong)
+    monkeypatch.setattr(chain_rejection, name, wrong)
     law = output_law(monkeypatch, target, drafters, POLICIES[5], SamplingParams(), num_tokens=3)
     assert distance(law, target_law(target, SamplingParams(), 3)) > 1e-3
 
@@ -190,26 +190,26 @@ class Rounds:
     ) -> None:
         self.target, self.drafters, self.params, self.reported_power = target, drafters, params, reported_power
         self.script: list[float] = []
-        self.keep_probs: list[np.ndarray] = []
+        self.keep_probs = np.zeros((0, 0))
         self.recovery_laws = np.zeros((0, VOCAB))
         self.known: dict[tuple, list[tuple[Text, Text, float]]] = {}
-        true_acceptance_probs = acceptance.acceptance_probs
+        true_acceptance_probs = chain_rejection.acceptance_probs
 
         def scripted_uniform(seed: int, output_index: int, purpose: Purpose) -> float:
             """Keep or reject as scripted; the script has one entry per draft token, sessions in order."""
             return 0.5 if purpose is Purpose.RECOVER else self.script.pop(0)
 
-        def recorded_acceptance_probs(target_probs: np.ndarray, draft_probs: np.ndarray) -> np.ndarray:
-            self.keep_probs.append(true_acceptance_probs(target_probs, draft_probs))
-            return np.full(len(target_probs), 0.5)  # so that 0.0 keeps and 1.0 rejects, whatever the probability
+        def recorded_acceptance_probs(target_probs: torch.Tensor, draft_probs: torch.Tensor) -> torch.Tensor:
+            self.keep_probs = true_acceptance_probs(target_probs, draft_probs).numpy()
+            return torch.full_like(target_probs, 0.5)  # so that 0.0 keeps and 1.0 rejects, whatever the probability
 
-        def recorded_inverse_cdf(laws: torch.Tensor, points: list[float]) -> list[int]:
+        def recorded_inverse_cdf(laws: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
             self.recovery_laws = laws.numpy()
-            return [0] * len(points)
+            return torch.zeros(len(points), dtype=torch.int64)
 
-        monkeypatch.setattr(acceptance, "uniform", scripted_uniform)
-        monkeypatch.setattr(acceptance, "acceptance_probs", recorded_acceptance_probs)
-        monkeypatch.setattr(acceptance, "_inverse_cdf", recorded_inverse_cdf)
+        monkeypatch.setattr(chain_rejection, "uniform", scripted_uniform)
+        monkeypatch.setattr(chain_rejection, "acceptance_probs", recorded_acceptance_probs)
+        monkeypatch.setattr(chain_rejection, "inverse_cdf", recorded_inverse_cdf)
 
     def outcomes(self, text: Text, drafter: int, length: int, policy: Policy) -> list[tuple[Text, Text, float]]:
         """(drafted, emitted, probability) of a round that starts after `text`."""
@@ -237,13 +237,10 @@ class Rounds:
             for kept, tree in zip(survivors, trees, strict=True)
             for node in range(tree.num_nodes)
         ]
-        self.keep_probs.clear()
         verdicts = accept(trees, torch.from_numpy(np.stack(logits)), contexts)
-        keep_probs = iter(self.keep_probs)
-        for tree, verdict, law, draft_prob, kept in zip(
-            trees, verdicts, self.recovery_laws, draft_probs, survivors, strict=True
+        for tree, verdict, keep, law, draft_prob, kept in zip(
+            trees, verdicts, self.keep_probs, self.recovery_laws, draft_probs, survivors, strict=True
         ):
-            keep = next(keep_probs) if tree.num_nodes else np.zeros(0)
             assert verdict.num_accepted == kept
             mass = draft_prob * np.prod(keep[:kept]) * (1 - keep[kept] if kept < tree.num_nodes else 1.0)
             tokens = tuple(tree.token_ids.tolist())

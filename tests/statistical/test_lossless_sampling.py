@@ -15,7 +15,7 @@ import torch
 from scipy import stats
 
 from hedgespec.models.tabular import TabularModel
-from hedgespec.speculative import acceptance, noise, proposal
+from hedgespec.speculative import chain_rejection, noise, proposal
 from hedgespec.speculative.acceptance import VerifyContext, accept
 from hedgespec.speculative.noise import Purpose
 from hedgespec.speculative.processing import process_logits
@@ -40,7 +40,7 @@ def test_emitted_tokens_follow_the_targets_law_while_drafters_switch(length, fir
 
 def test_recovering_from_the_target_instead_of_the_residual_is_caught(monkeypatch):
     """The test can fail: this mistake is the one that still looks right in a demo."""
-    monkeypatch.setattr(acceptance, "residual", lambda probs, laws: probs.double())
+    monkeypatch.setattr(chain_rejection, "residual", lambda probs, ids, laws: probs.double())
     assert p_value(sample_texts(1, 0)) < 1e-12
 
 
@@ -48,7 +48,7 @@ def test_recovery_noise_that_repeats_the_accept_noise_is_caught(monkeypatch):
     def shared(seed: int, output_index: int, purpose: Purpose) -> float:
         return noise.uniform(seed, output_index, Purpose.ACCEPT)
 
-    monkeypatch.setattr(acceptance, "uniform", shared)
+    monkeypatch.setattr(chain_rejection, "uniform", shared)
     assert p_value(sample_texts(1, 0)) < 1e-12
 
 

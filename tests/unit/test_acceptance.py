@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from hedgespec.errors import InvalidDraft
-from hedgespec.speculative.acceptance import VerifyContext, accept, acceptance_probs, residual, validate_tree
+from hedgespec.speculative.acceptance import VerifyContext, _matched_on_device, accept, validate_tree
+from hedgespec.speculative.chain_rejection import acceptance_probs, inverse_cdf, residual
 from hedgespec.speculative.noise import Purpose, gumbels, uniform
 from hedgespec.speculative.processing import TokenCounts, process_logits
 from hedgespec.speculative.proposal import concatenate, propose, truncate
@@ -114,18 +115,40 @@ def test_a_draft_token_that_the_target_excludes_is_always_rejected():
 def test_residual_of_equal_laws_falls_back_to_the_target():
     """Reached through rounding only, but it must not divide by zero."""
     probs = torch.tensor([[0.25, 0.75, 0.0]])
-    law = residual(probs, [(np.array([0, 1]), np.array([0.25, 0.75]))])
+    law = residual(probs, torch.tensor([[0, 1]]), torch.tensor([[0.25, 0.75]], dtype=torch.float64))
     assert law.tolist() == [[0.25, 0.75, 0.0]]
 
 
 def test_residual_keeps_only_what_the_draft_lacks():
     probs = torch.tensor([[0.5, 0.3, 0.2], [0.5, 0.3, 0.2]], dtype=torch.float64)
-    law = residual(probs, [(np.array([2, 0]), np.array([0.4, 0.6])), (np.zeros(0, np.int64), np.zeros(0))])
-    np.testing.assert_allclose(law, [[0.0, 1.0, 0.0], [0.5, 0.3, 0.2]])
+    ids, values = torch.tensor([[2, 0], [0, 0]]), torch.tensor([[0.4, 0.6], [0.0, 0.0]], dtype=torch.float64)
+    np.testing.assert_allclose(residual(probs, ids, values), [[0.0, 1.0, 0.0], [0.5, 0.3, 0.2]])
 
 
 def test_acceptance_probability_is_the_clipped_ratio():
-    assert acceptance_probs(np.array([0.2, 0.5, 0.0]), np.array([0.4, 0.1, 1.0])).tolist() == [0.5, 1.0, 0.0]
+    probs = acceptance_probs(torch.tensor([0.2, 0.5, 0.0]), torch.tensor([0.4, 0.1, 1.0]))
+    assert probs.tolist() == [0.5, 1.0, 0.0]
+
+
+def test_a_point_at_the_end_of_a_law_stays_within_it():
+    laws = torch.tensor([[0.5, 0.5, 0.0], [0.0, 1.0, 0.0]], dtype=torch.float64)
+    assert inverse_cdf(laws, torch.tensor([1.0, 1e-12], dtype=torch.float64)).tolist() == [1, 1]
+
+
+def test_what_a_device_finds_for_all_rows_is_what_the_walk_along_a_chain_finds():
+    """On the CPU rows behind a mismatch are not looked at, elsewhere all are; the tokens are the same."""
+    for seed in range(40):
+        params = [COUPLED, GREEDY, replace(COUPLED, temperature=0.5, top_k=3)][seed % 3]
+        logits, other = random_logits(5, seed).float(), random_logits(4, seed + 500).float()
+        own = process_logits(logits, params)
+        agreeing = seed % 2
+        tree = drafted(logits[:4] if agreeing else other, params, seed)
+        given = [tree, EMPTY_DRAFT], [own, own[:1]], [context(params, seed), context(params, seed + 1)]
+        on_cpu = accept(given[0], torch.cat((logits, logits[:1])), given[2])
+        for verdict, emitted in zip(on_cpu, _matched_on_device(*given), strict=True):
+            assert emitted.nodes == verdict.accepted_nodes.tolist()
+            assert emitted.tokens == verdict.token_ids.tolist()
+            np.testing.assert_allclose(emitted.probs, verdict.target_probs, rtol=1e-6)
 
 
 def test_a_batch_gives_every_session_what_it_would_get_alone():
