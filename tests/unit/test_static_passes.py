@@ -117,6 +117,27 @@ def test_what_fits_is_decoded_in_static_passes(load: Loader, monkeypatch: pytest
     assert sorted(packed) == sorted([*prompts, *tree, 6, 2, 2, 2, 6, 12])
 
 
+def test_a_graph_that_fails_costs_no_round(load: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when it has written its rows already; nothing is decoded in graphs after it."""
+    packed, static = load("cpu"), load("cpu")
+    static.use_static_passes(NUM_LANES, CAPACITY)
+    assert static.static_passes is not None
+    num_calls, inner = [0], static.static_passes.decode
+
+    def decode(blocks: Sequence[Block]) -> dict[int, BlockOutput]:
+        num_calls[0] += 1
+        outputs = inner(blocks)
+        if num_calls[0] == 6:
+            raise RuntimeError("CUDA error: an illegal instruction was encountered")
+        return outputs
+
+    monkeypatch.setattr(static.static_passes, "decode", decode)
+    for own, other in zip(Story(static).tell(), Story(packed).tell(), strict=True):
+        torch.testing.assert_close(own.logits, other.logits, atol=1e-4, rtol=1e-4)
+    assert num_calls == [6]
+    assert static.static_passes is None
+
+
 def test_passes_that_compute_something_else_do_not_serve(load: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
     """A row that does not see itself: the target must find out before the first request, and go on without."""
     model = load("cpu")

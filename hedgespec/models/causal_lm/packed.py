@@ -12,6 +12,7 @@ from itertools import accumulate
 from typing import Any
 
 import numpy as np
+import structlog
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -29,6 +30,9 @@ from hedgespec.models.memory.attention import PackedAttention, Rows, depths
 from hedgespec.models.memory.kv_lanes import KvLanes
 from hedgespec.models.memory.kv_memory import KvMemory
 from hedgespec.models.packed_linear import pack_linears, padded_rows
+from hedgespec.observability.logging import failure_fields
+
+log = structlog.get_logger(__name__)
 
 ATTENTION_NAME = "hedgespec_packed"
 MIN_FEATURE_LAYERS = 5
@@ -94,13 +98,25 @@ class PackedCausalLM:
         """
         for block in blocks:
             block.slot.require(block.slot.length + block.num_rows)
-        outputs = self.static_passes.decode(blocks) if self.static_passes is not None else {}
+        outputs = self._static(blocks)
         others = [place for place in range(len(blocks)) if place not in outputs]
         if others:
             outputs |= zip(others, self._packed([blocks[place] for place in others]), strict=True)
         for block in blocks:
             block.slot.length += block.num_rows
         return [outputs[place] for place in range(len(blocks))]
+
+    def _static(self, blocks: Sequence[Block]) -> dict[int, BlockOutput]:
+        """By their places, those that static passes have done. A graph that fails is logged, and none is used any more: what
+        it may have written stands behind the slots' rows, where the packed pass writes as well."""
+        if self.static_passes is None:
+            return {}
+        try:
+            return self.static_passes.decode(blocks)
+        except RuntimeError as error:  # torch's own
+            log.error("graphs_given_up", **failure_fields(error))
+            self.static_passes = None
+            return {}
 
     def _packed(self, blocks: Sequence[Block]) -> list[BlockOutput]:
         rows = []
