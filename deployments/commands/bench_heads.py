@@ -25,7 +25,8 @@ def heads(
     ] = False,
     json: Annotated[Path | None, typer.Option("--json", help="Also write the report to this file.")] = None,
 ) -> None:
-    """One head's draft loop, and the scores of several heads: each by itself, and together as in a `group`."""
+    """One head's draft loop, and the scores of several heads: each by itself, and together as in a `group`; on the CPU
+    also with weights in int8, as a replica has them."""
     import torch
 
     from hedgespec.bench.heads import measure_heads, random_heads

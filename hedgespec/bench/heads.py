@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from hedgespec.models.drafter_model import DraftRequest, ScoreRequest
 from hedgespec.models.eagle3.bank import HeadBank
 from hedgespec.models.eagle3.drafter import Eagle3Drafter
 from hedgespec.models.eagle3.head import Eagle3Config, Eagle3Head
+from hedgespec.models.int8_linear import can_use_int8
 from hedgespec.types import FeatureBlock, Observation, SamplingParams, SessionSpec
 
 SESSION = "bench"
@@ -28,7 +30,7 @@ SESSION = "bench"
 
 @dataclass(frozen=True, slots=True)
 class HeadCost:
-    """what: `draft of 5`, `score of 16, apart`, ... median_ms: of one call; floor_ms: bytes_read at the copy's bandwidth."""
+    """what: `draft of 5, together`, `score of 16, apart`, ... median_ms: of one call; floor_ms: bytes_read at the copy's bandwidth."""
 
     what: str
     median_ms: float
@@ -61,12 +63,19 @@ def random_heads(config: Eagle3Config, count: int, device: Device, seed: int = 0
     return heads
 
 
+@dataclass(frozen=True, slots=True)
+class Arm:
+    together: bool
+    in_int8: bool = False
+
+
 class Bench:
     """Drafters of random heads with one session each, whose prompt is read."""
 
-    def __init__(self, heads: Sequence[Eagle3Head], *, together: bool, num_prompt: int, max_tokens: int) -> None:
-        limit = 2 * (num_prompt + max_tokens)
-        banks = [HeadBank(heads)] if together else [HeadBank([head]) for head in heads]
+    def __init__(self, heads: Sequence[Eagle3Head], arm: Arm, num_prompt: int, max_tokens: int) -> None:
+        limit, together = 2 * (num_prompt + max_tokens), arm.together
+        groups = [heads] if together else [[head] for head in heads]
+        banks = [HeadBank(group, in_int8=arm.in_int8) for group in groups]
         self.drafters = [
             Eagle3Drafter(f"head{i}", banks[0] if together else banks[i], "random", 1, limit, i if together else 0)
             for i in range(len(heads))
@@ -128,37 +137,48 @@ def measure_heads(
     """num_scored: tokens of a score. use_graphs: draft in static passes. advance: called after each repeat."""
     device = heads[0].norm.weight.device
     max_tokens = num_scored * (num_repeats + 1) + 16
-    arms = {
-        name: Bench(heads, together=name == "together", num_prompt=context, max_tokens=max_tokens)
-        for name in ("apart", "together")
-    }
+    arms = {"apart": Arm(together=False), "together": Arm(together=True)}
+    if device.type == "cpu" and can_use_int8():
+        arms["together in int8"] = Arm(together=True, in_int8=True)
+    benches = {name: Bench(heads, arm, context, max_tokens) for name, arm in arms.items()}
     if use_graphs:
-        Eagle3Drafter.use_static_drafts(arms["together"].drafters, 1, context + max_tokens)
-    for bench in arms.values():
+        Eagle3Drafter.use_static_drafts(benches["together"].drafters, 1, context + max_tokens)
+    for bench in benches.values():
         bench.open()
-    draft, scores = f"draft of {num_draft_tokens}", {name: f"score of {num_scored}, {name}" for name in arms}
-    seconds: dict[str, list[float]] = {what: [] for what in (draft, *scores.values())}
+    bandwidth = copy_bandwidth(device)
+    bytes_read: dict[str, int] = {}
+    seconds: dict[str, list[float]] = {}
+
+    def add(what: str, num_bytes: int, work: Callable[[], None]) -> None:
+        bytes_read[what] = num_bytes
+        seconds.setdefault(what, []).append(_timed(work, device))
+
     for repeat in range(num_repeats + 1):
-        seconds[draft].append(_timed(lambda: arms["together"].draft(num_draft_tokens), device))
-        for name, bench in arms.items():
-            requests = bench.tell(num_scored)
-            seconds[scores[name]].append(_timed(lambda b=bench, r=requests: b.score(r), device))  # type: ignore[misc]
+        for name, arm in arms.items():
+            bench = benches[name]
+            if arm.together:
+                step_bytes = num_draft_tokens * _num_bytes(heads[0], whole=False, in_int8=arm.in_int8)
+                add(f"draft of {num_draft_tokens}, {name}", step_bytes, partial(bench.draft, num_draft_tokens))
+            head_bytes = len(heads) * _num_bytes(heads[0], whole=True, in_int8=arm.in_int8)
+            add(f"score of {num_scored}, {name}", head_bytes, partial(bench.score, bench.tell(num_scored)))
         if repeat:
             advance()
-    head_bytes, step_bytes = _num_bytes(heads[0], whole=True), _num_bytes(heads[0], whole=False)
-    bytes_read = {draft: num_draft_tokens * step_bytes} | dict.fromkeys(scores.values(), len(heads) * head_bytes)
-    bandwidth = copy_bandwidth(device)
     costs = [
         HeadCost(what, 1e3 * float(np.median(taken[1:])), 1e3 * bytes_read[what] / bandwidth, bytes_read[what])
         for what, taken in seconds.items()
     ]
-    return HeadsReport(len(heads), head_bytes, bandwidth, costs)
+    return HeadsReport(len(heads), _num_bytes(heads[0], whole=True), bandwidth, costs)
 
 
-def _num_bytes(head: Eagle3Head, *, whole: bool) -> int:
-    """Of everything but the embedding; whole: with the matrix that fuses features, which drafts do not need."""
-    skipped = ("embed_tokens.",) if whole else ("embed_tokens.", "fc.")
-    return sum(p.numel() * p.element_size() for name, p in head.named_parameters() if not name.startswith(skipped))
+def _num_bytes(head: Eagle3Head, *, whole: bool, in_int8: bool = False) -> int:
+    """Of everything but the embedding; whole: with the matrix that fuses features, which drafts do not need and which is never
+    rounded."""
+    total = 0
+    for name, parameter in head.named_parameters():
+        is_fuse = name.startswith("fc.")
+        if not name.startswith("embed_tokens.") and (whole or not is_fuse):
+            total += parameter.numel() * (1 if in_int8 and not is_fuse else parameter.element_size())
+    return total
 
 
 def _timed(work: Callable[[], None], device: torch.device) -> float:

@@ -118,7 +118,7 @@ def _matched_on_device(trees: list[DraftTree], probs: list[Tensor], contexts: li
     """Own tokens of all rows, whether they are reached or not, and their probabilities: one wait."""
     rows = torch.cat(probs)
     lengths = [len(own) for own in probs]
-    ids = torch.arange(rows.shape[1], device=rows.device).expand_as(rows)
+    ids = torch.arange(rows.shape[1], device=rows.device).unsqueeze(0)
     keys = [
         coupled_keys(context.noise_seed, context.first_output_index + np.arange(length))
         for context, length in zip(contexts, lengths, strict=True)

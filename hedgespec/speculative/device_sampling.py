@@ -44,13 +44,14 @@ def draw(probs: Tensor, points: Tensor) -> Tensor:
 
 
 def draw_coupled(ids: Tensor, probs: Tensor, keys: Tensor) -> Tensor:
-    """`coupled`: the place of the id with the largest log prob + Gumbel noise, [rows]. ids: [rows, num_ids] of the target;
-    keys: [rows], see `noise.coupled_keys`"""
+    """`coupled`: the place of the id with the largest log prob + Gumbel noise, [rows]. ids: [rows, num_ids] of the target, or
+    [1, num_ids]; keys: [rows], see `noise.coupled_keys`"""
     return (probs.double().log() + device_gumbels(keys, ids)).argmax(dim=-1)
 
 
 def device_gumbels(keys: Tensor, ids: Tensor) -> Tensor:
-    """What `noise.gumbels` gives: [rows, num_ids] float32. keys: [rows], see `noise.coupled_keys`; ids: [rows, num_ids]"""
+    """What `noise.gumbels` gives: [rows, num_ids] float32. keys: [rows], see `noise.coupled_keys`; ids: [rows, num_ids]
+    or [1, num_ids]"""
     bits = _shifted(_absorb(keys.unsqueeze(1), ids), 11)
     uniforms = (bits | 1).double() * 2.0**-53
     return -(-uniforms.log()).log().float()
