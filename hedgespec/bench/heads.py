@@ -30,7 +30,8 @@ SESSION = "bench"
 
 @dataclass(frozen=True, slots=True)
 class HeadCost:
-    """what: `draft of 5, together`, `score of 16, apart`, ... median_ms: of one call; floor_ms: bytes_read at the copy's bandwidth."""
+    """what: `draft of 5, together`, `score of 16, apart`, ... median_ms: of one call; floor_ms: bytes_read at the copy's
+    bandwidth."""
 
     what: str
     median_ms: float
@@ -171,8 +172,8 @@ def measure_heads(
 
 
 def _num_bytes(head: Eagle3Head, *, whole: bool, in_int8: bool = False) -> int:
-    """Of everything but the embedding; whole: with the matrix that fuses features, which drafts do not need and which is never
-    rounded."""
+    """Of everything but the embedding; whole: with the matrix that fuses features, which drafts do not need and nobody
+    rounds."""
     total = 0
     for name, parameter in head.named_parameters():
         is_fuse = name.startswith("fc.")

@@ -10,6 +10,9 @@ from typing import NamedTuple
 import structlog
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
+
+from hedgespec.models.packed_linear import padded_rows
 
 log = structlog.get_logger(__name__)
 
@@ -43,12 +46,18 @@ def int8_matrix(weight: Tensor, bias: Tensor | None = None) -> Int8Matrix:
 
 
 def int8_product(matrix: Int8Matrix, rows: Tensor) -> Tensor:
-    """[num_rows, in_features] -> [num_rows, out_features]"""
-    if rows.shape[0] == 0:
+    """[num_rows, in_features] -> [num_rows, out_features]
+
+    Row counts are rounded up for the reason given at `packed_linear.product`; rows of zeros do not change the step.
+    """
+    num_rows = rows.shape[0]
+    if num_rows == 0:
         return rows.new_zeros([0, matrix.out_features])
+    num_spare = padded_rows(num_rows) - num_rows
+    padded = pad(rows, [0, 0, 0, num_spare]) if num_spare > 0 else rows
     # without VNNI pairs of products are added in 16 bits: one bit less of the inputs keeps them from overflowing
-    result: Tensor = torch.ops.quantized.linear_dynamic(rows, matrix.packed, True)
-    return result
+    result: Tensor = torch.ops.quantized.linear_dynamic(padded, matrix.packed, True)
+    return result.narrow(0, 0, num_rows) if num_spare > 0 else result
 
 
 @cache

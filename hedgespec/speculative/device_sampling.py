@@ -3,34 +3,47 @@
 Functions of tensors alone, so that they can be compiled or captured; annotations must be types here, no strings.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 
-def sampled_laws(
-    logits: Tensor, temperature: Tensor, top_k: Tensor, top_p: Tensor, max_ids: int, mass: float
-) -> tuple[Tensor, Tensor]:
+class Shaping(NamedTuple):
+    """How the rows of a batch are shaped. temperature (above 0), top_k (0 is off) and top_p: [rows]; has_top_k, has_top_p:
+    whether any row's is on: they take half of the operators."""
+
+    temperature: Tensor
+    top_k: Tensor
+    top_p: Tensor
+    has_top_k: bool
+    has_top_p: bool
+
+
+def sampled_laws(logits: Tensor, shaping: Shaping, max_ids: int, mass: float) -> tuple[Tensor, Tensor]:
     """`processing.warp`, then `proposal.truncate`: columns and probabilities by falling probability, [rows, max_ids] each,
     0 behind what is kept.
 
-    logits: [rows, num_columns]; temperature (above 0), top_k (0 is off) and top_p: [rows]
-    max_ids, mass: MAX_SPARSE_IDS and SPARSE_MASS. A top_k beyond max_ids does not change the law that is left.
+    logits: [rows, num_columns]; max_ids, mass: MAX_SPARSE_IDS and SPARSE_MASS. A top_k beyond max_ids does not change the
+    law that is left.
     """
     max_ids = min(max_ids, logits.shape[1])
     finite = logits.float().nan_to_num(nan=-1e30, posinf=1e30, neginf=-1e30)
-    scaled = (finite - finite.amax(dim=-1, keepdim=True)) / temperature.float().clamp(min=1e-6).unsqueeze(1)
-    values, columns = scaled.topk(max_ids, dim=-1)
-    rank = top_k.unsqueeze(1)
-    last = values.gather(1, (rank - 1).clamp(min=0, max=max_ids - 1))
-    is_cut = (rank > 0) & (rank <= max_ids) & (values < last)  # what ties with the last one stays
-    is_all_cut = (rank > 0) & (rank <= max_ids) & (scaled < last)
-    total = scaled.exp().masked_fill(is_all_cut, 0.0).sum(dim=-1, keepdim=True)
-    probs = values.exp().masked_fill(is_cut, 0.0) / total
-    nucleus = top_p.double().unsqueeze(1)
-    num_inside = (probs.double().cumsum(dim=-1) < nucleus).sum(dim=-1, keepdim=True)
-    floor = probs.gather(1, num_inside.clamp(max=max_ids - 1))
-    probs = probs.masked_fill((nucleus < 1.0) & (probs < floor), 0.0)
-    whole = torch.where(nucleus < 1.0, probs.double().sum(dim=-1, keepdim=True), torch.ones_like(nucleus))
+    temperature = shaping.temperature.float().clamp(min=1e-6).unsqueeze(1)
+    scaled = (finite - finite.amax(dim=-1, keepdim=True)) / temperature
+    if shaping.has_top_k:
+        rank = shaping.top_k.unsqueeze(1)
+        last = scaled.topk(max_ids, dim=-1)[0].gather(1, (rank - 1).clamp(min=0, max=max_ids - 1))
+        is_on = (rank > 0) & (rank <= max_ids)
+        scaled = scaled.masked_fill(is_on & (scaled < last), -torch.inf)  # what ties with the last one stays
+    probs, columns = scaled.softmax(dim=-1).topk(max_ids, dim=-1)
+    whole = torch.ones_like(temperature).double()
+    if shaping.has_top_p:
+        nucleus = shaping.top_p.double().unsqueeze(1)
+        num_inside = (probs.double().cumsum(dim=-1) < nucleus).sum(dim=-1, keepdim=True)
+        floor = probs.gather(1, num_inside.clamp(max=max_ids - 1))
+        probs = probs.masked_fill((nucleus < 1.0) & (probs < floor), 0.0)
+        whole = torch.where(nucleus < 1.0, probs.double().sum(dim=-1, keepdim=True), whole)
     before = probs.double().cumsum(dim=-1) - probs
     probs = probs.masked_fill(before >= mass * whole, 0.0)
     return columns, probs / probs.sum(dim=-1, keepdim=True)
@@ -44,8 +57,8 @@ def draw(probs: Tensor, points: Tensor) -> Tensor:
 
 
 def draw_coupled(ids: Tensor, probs: Tensor, keys: Tensor) -> Tensor:
-    """`coupled`: the place of the id with the largest log prob + Gumbel noise, [rows]. ids: [rows, num_ids] of the target, or
-    [1, num_ids]; keys: [rows], see `noise.coupled_keys`"""
+    """`coupled`: the place of the id with the largest log prob + Gumbel noise, [rows]. ids: of the target, [rows, num_ids]
+    or [1, num_ids]; keys: [rows], see `noise.coupled_keys`"""
     return (probs.double().log() + device_gumbels(keys, ids)).argmax(dim=-1)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
 
-from hedgespec.speculative.device_sampling import device_gumbels, draw, draw_coupled, sampled_laws
+from hedgespec.speculative.device_sampling import Shaping, device_gumbels, draw, draw_coupled, sampled_laws
 from hedgespec.speculative.noise import Purpose, coupled_keys, gumbels, uniform
 from hedgespec.speculative.processing import process_logits
 from hedgespec.speculative.proposal import propose, truncate
@@ -26,14 +28,16 @@ NUM_ROWS = 40
 
 
 def rows_of(logits: torch.Tensor, params: SamplingParams) -> tuple[torch.Tensor, torch.Tensor]:
-    num_rows = len(logits)
-    return sampled_laws(
-        logits,
-        torch.full((num_rows,), params.temperature),
-        torch.full((num_rows,), params.top_k),
-        torch.full((num_rows,), params.top_p),
-        MAX_SPARSE_IDS,
-        SPARSE_MASS,
+    return sampled_laws(logits, shaping_of([params] * len(logits)), MAX_SPARSE_IDS, SPARSE_MASS)
+
+
+def shaping_of(params: Sequence[SamplingParams]) -> Shaping:
+    return Shaping(
+        torch.tensor([own.temperature for own in params]),
+        torch.tensor([own.top_k for own in params]),
+        torch.tensor([own.top_p for own in params]),
+        any(own.top_k > 0 for own in params),
+        any(own.top_p < 1.0 for own in params),
     )
 
 
@@ -54,14 +58,7 @@ def test_laws_are_those_of_numpy(params: SamplingParams, num_columns: int) -> No
 
 def test_rows_have_parameters_of_their_own() -> None:
     logits = 4 * torch.randn(len(PARAMS), 96, generator=torch.Generator().manual_seed(1))
-    columns, probs = sampled_laws(
-        logits,
-        torch.tensor([params.temperature for params in PARAMS]),
-        torch.tensor([params.top_k for params in PARAMS]),
-        torch.tensor([params.top_p for params in PARAMS]),
-        MAX_SPARSE_IDS,
-        SPARSE_MASS,
-    )
+    columns, probs = sampled_laws(logits, shaping_of(PARAMS), MAX_SPARSE_IDS, SPARSE_MASS)
     for row, params in enumerate(PARAMS):
         own_columns, own_probs = rows_of(logits[row : row + 1], params)
         assert torch.equal(columns[row], own_columns[0])

@@ -7,24 +7,31 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from hedgespec.speculative.device_sampling import draw, draw_coupled, sampled_laws
+from hedgespec.speculative.device_sampling import Shaping, draw, draw_coupled, sampled_laws
 
 
 class SampledShape(NamedTuple):
     """Of several chains that are drawn by one method.
 
-    temperature, top_k, top_p: [num_chains], see `sampled_laws`
+    shaping: of their rows
     noise:   [num_chains, num_tokens]; for `rejection` points in (0, 1), for `coupled` the keys of `noise.coupled_keys`
     max_ids, mass: see `sampled_laws`
     """
 
-    temperature: Tensor
-    top_k: Tensor
-    top_p: Tensor
+    shaping: Shaping
     noise: Tensor
     is_coupled: bool
     max_ids: int
     mass: float
+
+
+def on_device(shape: SampledShape, like: Tensor) -> SampledShape:
+    """The same with its tensors where `like` is."""
+    own, device = shape.shaping, like.device
+    shaping = Shaping(
+        own.temperature.to(device), own.top_k.to(device), own.top_p.to(device), own.has_top_k, own.has_top_p
+    )
+    return SampledShape(shaping, shape.noise.to(device), shape.is_coupled, shape.max_ids, shape.mass)
 
 
 def sampled_tokens(
@@ -34,7 +41,7 @@ def sampled_tokens(
 
     logits: [num_chains, num_columns]; draft_to_target: [num_heads, num_columns]; heads: [num_chains]
     """
-    columns, probs = sampled_laws(logits, shape.temperature, shape.top_k, shape.top_p, shape.max_ids, shape.mass)
+    columns, probs = sampled_laws(logits, shape.shaping, shape.max_ids, shape.mass)
     ids = draft_to_target[heads.unsqueeze(1), columns]
     noise = shape.noise.select(1, step)
     places = draw_coupled(ids, probs, noise) if shape.is_coupled else draw(probs, noise)

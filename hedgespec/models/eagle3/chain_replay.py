@@ -16,6 +16,7 @@ from hedgespec.models.eagle3.passes import attend_with
 from hedgespec.models.memory.kv_lanes import KvLanes
 from hedgespec.models.memory.static_attention import StaticAttention
 from hedgespec.models.replay import Replay
+from hedgespec.speculative.device_sampling import Shaping
 from hedgespec.types import MAX_SPARSE_IDS, SPARSE_MASS, Method
 
 
@@ -96,7 +97,8 @@ class ChainReplay:
         self._inputs.copy_(self._host, non_blocking=True)
         self._state[:num_chains].copy_(torch.cat([start.state for start in starts]))
         if sampled is not None and self._sampled is not None:
-            for buffer, values in zip(self._sampled[:4], sampled[:4], strict=True):
+            buffers = *self._sampled.shaping[:3], self._sampled.noise
+            for buffer, values in zip(buffers, (*sampled.shaping[:3], sampled.noise), strict=True):
                 buffer[:num_chains].copy_(values)
         found = self._replay()[:num_chains].cpu().numpy()  # the only wait: tokens, ids, and bits of probabilities
         num_ids = (found.shape[2] - 1) // 2
@@ -104,13 +106,14 @@ class ChainReplay:
 
 
 def _neutral(shape: ChainShape, device: torch.device) -> SampledShape:
+    """Every way of shaping is on: within a graph it costs next to nothing."""
     is_coupled, size = shape.method == "coupled", (shape.batch, shape.num_tokens)
-    return SampledShape(
+    shaping = Shaping(
         torch.ones(shape.batch, device=device),
         torch.zeros(shape.batch, dtype=torch.int64, device=device),
         torch.ones(shape.batch, dtype=torch.float64, device=device),
-        torch.full(size, 1 if is_coupled else 0.5, dtype=torch.int64 if is_coupled else torch.float64, device=device),
-        is_coupled,
-        MAX_SPARSE_IDS,
-        SPARSE_MASS,
+        has_top_k=True,
+        has_top_p=True,
     )
+    noise = torch.ones(size, dtype=torch.int64) if is_coupled else torch.full(size, 0.5, dtype=torch.float64)
+    return SampledShape(shaping, noise.to(device), is_coupled, MAX_SPARSE_IDS, SPARSE_MASS)

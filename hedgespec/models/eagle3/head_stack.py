@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
-from hedgespec.models.drafting.sampled_chains import SampledShape, sampled_tokens
+from hedgespec.models.drafting.sampled_chains import SampledShape, on_device, sampled_tokens
 from hedgespec.models.eagle3.branched_attention import Branches, attend_branches
 from hedgespec.models.eagle3.grouped_matrix import grouped_product
 from hedgespec.models.eagle3.head_weights import HeadWeights, after_attention, before_attention, logits_after
@@ -131,16 +131,7 @@ class HeadStack(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Sampled continuations, [num_chains, num_tokens] ids of the target, and the laws that they were drawn from: ids and
         probabilities, [num_chains, num_tokens, num_ids]. Arguments as above; shape: its tensors may be on the CPU."""
-        device = self.table.device
-        shape = SampledShape(
-            shape.temperature.to(device),
-            shape.top_k.to(device),
-            shape.top_p.to(device),
-            shape.noise.to(device),
-            shape.is_coupled,
-            shape.max_ids,
-            shape.mass,
-        )
+        shape = on_device(shape, self.table)
         heads, state, places = self._heads(counts), torch.cat(states), self._on_device(positions)
         tokens: list[Tensor] = []
         ids: list[Tensor] = []
