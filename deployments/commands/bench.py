@@ -19,6 +19,7 @@ from deployments.commands.bench_figures import figures
 from deployments.commands.bench_heads import heads
 from deployments.commands.bench_policies import policies
 from deployments.commands.bench_serve import serve
+from deployments.commands.bench_synthetic import synthetic
 from deployments.commands.loading import read_args, without_prefix_cache
 from deployments.commands.reports import console, progress_bar, write_json
 from hedgespec import zoo
@@ -29,6 +30,7 @@ from hedgespec.types import SamplingParams
 app = typer.Typer(no_args_is_help=True, help="Benchmarks that compare side by side in one run.")
 app.command()(engine)
 app.command()(heads)
+app.command()(synthetic)
 app.command()(policies)
 app.command()(serve)
 app.command()(figures)

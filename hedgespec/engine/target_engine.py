@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from hedgespec.engine.failures import as_own_error
 from hedgespec.engine.prefix_reuse import PrefixReuse
@@ -20,7 +21,7 @@ from hedgespec.models.drafting.session_text import SessionText
 from hedgespec.models.memory.kv_memory import KvMemory
 from hedgespec.models.memory.prefix_cache import PrefixCache
 from hedgespec.protocols import FeatureTransport
-from hedgespec.speculative.acceptance import accept
+from hedgespec.speculative.acceptance import VerifyContext, accept
 from hedgespec.speculative.validation import MAX_NODES, validate_tree
 from hedgespec.types import DraftTree, SessionSpec, Verdict
 
@@ -42,8 +43,13 @@ class _VerifyPart:
     work: Verify
 
 
+Accept = Callable[[Sequence[DraftTree], Tensor, Sequence[VerifyContext]], list[Verdict]]
+"""See `acceptance.accept`."""
+
+
 class TargetRunner:
-    """Owns the sessions of one target. prefix_cache_tokens: see `config.TargetConfig`."""
+    """Owns the sessions of one target. prefix_cache_tokens: see `config.TargetConfig`; decide: another rule than ours, for
+    measurements of speed."""
 
     def __init__(
         self,
@@ -52,8 +58,10 @@ class TargetRunner:
         max_sessions: int,
         max_cached_tokens: int,
         prefix_cache_tokens: int = 0,
+        decide: Accept = accept,
     ) -> None:
         self._model = model
+        self._decide = decide
         self._transport = transport
         self._max_sessions = max_sessions
         self._memory = KvMemory(max_cached_tokens)
@@ -221,7 +229,7 @@ class TargetRunner:
         trees = [part.work.tree for part, _ in outputs]
         logits = [output.logits for _, output in outputs]
         contexts = [part.session.context(part.work) for part, _ in outputs]
-        verdicts = accept(trees, torch.cat(logits) if len(logits) > 1 else logits[0], contexts)
+        verdicts = self._decide(trees, torch.cat(logits) if len(logits) > 1 else logits[0], contexts)
         for verdict in verdicts:
             if verdict.token_ids.min() < 0 or verdict.token_ids.max() >= self._model.vocab_size:
                 raise ReplicaLost(f"The target chose token ids {verdict.token_ids.tolist()} outside its vocabulary.")

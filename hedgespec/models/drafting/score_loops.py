@@ -40,9 +40,7 @@ class ScoreLoops(DraftLoops[S, B]):
                 depth = max(spec.max_draft_tokens, 1)
                 walks[place] = CursorScores(session.cursor, observation, spec.sampling.method, depth)
             else:
-                is_by_start = self._is_by_start(session)
-                vocabulary = session.owner.vocabulary
-                columns[place] = ScoreColumns(session.text, vocabulary, observation, is_by_start=is_by_start)
+                columns[place] = self._columns(session, observation)
         self._add_first([(sessions[place], own) for place, own in columns.items()])
         yield from self._add_deeper([(sessions[place], own) for place, own in columns.items() if own.is_by_start])
         self._walk([(sessions[place], walk) for place, walk in walks.items()])
@@ -52,6 +50,10 @@ class ScoreLoops(DraftLoops[S, B]):
             session.scored_until = max(session.scored_until, observation.start + len(observation.token_ids))
             session.wanted_from = session.text.num_emitted
         return [scores[place] for place in range(len(sessions))]
+
+    def _columns(self, session: S, observation: Observation) -> ScoreColumns:
+        is_by_start = self._is_by_start(session)
+        return ScoreColumns(session.text, session.owner.vocabulary, observation, is_by_start=is_by_start)
 
     def _add_first(self, columns: Sequence[tuple[S, ScoreColumns]]) -> None:
         spans = []

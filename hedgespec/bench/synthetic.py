@@ -1,0 +1,180 @@
+"""Speed without weights: random models of a published shape, whose drafts are accepted as often as one likes.
+
+Everything is computed as with real weights; only how many draft tokens count as right, and what drafters' scores say, is
+drawn: drafter i's token at a position is a hit with probability a_i, the same in verification and in scores.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hedgespec.assembly.local_fleet import LOCAL_GROUP, LocalFleet
+from hedgespec.bench.heads import random_heads
+from hedgespec.config import AppArgs, Device, DrafterConfig, TargetConfig
+from hedgespec.engine.drafter_engine import DrafterRunner
+from hedgespec.engine.engine import Engine
+from hedgespec.engine.features import LocalFeatureTransport
+from hedgespec.engine.local import LocalDrafter, LocalTarget, TargetInfo
+from hedgespec.engine.target_engine import TargetRunner
+from hedgespec.models.causal_lm.shapes import head_config, random_causal_lm
+from hedgespec.models.drafting.score_columns import ScoreColumns, Values
+from hedgespec.models.eagle3.bank import HeadBank
+from hedgespec.models.eagle3.drafter import Eagle3Drafter
+from hedgespec.models.eagle3.session import Eagle3Session
+from hedgespec.router.events import NoEvents
+from hedgespec.router.service import GenerationService
+from hedgespec.speculative.acceptance import VerifyContext
+from hedgespec.speculative.noise import Purpose, uniforms
+from hedgespec.store.memory_store import MemoryStore
+from hedgespec.store.preferences import Preferences
+from hedgespec.tokenization import Tokenizer
+from hedgespec.types import DraftTree, Observation, Verdict
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Hits:
+    """rates: by drafter id, the probability that a draft token is right given that those before it are."""
+
+    rates: dict[str, float]
+
+    def of(self, drafter_id: str, noise_seed: int, first: int, num_positions: int) -> Mask:
+        """Whether this drafter is right at the output positions from `first` on."""
+        place = list(self.rates).index(drafter_id)
+        draws = uniforms(noise_seed, first + np.arange(num_positions), Purpose.SHADOW, place)
+        return draws < self.rates[drafter_id]
+
+    def decide(self, trees: Sequence[DraftTree], logits: Tensor, contexts: Sequence[VerifyContext]) -> list[Verdict]:
+        """In the place of `acceptance.accept`: the drafts' leading hits, and the target's own token behind them."""
+        own = logits.argmax(dim=-1).tolist()
+        verdicts, first_row = [], 0
+        for tree, context in zip(trees, contexts, strict=True):
+            num_kept = 0
+            if tree.num_nodes:
+                seed, first = context.noise_seed, context.first_output_index
+                hits = self.of(tree.drafter_id, seed, first, tree.num_nodes)
+                num_kept = tree.num_nodes if hits.all() else int(hits.argmin())
+            token_ids = np.append(tree.token_ids[:num_kept], own[first_row + num_kept]).astype(np.int32)
+            accepted, probs = np.arange(num_kept, dtype=np.int32), np.ones(num_kept + 1, np.float32)
+            verdicts.append(Verdict(accepted, token_ids, probs))
+            first_row += tree.num_nodes + 1
+        return verdicts
+
+
+class SyntheticColumns(ScoreColumns):
+    """Scores that are computed as ever and then say what was drawn. hits: [num_tokens] of the observation."""
+
+    hits: Mask
+
+    def add_first(self, rows: Sequence[int], logits: Tensor) -> None:
+        super().add_first(rows, logits)
+        self._acceptance[list(rows), 0] = self.hits[list(rows)]
+
+    def add(self, depth: int, rows: Sequence[int], logits: Tensor) -> tuple[Values, Values | None]:
+        _, overlaps = super().add(depth, rows, logits)
+        values = self.hits[list(rows)].astype(np.float32)
+        self._acceptance[list(rows), depth - 1] = values
+        return values, overlaps
+
+
+class SyntheticHead(Eagle3Drafter):
+    """A random head. hits: see `Hits`."""
+
+    hits: Hits
+
+    def _columns(self, session: Eagle3Session, observation: Observation) -> ScoreColumns:
+        by_start = self._is_by_start(session)
+        columns = SyntheticColumns(session.text, session.owner.vocabulary, observation, is_by_start=by_start)
+        seed, num_tokens = session.text.spec.noise_seed, len(observation.token_ids)
+        columns.hits = self.hits.of(session.owner.drafter_id, seed, observation.start, num_tokens)
+        return columns
+
+
+@asynccontextmanager
+async def synthetic_service(
+    shape: str,
+    rates: Sequence[float],
+    device: Device,
+    max_sessions: int,
+    num_tokens: int,
+    *,
+    use_graphs: bool,
+    advance: Callable[[int], None] = lambda _: None,
+) -> AsyncIterator[GenerationService]:
+    """A service over a random target and one random head per rate, `head0`, `head1`, ...: greedy answers only.
+
+    num_tokens: of prompt and answer together; use_graphs, advance: as `use_static_passes` of target and heads take them
+    """
+    hits = Hits({f"head{place}": rate for place, rate in enumerate(rates)})
+    args = _args(list(hits.rates), device, max_sessions)
+    spare = args.speculation.max_draft_tokens + 1
+    limit = max_sessions * (num_tokens + spare)
+    model = await asyncio.to_thread(random_causal_lm, shape, device)
+    heads = random_heads(head_config(shape), len(rates), device)
+    bank = HeadBank(heads, in_int8=device == "cpu")
+    drafters = [
+        SyntheticHead(name, bank, "random", max_sessions, limit, place) for place, name in enumerate(hits.rates)
+    ]
+    SyntheticHead.join(drafters)
+    for drafter in drafters:
+        drafter.hits = hits
+    drafters[0].rehearse()
+    if use_graphs:
+        model.use_static_passes(max_sessions, num_tokens + spare, advance)
+        Eagle3Drafter.use_static_drafts(drafters, max_sessions, num_tokens + spare, advance)
+    transport = LocalFeatureTransport()
+    runner = TargetRunner(model, transport, max_sessions, limit, decide=hits.decide)
+    engine = Engine(runner, "target")
+    info = TargetInfo(model.vocab_size, model.max_positions, model.num_layers, model.feature_width, model.digest)
+    target = LocalTarget(engine, info, runner.usage)
+    drafting = Engine(DrafterRunner({drafter.drafter_id: drafter for drafter in drafters}), LOCAL_GROUP)
+    local = {drafter.drafter_id: LocalDrafter(drafting, drafter) for drafter in drafters}
+    for name, own in local.items():
+        transport.register(name, own)
+    for started in (engine, drafting):
+        started.start()
+    fleet = LocalFleet(target, local, max_sessions, args.speculation.open_deadline_s)
+    preferences = Preferences(MemoryStore(), args.store)
+    tokenizer = _tokenizer(model.vocab_size, min(model.max_positions, num_tokens + spare))
+    service = GenerationService(args, fleet, tokenizer, preferences, NoEvents(), model.digest)
+    try:
+        yield service
+    finally:
+        await service.drain()
+        await preferences.close()
+        for started in (engine, drafting):
+            await asyncio.to_thread(started.stop)
+
+
+def expected_tokens(rate: float, num_draft_tokens: int) -> float:
+    """Tokens of a round: 1 + a + a^2 + ... + a^K."""
+    return float(sum(rate**depth for depth in range(num_draft_tokens + 1)))
+
+
+def random_prompts(num: int, num_tokens: int, vocab_size: int) -> list[NDArray[np.int32]]:
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, vocab_size, num_tokens).astype(np.int32) for _ in range(num)]
+
+
+def _args(drafter_ids: Sequence[str], device: Device, max_sessions: int) -> AppArgs:
+    """The shipped settings. The names of the models are never looked up."""
+    drafters = tuple(
+        DrafterConfig(id=name, kind="eagle3", model="random", device=device, group=LOCAL_GROUP) for name in drafter_ids
+    )
+    return AppArgs(target=TargetConfig(model="random", device=device, max_sessions=max_sessions), drafters=drafters)
+
+
+def _tokenizer(vocab_size: int, max_model_len: int) -> Tokenizer:
+    """No id has any text."""
+    import tokenizers
+
+    backend = tokenizers.Tokenizer(tokenizers.models.BPE(vocab={}, merges=[]))
+    return Tokenizer.of(backend, eos_token_ids=(), max_model_len=max_model_len, vocab_size=vocab_size)
