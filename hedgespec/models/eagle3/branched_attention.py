@@ -12,6 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+OwnRows = tuple[Tensor, Tensor, Tensor, Tensor]
+"""What branches have computed so far. Keys and values of their own rows, [num_kv_heads, num_own_rows, head_dim]; masks, 0
+where a branch sees a row, else -inf: of the base [num_branches, num_base_rows], of own rows [num_branches, num_own_rows]."""
+
 
 class Branches(NamedTuple):
     """The branches of one text. They write nothing into its slot.
@@ -24,17 +28,12 @@ class Branches(NamedTuple):
     base_keys: Tensor
     base_values: Tensor
     num_base_rows: list[int]
-    own: tuple[Tensor, Tensor, Tensor, Tensor] | None
-
-
-OwnRows = tuple[Tensor, Tensor, Tensor, Tensor]
-"""What `attend_branches` returns for the next step. Keys and values of the branches' own rows, [num_kv_heads, num_own_rows,
-head_dim]; 0 where a branch sees a row, else -inf: of the base [num_branches, num_base_rows], of own rows."""
+    own: OwnRows | None
 
 
 def attend_branches(
     branches: Branches, query: Tensor, key: Tensor, value: Tensor, scale: float
-) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor, Tensor]]:
+) -> tuple[Tensor, OwnRows]:
     """Take the next step of every branch. Returns [num_branches, num_heads * head_dim] and the own rows after it.
 
     query: [num_branches, num_heads, head_dim]; key, value: [num_branches, num_kv_heads, head_dim]

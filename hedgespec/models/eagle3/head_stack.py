@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding
 
 from hedgespec.models.drafting.sampled_chains import SampledShape, on_device, sampled_tokens
-from hedgespec.models.eagle3.branched_attention import Branches, attend_branches
+from hedgespec.models.eagle3.branched_attention import Branches, OwnRows, attend_branches
 from hedgespec.models.eagle3.grouped_matrix import grouped_product
 from hedgespec.models.eagle3.head_weights import HeadWeights, after_attention, before_attention, logits_after
 from hedgespec.models.memory.planned_attention import AttentionPlan, attend_planned
@@ -66,7 +66,7 @@ class HeadStack(nn.Module):
         rotations: Tensor,
         counts: list[int],
         branches: list[Branches],
-    ) -> tuple[Tensor, list[tuple[Tensor, Tensor, Tensor, Tensor]]]:
+    ) -> tuple[Tensor, list[OwnRows]]:
         """One token more for every branch: the states after them, [num_rows, hidden], and the branches' own rows.
 
         hidden: per element of `branches` the states of its branches
@@ -83,7 +83,7 @@ class HeadStack(nn.Module):
             value.split_with_sizes(sizes),
         )
         outputs: list[Tensor] = []
-        rows: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+        rows: list[OwnRows] = []
         for index, own in enumerate(branches):
             output, new = attend_branches(own, queries[index], keys[index], values[index], self.weights.scale)
             outputs.append(output)

@@ -38,8 +38,8 @@ class HeadWeights(NamedTuple):
 
 
 def head_weights(heads: Sequence[Eagle3Head], *, in_int8: bool) -> HeadWeights:
-    """heads: alike, see `bank.can_share`; in_int8: round what sees normed states. Features of a large target have
-    components that are a thousand times the others, which one step for all would round to nothing, so `fuse` stays.
+    """heads: alike, see `bank.can_share`; in_int8: round all matrices but `fuse`. Features of a large target have components
+    that are a thousand times the others, which one step for all would round to nothing.
     """
     layers, config, device = [head.midlayer for head in heads], heads[0].config, heads[0].norm.weight.device
     attentions, mlps = [layer.self_attn for layer in layers], [layer.mlp for layer in layers]
