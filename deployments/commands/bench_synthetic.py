@@ -64,7 +64,7 @@ def synthetic(
 
     report = asyncio.run(run())
     show(report)
-    expected = ", ".join(f"{rate:g}: {expected_tokens(rate, 5):.2f}" for rate in rates)
+    expected = ", ".join(f"{rate:g}: {expected_tokens(rate):.2f}" for rate in rates)
     console.print(f"tokens a round that the acceptance stands for: {expected}")
     settings = {"shape": shape, "acceptance": rates, "concurrency": levels, "prompt": prompt, "device": device}
     write_json(json, concurrency_json(report), command="bench synthetic", **settings, threads=threads, graphs=graphs)

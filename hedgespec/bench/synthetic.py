@@ -7,7 +7,7 @@ drawn: drafter i's token at a position is a hit with probability a_i, the same i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from hedgespec.assembly.local_fleet import LOCAL_GROUP, LocalFleet
 from hedgespec.bench.heads import random_heads
-from hedgespec.config import AppArgs, Device, DrafterConfig, TargetConfig
+from hedgespec.config import AppArgs, Device, DrafterConfig, SpeculationConfig, TargetConfig
 from hedgespec.engine.drafter_engine import DrafterRunner
 from hedgespec.engine.engine import Engine
 from hedgespec.engine.features import LocalFeatureTransport
@@ -38,6 +38,9 @@ from hedgespec.tokenization import Tokenizer
 from hedgespec.types import DraftTree, Observation, Verdict
 
 Mask = NDArray[np.bool_]
+
+NUM_DRAFT_TOKENS = SpeculationConfig().max_draft_tokens
+"""Of a round: the shipped settings are measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,15 +110,14 @@ async def synthetic_service(
     num_tokens: int,
     *,
     use_graphs: bool,
-    advance: Callable[[int], None] = lambda _: None,
 ) -> AsyncIterator[GenerationService]:
     """A service over a random target and one random head per rate, `head0`, `head1`, ...: greedy answers only.
 
-    num_tokens: of prompt and answer together; use_graphs, advance: as `use_static_passes` of target and heads take them
+    num_tokens: of prompt and answer together; use_graphs: static passes, of target and heads
     """
     hits = Hits({f"head{place}": rate for place, rate in enumerate(rates)})
     args = _args(list(hits.rates), device, max_sessions)
-    spare = args.speculation.max_draft_tokens + 1
+    spare = NUM_DRAFT_TOKENS + 1
     limit = max_sessions * (num_tokens + spare)
     model = await asyncio.to_thread(random_causal_lm, shape, device)
     heads = random_heads(head_config(shape), len(rates), device)
@@ -128,8 +130,8 @@ async def synthetic_service(
         drafter.hits = hits
     drafters[0].rehearse()
     if use_graphs:
-        model.use_static_passes(max_sessions, num_tokens + spare, advance)
-        Eagle3Drafter.use_static_drafts(drafters, max_sessions, num_tokens + spare, advance)
+        model.use_static_passes(max_sessions, num_tokens + spare)
+        Eagle3Drafter.use_static_drafts(drafters, max_sessions, num_tokens + spare)
     transport = LocalFeatureTransport()
     runner = TargetRunner(model, transport, max_sessions, limit, decide=hits.decide)
     engine = Engine(runner, "target")
@@ -154,7 +156,7 @@ async def synthetic_service(
             await asyncio.to_thread(started.stop)
 
 
-def expected_tokens(rate: float, num_draft_tokens: int) -> float:
+def expected_tokens(rate: float, num_draft_tokens: int = NUM_DRAFT_TOKENS) -> float:
     """Tokens of a round: 1 + a + a^2 + ... + a^K."""
     return float(sum(rate**depth for depth in range(num_draft_tokens + 1)))
 

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hedgespec.errors import InvalidDraft
 from hedgespec.speculative.noise import Purpose, uniform
+from hedgespec.speculative.validation import node_laws
 from hedgespec.types import DraftTree
 
 Floats = NDArray[np.float64]
@@ -123,10 +123,8 @@ class _Noise:
 
 def _drafts(trees: Sequence[DraftTree]) -> _Drafts:
     num_sessions, most = len(trees), max(tree.num_nodes for tree in trees)
-    widths = [
-        1 if tree.draft_probs is None else int(np.diff(tree.draft_probs.offsets).max(initial=1)) for tree in trees
-    ]
-    law_shape = num_sessions, most + 1, max(widths)
+    laws = [node_laws(tree) if tree.num_nodes else None for tree in trees]
+    law_shape = num_sessions, most + 1, max((own.ids.shape[1] for own in laws if own is not None), default=1)
     drafts = _Drafts(
         np.zeros((num_sessions, most + 1), np.int64),
         np.zeros((num_sessions, most), np.int64),
@@ -135,32 +133,16 @@ def _drafts(trees: Sequence[DraftTree]) -> _Drafts:
         np.zeros(law_shape),
     )
     first = 0
-    for session, tree in enumerate(trees):
+    for session, (tree, own) in enumerate(zip(trees, laws, strict=True)):
         num_nodes = tree.num_nodes
         drafts.rows[session] = first + np.minimum(np.arange(most + 1), num_nodes)
         first += num_nodes + 1
-        if num_nodes:
+        if own is not None:
             drafts.tokens[session, :num_nodes] = tree.token_ids
-            _fill_laws(tree, drafts.law_ids[session, :num_nodes], drafts.law_probs[session, :num_nodes])
-            is_own = drafts.law_ids[session, :num_nodes] == tree.token_ids[:, None]
-            own = (drafts.law_probs[session, :num_nodes] * is_own).sum(axis=1)
-            if own.min() <= 0.0:
-                node = int(own.argmin())
-                raise InvalidDraft(
-                    f"draft token {tree.token_ids[node]} of node {node} has no mass in its own draft distribution"
-                )
-            drafts.own_probs[session, :num_nodes] = own
+            drafts.own_probs[session, :num_nodes] = own.own
+            drafts.law_ids[session, :num_nodes, : own.ids.shape[1]] = own.ids
+            drafts.law_probs[session, :num_nodes, : own.ids.shape[1]] = own.probs
     return drafts
-
-
-def _fill_laws(tree: DraftTree, ids: Ints, probs: Floats) -> None:
-    """The laws that the tokens were drawn from, normalised in float64; without draft_probs all mass is on the token."""
-    if tree.draft_probs is None:
-        ids[:, 0], probs[:, 0] = tree.token_ids, 1.0
-        return
-    is_there = np.arange(ids.shape[1]) < np.diff(tree.draft_probs.offsets)[:, None]
-    ids[is_there], probs[is_there] = tree.draft_probs.ids, tree.draft_probs.probs
-    probs /= probs.sum(axis=1, keepdims=True)
 
 
 def _noise(trees: Sequence[DraftTree], noises: Sequence[ChainNoise]) -> _Noise:

@@ -6,6 +6,8 @@ goes on without speculation.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -48,7 +50,7 @@ def validate_tree(
         raise InvalidDraft(f"{num_nodes} draft tokens but drafters of shape {tree.drafter_index.shape}")
     if method == "rejection" and not (tree.draft_probs is None and form.kind == "tree"):
         _validate_draft_probs(draft_probs_of(tree), num_nodes, vocab_size)
-        token_probs(tree)
+        node_laws(tree)
 
 
 def draft_probs_of(tree: DraftTree) -> SparseRows:
@@ -67,18 +69,33 @@ def node_law(tree: DraftTree, node: int) -> SparseLaw:
     return ids.astype(np.int64), values / values.sum()
 
 
-def token_probs(tree: DraftTree) -> NDArray[np.float64]:
-    """The drafter's probability of each of its tokens: [num_nodes], all positive.
+class NodeLaws(NamedTuple):
+    """Every node's `node_law`, filled up with entries without mass. ids, probs: [num_nodes, num_ids]; own: [num_nodes], the
+    drafter's probability of each of its tokens, all positive."""
 
-    Raises InvalidDraft for a token outside its own distribution: accepting it would change the law of the output.
-    """
-    values = np.zeros(tree.num_nodes)
-    for node, token in enumerate(tree.token_ids.tolist()):
-        ids, probs = node_law(tree, node)
-        values[node] = probs[ids == token].sum()
-        if values[node] <= 0:
-            raise InvalidDraft(f"draft token {token} of node {node} has no mass in its own draft distribution")
-    return values
+    ids: NDArray[np.int64]
+    probs: NDArray[np.float64]
+    own: NDArray[np.float64]
+
+
+def node_laws(tree: DraftTree) -> NodeLaws:
+    """Of a tree with nodes. Raises InvalidDraft for a token outside its own distribution: accepting it would change the law
+    of the output."""
+    tokens = tree.token_ids.astype(np.int64)[:, None]
+    if tree.draft_probs is None:
+        return NodeLaws(tokens, np.ones(tokens.shape), np.ones(len(tokens)))
+    lengths = np.diff(tree.draft_probs.offsets)
+    is_there = np.arange(lengths.max()) < lengths[:, None]
+    ids, probs = np.zeros(is_there.shape, np.int64), np.zeros(is_there.shape)
+    ids[is_there], probs[is_there] = tree.draft_probs.ids, tree.draft_probs.probs
+    probs /= probs.sum(axis=1, keepdims=True)
+    own = (probs * (ids == tokens)).sum(axis=1)
+    if own.min() <= 0.0:
+        node = int((own <= 0.0).argmax())
+        raise InvalidDraft(
+            f"draft token {tree.token_ids[node]} of node {node} has no mass in its own draft distribution"
+        )
+    return NodeLaws(ids, probs, own)
 
 
 def _validate_draft_probs(rows: SparseRows, num_nodes: int, vocab_size: int) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hedgespec.models.eagle3.bank import HeadBank, can_share
 from hedgespec.models.eagle3.config import Eagle3Config
-from hedgespec.models.eagle3.grouped_matrix import stacked_matrix
+from hedgespec.models.eagle3.grouped_matrix import grouped_product, stacked_matrix
 from hedgespec.models.eagle3.head import Eagle3Head
 from hedgespec.models.rotary import RopeConfig
 from tests.model_folders import randomise
@@ -92,7 +92,7 @@ def test_every_head_gets_what_it_gives_alone(
 
     own = list(counts)
     steps = bank.step(bank.embed(ids), hidden, positions, attend_apart, own).split(own)
-    logits, fused = bank.logits(hidden, own).split(own), bank.fuse(features, own).split(own)
+    logits, fused = bank.logits(hidden, own).split(own), grouped_product(bank.weights.fuse, features, own).split(own)
     rows = zip(heads, *(tensor.split(counts) for tensor in (ids, positions, features, hidden)), strict=True)
     for place, (head, own_ids, own_positions, own_features, own_hidden) in enumerate(rows):
         expected = head.step(head.embed(own_ids), own_hidden, own_positions, attend)

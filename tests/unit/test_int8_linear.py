@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from hedgespec.config import DrafterConfig
 from hedgespec.models.eagle3.bank import HeadBank
+from hedgespec.models.eagle3.grouped_matrix import grouped_product
 from hedgespec.models.eagle3.loading import load_eagle3_drafters
 from hedgespec.models.int8_linear import can_use_int8, int8_matrix, int8_product
 from hedgespec.models.safetensors_folder import read_embedding
@@ -61,7 +62,7 @@ def test_features_are_not_rounded() -> None:
     bank = HeadBank(heads, in_int8=True)
     features = torch.randn(2, 72)
     features[:, 3] *= 1000.0
-    fused = bank.fuse(features, [1, 1])
+    fused = grouped_product(bank.weights.fuse, features, [1, 1])
     torch.testing.assert_close(fused, torch.cat([h.fuse(f) for h, f in zip(heads, features.split(1), strict=True)]))
 
 

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding
 
-from hedgespec.models.eagle3.grouped_matrix import grouped_product
 from hedgespec.models.eagle3.head import Attend, Eagle3Head
 from hedgespec.models.eagle3.head_stack import HeadStack
 from hedgespec.models.eagle3.head_weights import after_attention, before_attention, head_weights, logits_after
@@ -52,10 +51,6 @@ class HeadBank:
     def embed(self, token_ids: Tensor) -> Tensor:
         """[num_rows] -> [num_rows, hidden]"""
         return embedding(token_ids, self.table)
-
-    def fuse(self, features: Tensor, counts: Counts) -> Tensor:
-        """[num_rows, 3 * target_hidden] -> [num_rows, hidden]"""
-        return grouped_product(self.weights.fuse, features, counts)
 
     def step(self, token_embeds: Tensor, hidden: Tensor, positions: Tensor, attend: Attend, counts: Counts) -> Tensor:
         """See `Eagle3Head.step`."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hedgespec.models.drafting.sampled_chains import SampledShape, sampled_tokens
 from hedgespec.models.eagle3.bank import HeadBank
-from hedgespec.models.eagle3.passes import attend_with
+from hedgespec.models.eagle3.layers import Attend
 from hedgespec.models.memory.kv_lanes import KvLanes
 from hedgespec.models.memory.static_attention import StaticAttention
 from hedgespec.models.replay import Replay
@@ -79,7 +79,7 @@ class ChainReplay:
             steps = [torch.cat(chosen, dim=1)]
             for step in range(shape.num_tokens - 1):
                 attention = StaticAttention(lanes, lane, (rows + step)[:, None], shape.context)
-                attend = attend_with(attention, scale)
+                attend = _attend_with(attention, scale)
                 tokens = chosen[0][:, 0].long()
                 state = bank.step(bank.embed(tokens), state, positions + step, attend, counts)
                 chosen = choose(bank.logits(state, counts), step + 1)
@@ -103,6 +103,16 @@ class ChainReplay:
         found = self._replay()[:num_chains].cpu().numpy()  # the only wait: tokens, ids, and bits of probabilities
         num_ids = (found.shape[2] - 1) // 2
         return Chains(found[:, :, 0], found[:, :, 1 : 1 + num_ids], found[:, :, 1 + num_ids :].view(np.float32))
+
+
+def _attend_with(attention: StaticAttention, scale: float) -> Attend:
+    """A head's only layer over one row per chain."""
+
+    def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        query, key, value = (states.transpose(0, 1).unsqueeze(0) for states in (query, key, value))
+        return attention.attend(0, query, key, value, scale)[0].transpose(0, 1).flatten(1)
+
+    return attend
 
 
 def _neutral(shape: ChainShape, device: torch.device) -> SampledShape:

@@ -12,22 +12,11 @@ from torch import Tensor
 from hedgespec.models.drafting.sampled_chains import SampledShape
 from hedgespec.models.eagle3.bank import HeadBank
 from hedgespec.models.eagle3.branches import HeadBranches
-from hedgespec.models.eagle3.layers import Attend
-from hedgespec.models.memory.attention import LayerShape, PackedAttention, PassAttention, Rows
+from hedgespec.models.memory.attention import LayerShape, PackedAttention, Rows
 from hedgespec.models.memory.kv_memory import KvMemory
 from hedgespec.models.memory.planned_attention import AttentionPlan
 from hedgespec.models.scripting import NUM_REHEARSALS
 from hedgespec.speculative.device_sampling import Shaping
-
-
-def attend_with(attention: PassAttention, scale: float) -> Attend:
-    """A head's only layer over the rows of a pass."""
-
-    def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        query, key, value = (states.transpose(0, 1).unsqueeze(0) for states in (query, key, value))
-        return attention.attend(0, query, key, value, scale)[0].transpose(0, 1).flatten(1)
-
-    return attend
 
 
 class HeadPasses:
