@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 Method = Literal["greedy", "rejection", "coupled"]
 Objective = Literal["rounds", "acceptance", "length", "length_product", "throughput"]
-ScoreDepth = Literal["depth1", "path", "exact"]
+ScoreDepth = Literal["depth1", "own_rounds", "exact"]
 DraftKind = Literal["chain", "tree", "iid", "distinct"]
 
 MAX_SPARSE_IDS = 512
@@ -88,8 +88,8 @@ class SessionSpec:
                    each drafter is opened with a key of its own, so that drafts of several can be merged
     feature_sinks: addresses the target pushes hidden features to (empty for drafters, and when nobody wants features)
     num_target_top: ids of the target's distribution that travel per emitted token (0: only its probability)
-    score_depth:   `depth1` scores each position as if it were drafted first; `exact` unrolls every start (DESIGN 5); `path`
-                   only those that the drafter's own rounds reach, which is all that the objective `rounds` reads
+    score_depth:   `depth1` scores each position as if it were drafted first; `exact` unrolls every start (DESIGN 5);
+                   `own_rounds` only the starts of the drafter's own rounds, which are all that the objective `rounds` reads
     draft_form:    what `draft` returns, and what the scores are of (`Scores`)
     num_prompt_scores: the target's `open` returns its top ids for so many last prompt tokens (`Opened.prompt_top`)
     """

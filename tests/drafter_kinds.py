@@ -91,7 +91,7 @@ def makers(root: Path) -> dict[str, Callable[[], AnyDrafter]]:
     from hedgespec.models.eagle3.bank import HeadBank
     from hedgespec.models.eagle3.drafter import Eagle3Drafter
     from hedgespec.models.eagle3.head import load_eagle3
-    from hedgespec.models.ngram_drafter import NgramDrafter
+    from hedgespec.models.ngram.drafter import NgramDrafter
 
     small = make_llama(root / "small", num_hidden_layers=2)
     lm = load_causal_lm(small, "cpu", "drafter small")

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from hedgespec.config import AppArgs, DrafterConfig, LearnerConfig, SpeculationConfig
+from hedgespec.learning.answer_learner import AnswerLearner, Learning
+from hedgespec.learning.step_times import StepTimes
 from hedgespec.router.answer import make_learning, session_spec
 from hedgespec.router.decode_loop import DecodeLoop
 from hedgespec.router.events import NoEvents
-from hedgespec.router.learning import AnswerLearner, Learning
 from hedgespec.router.panel import DrafterPanel
 from hedgespec.router.selection import FixedSelection, LearnedSelection
-from hedgespec.router.step_times import StepTimes
 from hedgespec.types import GenerationRequest, RoundReport, SamplingParams
 from tests.scripted_models import ScriptedDrafter, ScriptedFleet, ScriptedTarget
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hedgespec.learners.registry import BANDIT_NAMES, CONSTANT_NAMES, LEARNER_NAMES, make_learner
+from hedgespec.learning.learners.registry import BANDIT_NAMES, CONSTANT_NAMES, LEARNER_NAMES, make_learner
 
 NAMES = (*LEARNER_NAMES, "ftl", *CONSTANT_NAMES, *BANDIT_NAMES)
 

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from hedgespec.bench.acceptance import AcceptanceTable, measure_acceptance
 from hedgespec.bench.answers import measure_answer
 from hedgespec.config import AppArgs
-from hedgespec.learners.registry import make_learner
-from hedgespec.router.learning import AnswerLearner
+from hedgespec.learning.answer_learner import AnswerLearner
+from hedgespec.learning.feedback import make_feedback
+from hedgespec.learning.learners.registry import make_learner
 from hedgespec.router.service import GenerationService
-from hedgespec.speculative.feedback import make_feedback
 from hedgespec.types import SamplingParams, Scores
 
 PLAIN, BEST, LEARNED = "plain", "best single", "learned"

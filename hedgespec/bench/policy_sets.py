@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from hedgespec.bench.policies import Policy
 from hedgespec.config import AppArgs, BanditName, DraftFormName, LearnerName
-from hedgespec.learners.registry import LEARNER_NAMES
+from hedgespec.learning.learners.registry import LEARNER_NAMES
 from hedgespec.router.service import GenerationService
 from hedgespec.types import Objective
 

@@ -11,15 +11,15 @@ from hedgespec.assembly.local_fleet import LocalFleet
 from hedgespec.bench.rpc_echo import SESSION_ID, TOKENS_PER_ROUND
 from hedgespec.bench.rpc_replicas import NUM_DRAFT_TOKENS
 from hedgespec.config import SpeculationConfig
-from hedgespec.learners.registry import make_learner
+from hedgespec.learning.answer_learner import AnswerLearner
+from hedgespec.learning.feedback import make_feedback
+from hedgespec.learning.learners.registry import make_learner
+from hedgespec.learning.scoring_plan import ScoringPlan
 from hedgespec.protocols import Drafter, Target
 from hedgespec.router.decode_loop import DecodeLoop
 from hedgespec.router.events import NoEvents
-from hedgespec.router.learning import AnswerLearner
 from hedgespec.router.panel import DrafterPanel
-from hedgespec.router.scoring_plan import ScoringPlan
 from hedgespec.router.selection import LearnedSelection
-from hedgespec.speculative.feedback import make_feedback
 from hedgespec.types import Observation, SamplingParams, SessionSpec
 
 _PROMPT = np.arange(32, dtype=np.int32)

@@ -13,7 +13,7 @@ from hedgespec.engine.engine import Engine
 from hedgespec.engine.local import LocalDrafter, LocalTarget, TargetInfo
 from hedgespec.errors import ConfigError
 from hedgespec.models.drafter_model import DrafterModel
-from hedgespec.models.ngram_drafter import NgramDrafter
+from hedgespec.models.ngram.drafter import NgramDrafter
 from hedgespec.protocols import FeatureTransport
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hedgespec.errors import UnknownSession
+from hedgespec.learning.observations import new_part
 from hedgespec.models.drafting.form_draft import DraftPlace, TreeDraft, WideDraft, wide_draft
 from hedgespec.models.drafting.score_columns import ScoreColumns, counts_before
 from hedgespec.models.drafting.session_text import SessionText
@@ -24,7 +25,6 @@ from hedgespec.models.drafting.shadow_cursor import CursorScores, ShadowCursor
 from hedgespec.models.drafting.unscored import UnscoredTokens
 from hedgespec.models.drafting.vocabulary import DraftVocabulary
 from hedgespec.speculative.acceptance import VerifyContext, accept, validate_tree
-from hedgespec.speculative.observations import new_part
 from hedgespec.speculative.processing import TokenCounts, softened
 from hedgespec.speculative.scoring import prompt_overlap
 from hedgespec.speculative.target_top import prompt_top

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from hedgespec.learning.answer_learner import Learning
 from hedgespec.router.decode_loop import DecodeLoop
-from hedgespec.router.learning import Learning
 from hedgespec.types import DecodeStats, RoundReport
 
 

@@ -10,21 +10,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hedgespec.config import AppArgs
-from hedgespec.learners.prior import mixed_prior
-from hedgespec.learners.registry import make_learner
-from hedgespec.learners.settings import LearnerSettings
+from hedgespec.learning.answer_bandit import AnswerBandit
+from hedgespec.learning.answer_learner import AnswerLearner, Learning
+from hedgespec.learning.feedback import make_feedback
+from hedgespec.learning.learners.registry import make_learner
+from hedgespec.learning.learners.settings import LearnerSettings
+from hedgespec.learning.objectives import Expert
+from hedgespec.learning.prior import mixed_prior
+from hedgespec.learning.scoring_plan import ScoringPlan
+from hedgespec.learning.sleepers import Sleepers
+from hedgespec.learning.step_times import StepTimes
 from hedgespec.protocols import Drafter, Fleet
-from hedgespec.router.bandit import AnswerBandit
 from hedgespec.router.decode_loop import DecodeLoop
 from hedgespec.router.events import Events
-from hedgespec.router.learning import AnswerLearner, Learning
 from hedgespec.router.panel import DrafterPanel
-from hedgespec.router.scoring_plan import ScoringPlan
 from hedgespec.router.selection import FixedSelection, LearnedSelection, RandomSelection, Selection
-from hedgespec.router.sleepers import Sleepers
-from hedgespec.router.step_times import StepTimes
-from hedgespec.speculative.feedback import make_feedback
-from hedgespec.speculative.objectives import Expert
 from hedgespec.store.record import PreferenceKey
 from hedgespec.types import DraftForm, GenerationRequest, ScoreDepth, SessionSpec
 
@@ -71,7 +71,7 @@ def score_depth(args: AppArgs) -> ScoreDepth:
     """The other objectives look at every start; `rounds` only at those of each drafter's own rounds."""
     speculation = args.speculation
     is_by_rounds = args.learner.objective == "rounds" and speculation.draft_form == "chain"
-    return "path" if speculation.score_depth == "exact" and is_by_rounds else speculation.score_depth
+    return "own_rounds" if speculation.score_depth == "exact" and is_by_rounds else speculation.score_depth
 
 
 def make_learning(

@@ -28,14 +28,14 @@ from hedgespec.errors import (
     TargetUnavailable,
     UnknownSession,
 )
+from hedgespec.learning.answer_learner import Learning
+from hedgespec.learning.scoring_plan import ScoreFrom
+from hedgespec.learning.step_times import StepTimes
 from hedgespec.protocols import Fleet, Target
 from hedgespec.router.drafting import propose, shares_of
 from hedgespec.router.events import Events
-from hedgespec.router.learning import Learning
 from hedgespec.router.panel import DrafterPanel
-from hedgespec.router.scoring_plan import ScoreFrom
 from hedgespec.router.selection import Choices, DraftLimits, Selection
-from hedgespec.router.step_times import StepTimes
 from hedgespec.router.stopping import find_ending
 from hedgespec.types import (
     EMPTY_DRAFT,

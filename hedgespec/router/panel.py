@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hedgespec.errors import HedgeSpecError
+from hedgespec.learning.answer_learner import Learning
+from hedgespec.learning.scoring_plan import ScoreFrom
 from hedgespec.protocols import Drafter
 from hedgespec.router.events import Events
-from hedgespec.router.learning import Learning
-from hedgespec.router.scoring_plan import ScoreFrom
 from hedgespec.router.selection import Choice
 from hedgespec.router.untold import Untold
 from hedgespec.speculative.noise import drafter_seed

@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hedgespec.router.learning import Learning
+from hedgespec.learning.answer_learner import Learning
 from hedgespec.router.node_budget import split_nodes
 from hedgespec.speculative.noise import Purpose, uniform
 

@@ -9,11 +9,11 @@ from contextlib import aclosing
 
 from hedgespec.config import AppArgs
 from hedgespec.errors import RequestError
+from hedgespec.learning.step_times import StepTimes
 from hedgespec.protocols import Drafter, Fleet
 from hedgespec.router.accounting import AnswerAccount
 from hedgespec.router.answer import Answer, make_answer, make_learning
 from hedgespec.router.events import Events
-from hedgespec.router.step_times import StepTimes
 from hedgespec.router.stopping import StopStrings
 from hedgespec.store.preference import AnswerOutcome
 from hedgespec.store.preferences import Preferences

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import replace
 
-from hedgespec.speculative.observations import first_part, joined
+from hedgespec.learning.observations import first_part, joined
 from hedgespec.types import Observation
 
 MAX_UNTOLD = 16

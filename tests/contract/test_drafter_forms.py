@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hedgespec.speculative.estimators import RoundsCursor, advance
+from hedgespec.learning.estimators import RoundsCursor, advance
 from hedgespec.types import CHAIN, DraftForm, DraftTree, Observation, SamplingParams, Scores, SessionSpec, SparseRows
 from tests.drafter_kinds import KINDS, AnyDrafter, makers
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from hedgespec.errors import ConfigError, InvalidObservation
-from hedgespec.learners.learner import Learner
-from hedgespec.learners.registry import BANDIT_NAMES, CONSTANT_NAMES, make_learner
-from hedgespec.learners.settings import LearnerSettings
+from hedgespec.learning.learners.learner import Learner
+from hedgespec.learning.learners.registry import BANDIT_NAMES, CONSTANT_NAMES, make_learner
+from hedgespec.learning.learners.settings import LearnerSettings
 
 UCBS = ("ucbspec", "ucb_tuned", "ucb_discounted")
 OTHERS = (*CONSTANT_NAMES, "ftl")

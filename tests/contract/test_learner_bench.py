@@ -7,7 +7,7 @@ import typer
 from typer.testing import CliRunner
 
 from deployments.commands.bench_learner import NUM_EXPERTS, learner
-from hedgespec.learners.registry import BANDIT_NAMES, CONSTANT_NAMES, LEARNER_NAMES
+from hedgespec.learning.learners.registry import BANDIT_NAMES, CONSTANT_NAMES, LEARNER_NAMES
 
 
 def test_the_report_has_a_time_for_every_learner_and_number_of_drafters(tmp_path: Path) -> None:

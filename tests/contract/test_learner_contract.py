@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from hedgespec.errors import ConfigError, InvalidObservation
-from hedgespec.learners.learner import Learner
-from hedgespec.learners.prior import mixed_prior
-from hedgespec.learners.registry import LEARNER_NAMES, make_learner
+from hedgespec.learning.learners.learner import Learner
+from hedgespec.learning.learners.registry import LEARNER_NAMES, make_learner
+from hedgespec.learning.prior import mixed_prior
 
 HORIZONS = (1, 10, 300, 2000)
 NUM_EXPERTS = (2, 8, 32)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy import integrate, special
 
-from hedgespec.learners.forgetting import ForgettingNormalHedge
-from hedgespec.learners.normalhedge import solve_exponent
-from hedgespec.learners.registry import LEARNER_NAMES, make_learner
-from hedgespec.learners.squint import log_evidence
+from hedgespec.learning.learners.forgetting import ForgettingNormalHedge
+from hedgespec.learning.learners.normalhedge import solve_exponent
+from hedgespec.learning.learners.registry import LEARNER_NAMES, make_learner
+from hedgespec.learning.learners.squint import log_evidence
 
 PRIOR = [0.5, 0.3, 0.2]
 LOSSES = [[0.9, 0.2, 0.4], [0.7, 0.1, 0.3], [0.0, 0.6, 0.1], [0.8, 0.3, 0.3], [0.5, 0.5, 0.2]]

@@ -8,9 +8,9 @@ import pytest
 
 from hedgespec.bench.learner import batched_weights, measure_growth
 from hedgespec.errors import InvalidObservation
-from hedgespec.learners.learner import Learner
-from hedgespec.learners.oracle import best_fixed, best_shifting
-from hedgespec.learners.registry import LEARNER_NAMES, make_learner
+from hedgespec.learning.baselines.oracle import best_fixed, best_shifting
+from hedgespec.learning.learners.learner import Learner
+from hedgespec.learning.learners.registry import LEARNER_NAMES, make_learner
 
 SHIFTING = ("fixed_share", "discounted", "adaptive")
 SUMS = ("regret", "cumulative_losses", "movement", "variance", "gap")

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from hedgespec.errors import ConfigError, InvalidObservation
-from hedgespec.learners.constant import Static
-from hedgespec.learners.learner import Learner
-from hedgespec.learners.normalhedge import NormalHedge
-from hedgespec.learners.registry import make_learner
-from hedgespec.learners.safe import Safe
-from hedgespec.learners.settings import LearnerSettings
+from hedgespec.learning.baselines.constant import Static
+from hedgespec.learning.learners.learner import Learner
+from hedgespec.learning.learners.normalhedge import NormalHedge
+from hedgespec.learning.learners.registry import make_learner
+from hedgespec.learning.learners.safe import Safe
+from hedgespec.learning.learners.settings import LearnerSettings
 
 
 def regret_to(learner: Learner, losses: np.ndarray, baseline: int, masks: np.ndarray | None = None) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hedgespec.speculative.estimators import RoundsCursor, advance
+from hedgespec.learning.estimators import RoundsCursor, advance
 
 VOCAB, DEPTH, NUM_TOKENS, NUM_ANSWERS = 4, 3, 24, 4000
 

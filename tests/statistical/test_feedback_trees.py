@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from hedgespec.errors import ConfigError
-from hedgespec.speculative.estimators import RoundsCursor, advance
-from hedgespec.speculative.feedback import make_feedback
+from hedgespec.learning.estimators import RoundsCursor, advance
+from hedgespec.learning.feedback import make_feedback
 from hedgespec.types import DraftForm, DraftKind, Objective
 
 VOCAB, DEPTH, NUM_TOKENS, NUM_ANSWERS = 5, 4, 24, 1500

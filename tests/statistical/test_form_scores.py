@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from hedgespec.learning.estimators import RoundsCursor, advance
 from hedgespec.models.tabular import TabularDrafter, TabularModel
-from hedgespec.speculative.estimators import RoundsCursor, advance
 from hedgespec.types import DraftForm, DraftTree, Observation, SamplingParams, SessionSpec, SparseRows
 
 DEPTH, NUM_TOKENS, NUM_ANSWERS = 3, 12, 500

@@ -9,8 +9,8 @@ import pytest
 
 from hedgespec.config import AppArgs, LearnerConfig
 from hedgespec.errors import ReplicaLost
+from hedgespec.learning.answer_learner import AnswerLearner
 from hedgespec.router.answer import score_depth
-from hedgespec.router.learning import AnswerLearner
 from hedgespec.types import SparseRows
 from tests.scripted_answer import EXPECTED, Run, fleet_of
 from tests.scripted_models import ScriptedDrafter, ScriptedTarget
@@ -26,7 +26,7 @@ def learner_of(run: Run) -> AnswerLearner:
 @pytest.mark.parametrize(
     ("objective", "form", "configured", "asked"),
     [
-        ("rounds", "chain", "exact", "path"),
+        ("rounds", "chain", "exact", "own_rounds"),
         ("rounds", "chain", "depth1", "depth1"),
         ("rounds", "tree", "exact", "exact"),
         ("length", "chain", "exact", "exact"),
@@ -37,7 +37,7 @@ def learner_of(run: Run) -> AnswerLearner:
 def test_only_rounds_of_chains_are_content_with_the_path(
     objective: str, form: str, configured: str, asked: str
 ) -> None:
-    """The others read starts that a drafter's own rounds do not reach, where `path` may leave zeros."""
+    """The others read starts that a drafter's own rounds do not reach, where `own_rounds` may leave zeros."""
     speculation = {"draft_form": form, "score_depth": configured, "branching": 2 if form == "tree" else 1}
     drafters = [{"id": "ngram", "kind": "ngram"}]
     settings = {"drafters": drafters, "learner": {"objective": objective}, "speculation": speculation}

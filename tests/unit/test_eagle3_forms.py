@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from hedgespec.learning.estimators import RoundsCursor, advance
 from hedgespec.models.drafter_model import DraftRequest, ScoreRequest
 from hedgespec.models.eagle3.bank import HeadBank
 from hedgespec.models.eagle3.drafter import Eagle3Drafter
 from hedgespec.models.eagle3.head import Eagle3Head, load_eagle3
 from hedgespec.models.eagle3.unrolling import MIN_SURVIVAL
-from hedgespec.speculative.estimators import RoundsCursor, advance
 from hedgespec.speculative.processing import process_logits
 from hedgespec.speculative.proposal import propose, truncate, without
 from hedgespec.types import DraftForm, DraftTree, FeatureBlock, Observation, SamplingParams, SessionSpec

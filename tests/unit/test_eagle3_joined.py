@@ -19,8 +19,8 @@ from tests.model_folders import HIDDEN_SIZE, VOCAB_SIZE, make_eagle3
 NUM_HEADS, NUM_PROMPT, NUM_TOKENS, LENGTH = 3, 12, 40, 4
 CASES = {
     "greedy": (GREEDY, {"score_depth": "exact"}),
-    "path": (GREEDY, {"score_depth": "path"}),
-    "coupled": (SamplingParams(temperature=0.3, seed=5), {"score_depth": "path"}),
+    "path": (GREEDY, {"score_depth": "own_rounds"}),
+    "coupled": (SamplingParams(temperature=0.3, seed=5), {"score_depth": "own_rounds"}),
     "rejection": (SamplingParams(temperature=1.0), {"score_depth": "exact", "num_target_top": 4}),
     "penalties": (SamplingParams(temperature=0.7, repetition_penalty=1.3), {"score_depth": "exact"}),
     "depth1": (GREEDY, {"score_depth": "depth1"}),

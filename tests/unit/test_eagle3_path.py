@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from hedgespec.learning.estimators import RoundsCursor, advance
 from hedgespec.models.drafter_model import DraftRequest, ScoreRequest
 from hedgespec.models.eagle3.bank import HeadBank
 from hedgespec.models.eagle3.branches import HeadBranches
 from hedgespec.models.eagle3.drafter import Eagle3Drafter
 from hedgespec.models.eagle3.head import Eagle3Head, load_eagle3
 from hedgespec.models.eagle3.path import RoundPath
-from hedgespec.speculative.estimators import RoundsCursor, advance
 from hedgespec.types import FeatureBlock, Observation, SamplingParams
 from tests.eagle3_reference import DenseHead
 from tests.engine_sessions import GREEDY, make_spec, random_ids, scores_of
@@ -118,7 +118,7 @@ def test_a_head_is_given_the_same_rounds_for_less_work(
         ids[NUM_PROMPT + position : NUM_PROMPT + position + num_hits] = drafted[:num_hits]
         position += num_hits + 1
     acceptance, rows = {}, {}
-    for score_depth in ("exact", "path"):
+    for score_depth in ("exact", "own_rounds"):
         draws = np.random.default_rng(3)
         drafter = Steps("d", HeadBank([head]), "digest", max_sessions=2, max_cached_tokens=4096)
         spec = make_spec(ids[:NUM_PROMPT], "a", sampling, max_draft_tokens=LENGTH, score_depth=score_depth)
@@ -150,6 +150,6 @@ def test_a_head_is_given_the_same_rounds_for_less_work(
                 unscored = end
             start = end
         acceptance[score_depth] = np.concatenate(parts).astype(np.float64)
-    np.testing.assert_array_equal(round_starts(acceptance["path"]), round_starts(acceptance["exact"]))
+    np.testing.assert_array_equal(round_starts(acceptance["own_rounds"]), round_starts(acceptance["exact"]))
     assert round_starts(acceptance["exact"])[:-1].sum() < 0.8 * num_tokens, "some drafts were accepted"
-    assert rows["path"] <= max_share * rows["exact"]
+    assert rows["own_rounds"] <= max_share * rows["exact"]

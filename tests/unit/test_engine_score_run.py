@@ -174,7 +174,7 @@ def test_stopping_in_the_middle_fails_the_scores() -> None:
 
 
 @pytest.mark.parametrize("sampling", [GREEDY, SamplingParams(temperature=1.0)], ids=["greedy", "rejection"])
-@pytest.mark.parametrize("score_depth", ["path", "exact"])
+@pytest.mark.parametrize("score_depth", ["own_rounds", "exact"])
 def test_scores_of_heads_do_not_depend_on_what_comes_between_their_passes(
     tmp_path: Path, sampling: SamplingParams, score_depth: str
 ) -> None:

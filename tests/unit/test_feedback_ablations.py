@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hedgespec.speculative.ablations import (
+from hedgespec.bench.simulation.ablations import (
     CensoredLengthLosses,
     ChunkLosses,
     ForwardLengthLosses,
@@ -13,9 +13,9 @@ from hedgespec.speculative.ablations import (
     ProvisionalLengthLosses,
     SkippingLosses,
 )
-from hedgespec.speculative.estimators import expected_length, start_diagonals
-from hedgespec.speculative.feedback import Feedback
-from hedgespec.speculative.objectives import AcceptanceLosses, LengthLosses, Losses, ObjectiveLosses, RoundsLosses
+from hedgespec.learning.estimators import expected_length, start_diagonals
+from hedgespec.learning.feedback import Feedback
+from hedgespec.learning.objectives import AcceptanceLosses, LengthLosses, Losses, ObjectiveLosses, RoundsLosses
 from hedgespec.types import Scores
 
 NUM_DRAFTERS, DEPTH, NUM_TOKENS = 3, 4, 60

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hedgespec.speculative.estimators import (
+from hedgespec.learning.estimators import (
     RoundsCursor,
     advance,
     expected_length,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from hedgespec.errors import ConfigError, InvalidObservation
-from hedgespec.speculative.estimators import RoundsCursor, advance, expected_length, length_product, start_diagonals
-from hedgespec.speculative.feedback import Feedback, make_feedback
+from hedgespec.learning.estimators import RoundsCursor, advance, expected_length, length_product, start_diagonals
+from hedgespec.learning.feedback import Feedback, make_feedback
 from hedgespec.types import Objective, Scores
 
 NUM_DRAFTERS, DEPTH, NUM_TOKENS, TIMEOUT_ROUNDS = 3, 4, 40, 3

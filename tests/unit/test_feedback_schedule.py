@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hedgespec.speculative.feedback import Feedback, make_feedback
+from hedgespec.learning.feedback import Feedback, make_feedback
 from hedgespec.types import Scores
 
 TIMEOUT_ROUNDS, PERIOD = 3, 8

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hedgespec.speculative.feedback import make_feedback
+from hedgespec.learning.feedback import make_feedback
 from hedgespec.types import Scores
 
 AWAKE, NAPPING = np.array([True, True]), np.array([True, False])

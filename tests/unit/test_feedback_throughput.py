@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from hedgespec.errors import ConfigError
-from hedgespec.speculative.feedback import Feedback, make_feedback
-from hedgespec.speculative.objectives import Expert
+from hedgespec.learning.feedback import Feedback, make_feedback
+from hedgespec.learning.objectives import Expert
 from hedgespec.types import DraftForm, Scores
 from tests.enumerated_models import RandomModels
 

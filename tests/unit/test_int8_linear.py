@@ -7,10 +7,10 @@ import torch
 from pydantic import ValidationError
 
 from hedgespec.config import DrafterConfig
+from hedgespec.models.cpu.int8_linear import can_use_int8, int8_matrix, int8_product
 from hedgespec.models.eagle3.bank import HeadBank
 from hedgespec.models.eagle3.grouped_matrix import grouped_product
 from hedgespec.models.eagle3.loading import load_eagle3_drafters
-from hedgespec.models.int8_linear import can_use_int8, int8_matrix, int8_product
 from hedgespec.models.safetensors_folder import read_embedding
 from tests.model_folders import HIDDEN_SIZE, make_eagle3, make_llama
 from tests.unit.test_head_bank import attend_softly, make_heads
@@ -86,7 +86,7 @@ def test_without_such_products_heads_stay_as_they_are(monkeypatch: pytest.Monkey
     def refused(*_: object) -> None:
         raise RuntimeError("no engine\nat all")
 
-    monkeypatch.setattr("hedgespec.models.int8_linear.int8_product", refused)
+    monkeypatch.setattr("hedgespec.models.cpu.int8_linear.int8_product", refused)
     try:
         assert not can_use_int8()
         assert not HeadBank(make_heads(1), in_int8=True).weights.head.int8
@@ -96,7 +96,7 @@ def test_without_such_products_heads_stay_as_they_are(monkeypatch: pytest.Monkey
 
 def test_wrong_products_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     can_use_int8.cache_clear()
-    monkeypatch.setattr("hedgespec.models.int8_linear.int8_product", lambda matrix, rows: torch.ones(len(rows), 16))
+    monkeypatch.setattr("hedgespec.models.cpu.int8_linear.int8_product", lambda matrix, rows: torch.ones(len(rows), 16))
     try:
         assert not can_use_int8()
     finally:

@@ -15,10 +15,10 @@ from transformers import AutoModelForCausalLM
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from hedgespec.models.causal_lm.block import Block
-from hedgespec.models.causal_lm.lean_layers import lean_norm, replace_layers
 from hedgespec.models.causal_lm.network import LeanNetwork, TransformersNetwork, network_of
 from hedgespec.models.causal_lm.packed import ATTENTION_NAME, PackedCausalLM, packed_attention
-from hedgespec.models.lean_layer import LeanLayer
+from hedgespec.models.cpu.lean_layer import LeanLayer
+from hedgespec.models.cpu.lean_layers import lean_norm, replace_layers
 from hedgespec.models.memory.kv_memory import KvMemory
 from tests.model_folders import VOCAB_SIZE, make_gemma, make_granite, make_llama, make_mistral, make_qwen2, make_qwen3
 

@@ -12,12 +12,12 @@ from pydantic import ValidationError
 
 from hedgespec.config import AppArgs, BanditName, DrafterConfig, LearnerConfig, LearnerName, SpeculationConfig
 from hedgespec.errors import ReplicaLost
-from hedgespec.learners.registry import BANDIT_NAMES, LEARNER_NAMES
+from hedgespec.learning.answer_bandit import AnswerBandit
+from hedgespec.learning.answer_learner import AnswerLearner
+from hedgespec.learning.learners.registry import BANDIT_NAMES, LEARNER_NAMES
+from hedgespec.learning.objectives import Expert
+from hedgespec.learning.step_times import StepTimes
 from hedgespec.router.answer import make_learning, throughput_experts
-from hedgespec.router.bandit import AnswerBandit
-from hedgespec.router.learning import AnswerLearner
-from hedgespec.router.step_times import StepTimes
-from hedgespec.speculative.objectives import Expert
 from tests.scripted_answer import EXPECTED, Run, fleet_of
 from tests.scripted_models import ScriptedDrafter
 

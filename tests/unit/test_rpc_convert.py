@@ -54,7 +54,7 @@ def test_a_session_arrives_as_it_was_sent_except_for_where_the_answer_ends() -> 
     assert (spec.draft_form, spec.num_prompt_scores) == (DraftForm("distinct", 3), 2)
 
 
-@pytest.mark.parametrize("score_depth", ["depth1", "path", "exact"])
+@pytest.mark.parametrize("score_depth", ["depth1", "own_rounds", "exact"])
 def test_every_depth_of_scores_arrives(score_depth: ScoreDepth) -> None:
     message = pb.Open()
     sessions.write_open(message, replace(SPEC, score_depth=score_depth))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hedgespec.router.scoring_plan import ScoringPlan, sweep
+from hedgespec.learning.scoring_plan import ScoringPlan, sweep
 
 EVERYBODY = np.ones(2, dtype=bool)
 

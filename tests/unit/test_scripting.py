@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hedgespec.models.scripting import exported, scripted
+from hedgespec.models.cpu.scripting import exported, scripted
 from tests.unit.test_static_drafts import assert_same, drafts_of, folders, load
 
 __all__ = ["folders"]  # a fixture

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hedgespec.learners.registry import make_learner
-from hedgespec.router.learning import AnswerLearner, per_drafter, per_expert
+from hedgespec.learning.answer_learner import AnswerLearner, per_drafter, per_expert
+from hedgespec.learning.feedback import make_feedback
+from hedgespec.learning.learners.registry import make_learner
+from hedgespec.learning.objectives import Expert
+from hedgespec.learning.sleepers import PATIENCE, Sleepers
 from hedgespec.router.node_budget import split_nodes
 from hedgespec.router.selection import Choice, DraftLimits, LearnedSelection
-from hedgespec.router.sleepers import PATIENCE, Sleepers
-from hedgespec.speculative.feedback import make_feedback
-from hedgespec.speculative.objectives import Expert
 
 ALL = [True, True, True]
 

@@ -20,12 +20,12 @@ from hedgespec.bench.simulation.pools import mixed_answers
 from hedgespec.bench.simulation.recording import Recording
 from hedgespec.bench.simulation.replay import Policy, repeated, replay
 from hedgespec.bench.simulation.served import replay_served
-from hedgespec.learners.exp3 import Exp3
-from hedgespec.learners.registry import make_learner
-from hedgespec.learners.ucb import Ucb
-from hedgespec.router.learning import AnswerLearner
-from hedgespec.router.scoring_plan import ScoringPlan, sweep
-from hedgespec.speculative.feedback import make_feedback
+from hedgespec.learning.answer_learner import AnswerLearner
+from hedgespec.learning.baselines.exp3 import Exp3
+from hedgespec.learning.baselines.ucb import Ucb
+from hedgespec.learning.feedback import make_feedback
+from hedgespec.learning.learners.registry import make_learner
+from hedgespec.learning.scoring_plan import ScoringPlan, sweep
 from tests.simulated import random_recording
 
 RUNS = 2000

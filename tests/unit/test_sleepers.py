@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hedgespec.router.sleepers import PATIENCE, WINDOW, LossAlarm, Sleepers
+from hedgespec.learning.sleepers import PATIENCE, WINDOW, LossAlarm, Sleepers
 
 WEIGHTS = np.array([0.9999, 0.0001, 0.0])
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from hedgespec.learning.observations import joined
 from hedgespec.models.drafter_model import ScoreRequest
 from hedgespec.models.drafting import score_batches, unscored
 from hedgespec.models.drafting.score_batches import batches, joined_scores
 from hedgespec.models.drafting.unscored import UnscoredTokens
-from hedgespec.speculative.observations import joined
 from hedgespec.types import Observation, Scores, SparseRows
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hedgespec.bench.simulation.recording import by_start
-from hedgespec.speculative.estimators import RoundsCursor, advance
+from hedgespec.learning.estimators import RoundsCursor, advance
 
 Floats = NDArray[np.float64]
 

@@ -1,4 +1,4 @@
-"""The learner's weights along an answer, made by the code that serves: `speculative.feedback` and `learners`."""
+"""The learner's weights along an answer, made by the code that serves: `hedgespec.learning`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hedgespec.bench.simulation.recording import Recording
-from hedgespec.learners.learner import Learner
-from hedgespec.speculative.feedback import Feedback
-from hedgespec.speculative.objectives import Losses
+from hedgespec.learning.feedback import Feedback
+from hedgespec.learning.learners.learner import Learner
+from hedgespec.learning.objectives import Losses
 from hedgespec.types import Scores
 
 Floats = NDArray[np.float64]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hedgespec.bench.simulation.replay import Ints, Moment
-from hedgespec.router.scoring_plan import sweep, turn
+from hedgespec.learning.scoring_plan import sweep, turn
 
 Floats = NDArray[np.float64]
 Follow = Literal["sample", "leader"]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hedgespec.bench.simulation.recording import Recording, by_start
-from hedgespec.router.learning import AnswerLearner
+from hedgespec.learning.answer_learner import AnswerLearner
 from hedgespec.router.selection import DraftLimits, LearnedSelection
 from hedgespec.types import Scores
 

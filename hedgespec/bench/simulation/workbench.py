@@ -16,10 +16,10 @@ from hedgespec.bench.simulation.recording import Recording
 from hedgespec.bench.simulation.replay import Policy, Replayed, repeated, replay
 from hedgespec.bench.simulation.served import ServedAnswers, replay_served
 from hedgespec.config import LearnerName, SpeculationConfig
-from hedgespec.learners.learner import Learner
-from hedgespec.learners.registry import make_learner
-from hedgespec.router.learning import AnswerLearner
-from hedgespec.speculative.feedback import make_feedback
+from hedgespec.learning.answer_learner import AnswerLearner
+from hedgespec.learning.feedback import make_feedback
+from hedgespec.learning.learners.learner import Learner
+from hedgespec.learning.learners.registry import make_learner
 from hedgespec.types import Objective
 
 Floats = NDArray[np.float64]

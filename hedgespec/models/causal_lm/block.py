@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hedgespec.models.buckets import BLOCKS
+from hedgespec.models.graphs.buckets import BLOCKS
 from hedgespec.models.memory.kv_memory import KvSlot
 
 

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding
 from transformers import PreTrainedModel
 
-from hedgespec.models.causal_lm.layer_stack import LayerStack
-from hedgespec.models.causal_lm.lean_layers import lean_norm
-from hedgespec.models.lean_layer import LeanLayer, Norm
+from hedgespec.models.cpu.layer_stack import LayerStack
+from hedgespec.models.cpu.lean_layer import LeanLayer, Norm
+from hedgespec.models.cpu.lean_layers import lean_norm
+from hedgespec.models.cpu.scripting import NUM_REHEARSALS, scripted
 from hedgespec.models.memory.attention import PackedAttention, PassAttention, Rows
 from hedgespec.models.memory.kv_memory import KvMemory
 from hedgespec.models.rotary import FIRST_POSITIONS, RotationTable
-from hedgespec.models.scripting import NUM_REHEARSALS, scripted
 
 _STATIC_ROPE = frozenset({"default", "linear", "llama3", "yarn"})
 """Rotary embeddings of a position that do not depend on how long the text is."""

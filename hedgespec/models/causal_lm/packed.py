@@ -19,17 +19,17 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from hedgespec.errors import ModelFolderError
-from hedgespec.models.buckets import BLOCKS
 from hedgespec.models.causal_lm.block import Block, BlockOutput
-from hedgespec.models.causal_lm.lean_layers import replace_layers
 from hedgespec.models.causal_lm.network import Inputs, Network, network_of
-from hedgespec.models.causal_lm.static_passes import StaticPasses
-from hedgespec.models.causal_lm.static_trial import check_static_passes
+from hedgespec.models.cpu.lean_layers import replace_layers
+from hedgespec.models.cpu.packed_linear import pack_linears, padded_rows
 from hedgespec.models.eagle3.head import feature_layers
+from hedgespec.models.graphs.buckets import BLOCKS
+from hedgespec.models.graphs.kv_lanes import KvLanes
+from hedgespec.models.graphs.static_passes import StaticPasses
+from hedgespec.models.graphs.static_trial import check_static_passes
 from hedgespec.models.memory.attention import PackedAttention, Rows, depths
-from hedgespec.models.memory.kv_lanes import KvLanes
 from hedgespec.models.memory.kv_memory import KvMemory
-from hedgespec.models.packed_linear import pack_linears, padded_rows
 from hedgespec.observability.logging import failure_fields
 
 log = structlog.get_logger(__name__)

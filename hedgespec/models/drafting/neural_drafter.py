@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from hedgespec.errors import ReplicaBusy, UnknownSession
+from hedgespec.learning.observations import new_part
 from hedgespec.models.drafter_model import DraftRequest, PromptScoreRequest, ScoreRequest, Usage
 from hedgespec.models.drafting.network import B, Owner, S
 from hedgespec.models.drafting.score_batches import Span, batches, joined_scores
@@ -17,7 +18,6 @@ from hedgespec.models.drafting.session_text import SessionText
 from hedgespec.models.drafting.unscored import MAX_UNSCORED
 from hedgespec.models.drafting.vocabulary import DraftVocabulary
 from hedgespec.models.memory.kv_memory import KvMemory
-from hedgespec.speculative.observations import new_part
 from hedgespec.types import EMPTY_DRAFT, DraftTree, FeatureBlock, Observation, Scores, SessionSpec
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hedgespec.learning.observations import first_part, joined, new_part
 from hedgespec.models.drafter_model import ScoreRequest
-from hedgespec.speculative.observations import first_part, joined, new_part
 from hedgespec.types import Observation, Scores
 
 MAX_TOKENS = 512

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from hedgespec.speculative.observations import joined, new_part
+from hedgespec.learning.observations import joined, new_part
 from hedgespec.types import Observation
 
 MAX_UNSCORED = 4096

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding
 
+from hedgespec.models.cpu.head_stack import HeadStack
+from hedgespec.models.cpu.int8_linear import can_use_int8
+from hedgespec.models.cpu.scripting import scripted
 from hedgespec.models.eagle3.head import Attend, Eagle3Head
-from hedgespec.models.eagle3.head_stack import HeadStack
 from hedgespec.models.eagle3.head_weights import after_attention, before_attention, head_weights, logits_after
-from hedgespec.models.int8_linear import can_use_int8
 from hedgespec.models.rotary import RotationTable
-from hedgespec.models.scripting import scripted
 
 Counts = list[int]
 """[num_heads]: rows of every head. Rows stand in the order of the heads."""

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hedgespec.models.cpu.whole_chains import complete_chains
 from hedgespec.models.drafter_model import PromptScoreRequest
 from hedgespec.models.drafting.neural_drafter import NeuralDrafter
 from hedgespec.models.drafting.proposing import DraftInProgress
@@ -30,9 +31,8 @@ from hedgespec.models.eagle3.branches import HeadBranches
 from hedgespec.models.eagle3.feature_buffer import FeatureBuffer
 from hedgespec.models.eagle3.passes import HeadPasses
 from hedgespec.models.eagle3.session import Eagle3Session
-from hedgespec.models.eagle3.static_drafts import StaticDrafts
 from hedgespec.models.eagle3.unrolling import Unrolling, forget_complete_starts
-from hedgespec.models.eagle3.whole_chains import complete_chains
+from hedgespec.models.graphs.static_drafts import StaticDrafts
 from hedgespec.models.memory.attention import Rows
 from hedgespec.models.memory.kv_memory import KvSlot
 from hedgespec.types import FeatureBlock

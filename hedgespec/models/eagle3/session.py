@@ -35,7 +35,7 @@ class Eagle3Session(DraftSession):
         self.arrivals_at_hole = -1
         self.survivals: dict[int, tuple[float, float]] = {}
         spec = text.spec
-        can_follow = spec.score_depth == "path" and spec.sampling.method != "rejection"
+        can_follow = spec.score_depth == "own_rounds" and spec.sampling.method != "rejection"
         can_follow = can_follow and not self.is_wide and spec.num_target_top == 0
         self.path = RoundPath(max(spec.max_draft_tokens, 1)) if can_follow else None
         self.is_prompt_scored = spec.num_prompt_scores == 0

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hedgespec.models.cpu.planned_attention import AttentionPlan, attend_planned
 from hedgespec.models.memory.kv_memory import KvSlot
-from hedgespec.models.memory.planned_attention import AttentionPlan, attend_planned
 from hedgespec.models.rotary import rotation_of
 
 

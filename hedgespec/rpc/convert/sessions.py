@@ -61,7 +61,7 @@ def write_open(message: pb.Open, spec: SessionSpec, lease_id: str = "") -> None:
     message.feature_sinks.extend(spec.feature_sinks)
     message.num_target_top = spec.num_target_top
     message.exact_scores = spec.score_depth != "depth1"
-    message.path_scores = spec.score_depth == "path"
+    message.own_round_scores = spec.score_depth == "own_rounds"
     message.lease_id = lease_id
     if spec.draft_form != CHAIN:
         message.draft_form.kind = _KIND_NUMBERS[spec.draft_form.kind]
@@ -174,7 +174,7 @@ def _read_sampling(message: pb.Sampling) -> SamplingParams:
 def _read_score_depth(message: pb.Open) -> ScoreDepth:
     if not message.exact_scores:
         return "depth1"
-    return "path" if message.path_scores else "exact"
+    return "own_rounds" if message.own_round_scores else "exact"
 
 
 def _read_form(message: pb.DraftForm) -> DraftForm:

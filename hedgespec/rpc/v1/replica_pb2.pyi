@@ -48,7 +48,7 @@ class Item(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., round_id: _Optional[int] = ..., drafter_ids: _Optional[_Iterable[str]] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., opened: _Optional[_Union[Opened, _Mapping]] = ..., draft: _Optional[_Union[Draft, _Mapping]] = ..., drafted: _Optional[_Union[Drafted, _Mapping]] = ..., verify: _Optional[_Union[Verify, _Mapping]] = ..., verdict: _Optional[_Union[Verdict, _Mapping]] = ..., observe: _Optional[_Union[Observe, _Mapping]] = ..., score: _Optional[_Union[Score, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., score_prompt: _Optional[_Union[ScorePrompt, _Mapping]] = ..., prompt_scores: _Optional[_Union[PromptScores, _Mapping]] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("prompt_ids", "emitted_ids", "sampling", "noise_seed", "max_draft_tokens", "cache_salt", "feature_sinks", "num_target_top", "exact_scores", "lease_id", "draft_form", "num_prompt_scores", "path_scores")
+    __slots__ = ("prompt_ids", "emitted_ids", "sampling", "noise_seed", "max_draft_tokens", "cache_salt", "feature_sinks", "num_target_top", "exact_scores", "lease_id", "draft_form", "num_prompt_scores", "own_round_scores")
     PROMPT_IDS_FIELD_NUMBER: _ClassVar[int]
     EMITTED_IDS_FIELD_NUMBER: _ClassVar[int]
     SAMPLING_FIELD_NUMBER: _ClassVar[int]
@@ -61,7 +61,7 @@ class Open(_message.Message):
     LEASE_ID_FIELD_NUMBER: _ClassVar[int]
     DRAFT_FORM_FIELD_NUMBER: _ClassVar[int]
     NUM_PROMPT_SCORES_FIELD_NUMBER: _ClassVar[int]
-    PATH_SCORES_FIELD_NUMBER: _ClassVar[int]
+    OWN_ROUND_SCORES_FIELD_NUMBER: _ClassVar[int]
     prompt_ids: _containers.RepeatedScalarFieldContainer[int]
     emitted_ids: _containers.RepeatedScalarFieldContainer[int]
     sampling: Sampling
@@ -74,8 +74,8 @@ class Open(_message.Message):
     lease_id: str
     draft_form: DraftForm
     num_prompt_scores: int
-    path_scores: bool
-    def __init__(self, prompt_ids: _Optional[_Iterable[int]] = ..., emitted_ids: _Optional[_Iterable[int]] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., noise_seed: _Optional[int] = ..., max_draft_tokens: _Optional[int] = ..., cache_salt: _Optional[str] = ..., feature_sinks: _Optional[_Iterable[str]] = ..., num_target_top: _Optional[int] = ..., exact_scores: _Optional[bool] = ..., lease_id: _Optional[str] = ..., draft_form: _Optional[_Union[DraftForm, _Mapping]] = ..., num_prompt_scores: _Optional[int] = ..., path_scores: _Optional[bool] = ...) -> None: ...
+    own_round_scores: bool
+    def __init__(self, prompt_ids: _Optional[_Iterable[int]] = ..., emitted_ids: _Optional[_Iterable[int]] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., noise_seed: _Optional[int] = ..., max_draft_tokens: _Optional[int] = ..., cache_salt: _Optional[str] = ..., feature_sinks: _Optional[_Iterable[str]] = ..., num_target_top: _Optional[int] = ..., exact_scores: _Optional[bool] = ..., lease_id: _Optional[str] = ..., draft_form: _Optional[_Union[DraftForm, _Mapping]] = ..., num_prompt_scores: _Optional[int] = ..., own_round_scores: _Optional[bool] = ...) -> None: ...
 
 class DraftForm(_message.Message):
     __slots__ = ("kind", "branching")

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hedgespec.bench.simulation.studies.study import Study
-from hedgespec.bench.simulation.workbench import Workbench
-from hedgespec.learners.registry import make_learner
-from hedgespec.router.learning import AnswerLearner
-from hedgespec.speculative.ablations import (
+from hedgespec.bench.simulation.ablations import (
     CensoredLengthLosses,
     ChunkLosses,
     ForwardLengthLosses,
@@ -16,8 +12,12 @@ from hedgespec.speculative.ablations import (
     ProvisionalLengthLosses,
     SkippingLosses,
 )
-from hedgespec.speculative.feedback import Feedback
-from hedgespec.speculative.objectives import LengthLosses, ObjectiveLosses, RoundsLosses
+from hedgespec.bench.simulation.studies.study import Study
+from hedgespec.bench.simulation.workbench import Workbench
+from hedgespec.learning.answer_learner import AnswerLearner
+from hedgespec.learning.feedback import Feedback
+from hedgespec.learning.learners.registry import make_learner
+from hedgespec.learning.objectives import LengthLosses, ObjectiveLosses, RoundsLosses
 
 NewLosses = Callable[[int], ObjectiveLosses]
 """max_draft_tokens -> the losses of one answer."""

@@ -6,7 +6,7 @@ from hedgespec.bench.simulation.policies import WeightsPolicy
 from hedgespec.bench.simulation.studies.policies import regret_curve
 from hedgespec.bench.simulation.studies.study import Row, Study
 from hedgespec.bench.simulation.workbench import SHIPPED, Workbench
-from hedgespec.learners.registry import LEARNER_NAMES
+from hedgespec.learning.learners.registry import LEARNER_NAMES
 
 FIRST = (8, 16, 32, 64, 128)
 EARLY = 32

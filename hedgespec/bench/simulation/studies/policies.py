@@ -13,7 +13,7 @@ from hedgespec.bench.simulation.policies import FixedPolicy, RandomPolicy, Weigh
 from hedgespec.bench.simulation.replay import Policy, Replayed
 from hedgespec.bench.simulation.studies.study import Study
 from hedgespec.bench.simulation.workbench import SHIPPED, Workbench
-from hedgespec.learners.registry import LEARNER_NAMES
+from hedgespec.learning.learners.registry import LEARNER_NAMES
 from hedgespec.types import Objective
 
 Floats = NDArray[np.float64]

@@ -11,7 +11,7 @@ from hedgespec.bench.simulation.policies import Follow, WeightsPolicy
 from hedgespec.bench.simulation.studies.study import Study
 from hedgespec.bench.simulation.workbench import SHIPPED, Workbench
 from hedgespec.config import LearnerConfig, LearnerName
-from hedgespec.learners.prior import mixed_prior
+from hedgespec.learning.prior import mixed_prior
 from hedgespec.store.preference import ALPHA, AnswerOutcome, answer_totals
 
 Floats = NDArray[np.float64]

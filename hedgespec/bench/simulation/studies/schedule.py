@@ -7,11 +7,11 @@ import numpy as np
 from hedgespec.bench.simulation.policies import Schedule, WeightsPolicy
 from hedgespec.bench.simulation.studies.study import Row, Study
 from hedgespec.bench.simulation.workbench import SHIPPED, Workbench
-from hedgespec.learners.registry import make_learner
-from hedgespec.router.learning import AnswerLearner
-from hedgespec.router.scoring_plan import ScoringPlan, sweep
-from hedgespec.router.sleepers import Sleepers
-from hedgespec.speculative.feedback import make_feedback
+from hedgespec.learning.answer_learner import AnswerLearner
+from hedgespec.learning.feedback import make_feedback
+from hedgespec.learning.learners.registry import make_learner
+from hedgespec.learning.scoring_plan import ScoringPlan, sweep
+from hedgespec.learning.sleepers import Sleepers
 
 EVERY = (1, 2, 4, 8, 16)
 DENSE = (0, 4, 8, 16)

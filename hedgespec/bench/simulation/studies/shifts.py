@@ -14,9 +14,9 @@ from hedgespec.bench.simulation.pools import mixed_answers
 from hedgespec.bench.simulation.studies.study import Row, Study, mean_interval
 from hedgespec.bench.simulation.workbench import Workbench
 from hedgespec.config import LearnerName
-from hedgespec.learners.forgetting import ForgettingNormalHedge
-from hedgespec.learners.learner import Learner
-from hedgespec.learners.registry import LEARNER_NAMES
+from hedgespec.learning.learners.forgetting import ForgettingNormalHedge
+from hedgespec.learning.learners.learner import Learner
+from hedgespec.learning.learners.registry import LEARNER_NAMES
 from hedgespec.types import Objective
 
 Floats = NDArray[np.float64]

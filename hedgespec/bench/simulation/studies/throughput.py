@@ -10,10 +10,10 @@ from hedgespec.bench.simulation.policies import FixedPolicy, WeightsPolicy
 from hedgespec.bench.simulation.pools import with_experts
 from hedgespec.bench.simulation.studies.study import Study
 from hedgespec.bench.simulation.workbench import SHIPPED, Workbench
-from hedgespec.learners.registry import make_learner
+from hedgespec.learning.answer_learner import per_expert
+from hedgespec.learning.feedback import make_feedback
+from hedgespec.learning.learners.registry import make_learner
 from hedgespec.router.answer import throughput_experts
-from hedgespec.router.learning import per_expert
-from hedgespec.speculative.feedback import make_feedback
 
 DRAFT_COSTS = (0.04, 0.15)
 """Of one draft token, in target passes."""

@@ -1,0 +1,172 @@
+"""Losses that we compare with and do not serve: the variants that the paper's appendix announces, and one of ours.
+
+Each is an `ObjectiveLosses`. One call of `close` stands for one chunk: drive them with the rows of one round at a time.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hedgespec.learning.estimators import Floats, Mask, expected_length
+from hedgespec.learning.objectives import (
+    AcceptanceLosses,
+    LengthLosses,
+    Losses,
+    ObjectiveLosses,
+    bounded_vectors,
+    loss_vectors,
+)
+
+
+class ChunkLosses:
+    """Chunk-level updates: one vector per chunk, the mean of its token-level ones.
+
+    An expert is awake when it was in all of them: means over different tokens would compare text, not drafters.
+    """
+
+    def __init__(self, inner: ObjectiveLosses) -> None:
+        self.needs_acceptance_prob = inner.needs_acceptance_prob
+        self._inner = inner
+
+    def close(self, round_starts: Floats, acceptance: Floats, acceptance_prob: Floats, awake: Mask) -> Losses:
+        vectors = self._inner.close(round_starts, acceptance, acceptance_prob, awake)
+        if not vectors:
+            return []
+        losses, masks = (np.stack(parts) for parts in zip(*vectors, strict=True))
+        in_all: Mask = np.logical_and.reduce(masks, axis=0, keepdims=True)
+        return loss_vectors(losses.mean(axis=0, keepdims=True), in_all)
+
+
+class SkippingLosses:
+    """Skipped updates: the first of every `period` vectors, over the whole answer."""
+
+    def __init__(self, inner: ObjectiveLosses, period: int) -> None:
+        self.needs_acceptance_prob = inner.needs_acceptance_prob
+        self._inner = inner
+        self._period = period
+        self._num_seen = 0
+
+    def close(self, round_starts: Floats, acceptance: Floats, acceptance_prob: Floats, awake: Mask) -> Losses:
+        vectors = self._inner.close(round_starts, acceptance, acceptance_prob, awake)
+        first = -self._num_seen % self._period
+        self._num_seen += len(vectors)
+        return vectors[first :: self._period]
+
+
+class CensoredLengthLosses:
+    """`length` without waiting: starts whose K positions do not lie in one chunk are dropped. Biased.
+
+    Long chunks come where the chosen drafter is right, so only such text is evidence: a choice confirms itself.
+    """
+
+    needs_acceptance_prob = True
+
+    def __init__(self, max_draft_tokens: int) -> None:
+        self._max_draft_tokens = max_draft_tokens
+
+    def close(self, round_starts: Floats, acceptance: Floats, acceptance_prob: Floats, awake: Mask) -> Losses:
+        chunk_alone = LengthLosses(self._max_draft_tokens)
+        return chunk_alone.close(round_starts, acceptance, acceptance_prob, awake)
+
+
+class ProvisionalLengthLosses:
+    """`length` at once: a start enters truncated where the verified text ends, and is corrected when it is complete.
+
+    The horizon h is the same for all drafters. First 1 - L_h / (K + 1), later (K - h - (L - L_h)) / (K + 1): each is in
+    [0, 1], and together they are the loss of `length` plus (K - h) / (K + 1), which no comparison notices. (A drafter
+    that falls asleep in between keeps its truncated loss.)
+    """
+
+    needs_acceptance_prob = True
+
+    def __init__(self, max_draft_tokens: int) -> None:
+        self._max_draft_tokens = max_draft_tokens
+        self._horizons: list[int] = []  # of the incomplete starts; their rows follow
+        self._rows: tuple[Floats, Floats, Mask] | None = None
+
+    def close(self, round_starts: Floats, acceptance: Floats, acceptance_prob: Floats, awake: Mask) -> Losses:
+        depth, num_known = self._max_draft_tokens, len(self._horizons)
+        if depth == 0:
+            return []
+        if self._rows is not None:
+            acceptance = np.concatenate([self._rows[0], acceptance], axis=1)
+            acceptance_prob = np.concatenate([self._rows[1], acceptance_prob], axis=1)
+            awake = np.concatenate([self._rows[2], awake], axis=1)
+        num_starts = awake.shape[1]
+
+        vectors: Losses = []
+        for start in range(num_starts):
+            horizon = min(depth, num_starts - start)
+            length = self._truncated_length(acceptance, acceptance_prob, start, horizon)
+            if start >= num_known:
+                losses = 1.0 - length / (depth + 1)
+                self._horizons.append(horizon)
+            elif horizon == depth:
+                earlier = self._horizons[start]
+                before = self._truncated_length(acceptance, acceptance_prob, start, earlier)
+                losses = (depth - earlier - (length - before)) / (depth + 1)
+            else:
+                continue
+            present: Mask = np.logical_and.reduce(awake[:, start : start + horizon], axis=1)
+            vectors += bounded_vectors(losses[None], present[None])
+
+        num_complete = max(num_starts - depth + 1, 0)
+        del self._horizons[:num_complete]
+        self._rows = acceptance[:, num_complete:], acceptance_prob[:, num_complete:], awake[:, num_complete:]
+        return vectors
+
+    def _truncated_length(self, acceptance: Floats, acceptance_prob: Floats, start: int, horizon: int) -> Floats:
+        """1 + the terms of depth 1 .. horizon, [num_drafters]."""
+        depths = np.arange(horizon)
+        return expected_length(acceptance[:, start + depths, depths], acceptance_prob[:, start + depths, depths])
+
+
+class ForwardLengthLosses:
+    """`length` by position (ours): each position at once takes its terms of all the starts that reach it.
+
+    (K - sum_j m_j gamma_j) / (K + 1), with m_j = prod_{i<j} a_i along the start j - 1 positions back, 0 where there is no
+    such start. Over an answer this adds up to `length` of every complete start and the truncated terms of the last K - 1
+    ones, with one horizon for all drafters: nothing waits, nothing is corrected. A drafter that was asleep has no starts
+    there, which is held against it in its first K - 1 positions.
+    """
+
+    needs_acceptance_prob = True
+
+    def __init__(self, max_draft_tokens: int) -> None:
+        self._max_draft_tokens = max_draft_tokens
+        self._reach: Floats | None = None  # [num_drafters, depth], m of the next position; 0 where no start is
+
+    def close(self, round_starts: Floats, acceptance: Floats, acceptance_prob: Floats, awake: Mask) -> Losses:
+        depth = self._max_draft_tokens
+        if depth == 0:
+            return []
+        begin = np.eye(1, depth).repeat(len(acceptance), axis=0)
+        reach = begin if self._reach is None else self._reach
+        losses = np.empty(awake.T.shape)
+        for position in range(awake.shape[1]):
+            terms = reach * acceptance_prob[:, position]
+            losses[position] = (depth - terms.sum(axis=1)) / (depth + 1)
+            moved = begin.copy()
+            moved[:, 1:] = (reach * acceptance[:, position])[:, :-1]
+            reach = np.where(awake[:, position, None], moved, begin)
+        self._reach = reach
+        return bounded_vectors(losses, awake.T)
+
+
+class HybridLosses:
+    """Hybrid losses: weight * `acceptance` at once and (1 - weight) * `length` on completion, as vectors of their own."""
+
+    needs_acceptance_prob = True
+
+    def __init__(self, max_draft_tokens: int, weight: float) -> None:
+        self._parts: tuple[tuple[float, ObjectiveLosses], ...] = (
+            (weight, AcceptanceLosses()),
+            (1.0 - weight, LengthLosses(max_draft_tokens)),
+        )
+
+    def close(self, round_starts: Floats, acceptance: Floats, acceptance_prob: Floats, awake: Mask) -> Losses:
+        return [
+            (share * losses, mask)
+            for share, part in self._parts
+            for losses, mask in part.close(round_starts, acceptance, acceptance_prob, awake)
+        ]
