@@ -1,7 +1,7 @@
 """Everything that a configuration can choose by name, on one page: one line per implementation.
 
 A line is "module:attribute"; the module is imported when a configuration names it. What each attribute has to be is said
-above its registry. Packages add their own through the entry-point group that stands there.
+below its registry. Packages add their own through the entry-point group that stands there.
 """
 
 from __future__ import annotations
@@ -10,8 +10,45 @@ from typing import Any
 
 from hedgespec.registry import Registry
 
-LEARNERS: Registry[Any] = Registry("learner", "hedgespec.learners", {})
-"""`(settings: LearnerSettings) -> Learner`, see `hedgespec.learning.learners.learner`."""
+LEARNERS: Registry[Any] = Registry(
+    "learner",
+    "hedgespec.learners",
+    {
+        "normalhedge": "hedgespec.learning.learners.normalhedge:normalhedge",
+        "hedge": "hedgespec.learning.learners.hedge:hedge",
+        "hedge_fixed": "hedgespec.learning.learners.hedge:hedge_fixed",
+        "adahedge": "hedgespec.learning.learners.adahedge:adahedge",
+        "adanormalhedge": "hedgespec.learning.learners.adanormalhedge:adanormalhedge",
+        "squint": "hedgespec.learning.learners.squint:squint",
+        "fixed_share": "hedgespec.learning.learners.fixed_share:fixed_share",
+        "discounted": "hedgespec.learning.learners.normalhedge:discounted",
+        "adaptive": "hedgespec.learning.learners.normalhedge:adaptive",
+        "safe": "hedgespec.learning.learners.safe:safe",
+    },
+)
+"""`(settings: LearnerSettings) -> Learner` (`hedgespec.learning.learners.learner`): learns from every drafter's scores."""
 
-OBJECTIVES: Registry[Any] = Registry("objective", "hedgespec.objectives", {})
-"""A class of objectives, see `hedgespec.learning.objectives`."""
+BANDITS: Registry[Any] = Registry(
+    "bandit",
+    "hedgespec.bandits",
+    {
+        "ucbspec": "hedgespec.learning.baselines.ucb:ucbspec",
+        "exp3spec": "hedgespec.learning.baselines.exp3:exp3spec",
+        "ucb_tuned": "hedgespec.learning.baselines.ucb:ucb_tuned",
+        "ucb_discounted": "hedgespec.learning.baselines.ucb:ucb_discounted",
+    },
+)
+"""The same for baselines that learn from the rounds they played; nothing is scored for them."""
+
+OBJECTIVES: Registry[Any] = Registry(
+    "objective",
+    "hedgespec.objectives",
+    {
+        "rounds": "hedgespec.learning.objectives.rounds:Rounds",
+        "acceptance": "hedgespec.learning.objectives.acceptance:Acceptance",
+        "length": "hedgespec.learning.objectives.length:Length",
+        "length_product": "hedgespec.learning.objectives.length:LengthProduct",
+        "throughput": "hedgespec.learning.objectives.throughput:Throughput",
+    },
+)
+"""A subclass of `hedgespec.learning.objectives.objective.Objective`."""

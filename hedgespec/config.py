@@ -7,28 +7,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from hedgespec.catalogue import BANDITS, LEARNERS, OBJECTIVES
+from hedgespec.errors import ConfigError
+from hedgespec.registry import Registry
 
 Device = Literal["cpu", "cuda"]
 DrafterKind = Literal["eagle3", "causal_lm", "ngram", "tabular"]
-LearnerName = Literal[
-    "normalhedge",
-    "hedge",
-    "hedge_fixed",
-    "adahedge",
-    "adanormalhedge",
-    "squint",
-    "fixed_share",
-    "discounted",
-    "adaptive",
-    "safe",
-]
-BanditName = Literal["ucbspec", "exp3spec", "ucb_tuned", "ucb_discounted"]
-Objective = Literal["rounds", "acceptance", "length", "length_product", "throughput"]
 DraftFormName = Literal["chain", "tree", "iid", "distinct"]
 Identifier = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+
+
+def named_in(*registries: Registry[Any]) -> AfterValidator:
+    """A name must be in one of the registries; the error lists the known ones of the last."""
+
+    def check(name: str) -> str:
+        try:
+            if not any(name in registry for registry in registries[:-1]):
+                registries[-1].check(name)
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+        return name
+
+    return AfterValidator(check)
 
 
 class Section(BaseModel):
@@ -121,13 +125,17 @@ class DrafterConfig(ReplicaConfig):
 
 
 class LearnerConfig(Section):
-    """name: the learner; the bandits are baselines that see only their own rounds and keep no preferences. objective: what
-    a loss means (DESIGN 5). prior_mixing: the eps of pi = (1 - eps) * tenant preference + eps * uniform. follow: draw the
-    drafter from the weights, as the bounds assume, or take the one with the largest weight. baseline: the drafter that
-    `safe` is never slower than by more than a round; default: the first one."""
+    """How drafters are chosen.
 
-    name: LearnerName | BanditName = "adaptive"
-    objective: Objective = "rounds"
+    name:         the learner; the bandits are baselines that see only their own rounds and keep no preferences
+    objective:    what a loss means (design 5)
+    prior_mixing: the eps of prior = (1 - eps) * tenant preference + eps * uniform
+    follow:       draw the drafter from the weights, as the bounds assume, or take the one with the largest weight
+    baseline:     the drafter that `safe` never loses more than three rounds to; default: the first one
+    """
+
+    name: Annotated[str, named_in(BANDITS, LEARNERS)] = "adaptive"
+    objective: Annotated[str, named_in(OBJECTIVES)] = "rounds"
     prior_mixing: float = Field(0.1, gt=0, le=1)
     follow: Literal["sample", "leader"] = "sample"
     baseline: Identifier | None = None
@@ -141,7 +149,7 @@ class LearnerConfig(Section):
     @property
     def is_bandit(self) -> bool:
         """Whether it learns from the rounds of the drafter it chose, instead of every drafter's scores."""
-        return self.name in get_args(BanditName)
+        return self.name in BANDITS
 
 
 class SpeculationConfig(Section):
@@ -259,24 +267,25 @@ class AppArgs(Section):
 
     @model_validator(mode="after")
     def check_objective(self) -> AppArgs:
-        objective, speculation = self.learner.objective, self.speculation
-        if self.learner.is_bandit and (objective != "rounds" or speculation.max_draft_tokens == 0):
+        learner, speculation = self.learner, self.speculation
+        if learner.is_bandit and (learner.objective != "rounds" or speculation.max_draft_tokens == 0):
             raise ValueError(
-                f"learner.name {self.learner.name} learns from its own drafts: it needs speculation.max_draft_tokens "
+                f"learner.name {learner.name} learns from its own drafts: it needs speculation.max_draft_tokens "
                 "above 0 and takes no learner.objective"
             )
-        if objective == "throughput":
+        objective = OBJECTIVES.load(learner.objective)
+        if objective.chooses_lengths:
             if speculation.merge_drafters > 1:
                 raise ValueError(
-                    "learner.objective throughput chooses one drafter; speculation.merge_drafters must be 1"
+                    f"learner.objective {learner.objective} chooses one drafter; speculation.merge_drafters must be 1"
                 )
             if speculation.draft_lengths and speculation.draft_form != "chain":
                 raise ValueError("speculation.draft_lengths is for chains: only rounds of the full length are scored")
         elif speculation.draft_lengths:
             raise ValueError("speculation.draft_lengths needs learner.objective throughput")
-        elif objective != "rounds" and speculation.draft_form != "chain":
+        if speculation.draft_form != "chain" and not objective.works_with_trees:
             raise ValueError(
-                f"learner.objective {objective} needs the score of every position, and drafts of form "
+                f"learner.objective {learner.objective} needs the score of every position, and drafts of form "
                 f"{speculation.draft_form} have it only where a round would start; use rounds or throughput"
             )
         return self

@@ -36,6 +36,9 @@ class Registry(Generic[T]):
         """Every known name, the built-in ones first, in the order of the catalogue."""
         return tuple(self._references)
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._references
+
     def load(self, name: str) -> T:
         """Import and return the implementation of that name.
 

@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 Method = Literal["greedy", "rejection", "coupled"]
-Objective = Literal["rounds", "acceptance", "length", "length_product", "throughput"]
 ScoreDepth = Literal["depth1", "own_rounds", "exact"]
 DraftKind = Literal["chain", "tree", "iid", "distinct"]
 

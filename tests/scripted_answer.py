@@ -8,9 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from hedgespec.config import AppArgs, DrafterConfig, LearnerConfig, SpeculationConfig
-from hedgespec.learning.answer_learner import AnswerLearner, Learning
+from hedgespec.learning.answer_learner import AnswerLearner
+from hedgespec.learning.answer_learning import AnswerLearning
+from hedgespec.learning.build import make_answer_learning
 from hedgespec.learning.step_times import StepTimes
-from hedgespec.router.answer import make_learning, session_spec
+from hedgespec.router.answer import Answer, session_spec
 from hedgespec.router.decode_loop import DecodeLoop
 from hedgespec.router.events import NoEvents
 from hedgespec.router.panel import DrafterPanel
@@ -53,7 +55,7 @@ class Run:
     ) -> None:
         self.events = CountedEvents()
         self.fleet = fleet
-        self.learner: Learning | None = None
+        self.learner: AnswerLearning | None = None
         settings = SpeculationConfig.model_validate({"draft_deadline_s": 0.05, **config})
         args = AppArgs(
             drafters=tuple(DrafterConfig(id=d, kind="ngram") for d in drafter_ids),
@@ -63,7 +65,7 @@ class Run:
         self.step_times = step_times or StepTimes()
         if learn and drafter_ids:
             preference = np.full(len(drafter_ids), 1 / len(drafter_ids))
-            self.learner = make_learning(preference, args, drafter_ids, 5, self.step_times)
+            self.learner = make_answer_learning(preference, args, drafter_ids, 5, self.step_times)
         self.panel = DrafterPanel([fleet.pool.get(d) for d in drafter_ids], self.learner, self.events)
         selection = (
             LearnedSelection(self.learner, 1, args.learner.follow)
@@ -77,6 +79,7 @@ class Run:
         self.loop = DecodeLoop(
             spec, fleet, self.panel, selection, self.learner, settings, frozenset(), self.events, self.step_times
         )
+        self.answer = Answer(self.loop, self.panel, tuple(drafter_ids), self.learner, None)
         self.reports: list[RoundReport] = []
 
     async def finish(self) -> list[int]:

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hedgespec.learning.learners.registry import BANDIT_NAMES, CONSTANT_NAMES, LEARNER_NAMES, make_learner
+from hedgespec.catalogue import BANDITS, LEARNERS
+from hedgespec.learning.build import make_learner
 
-NAMES = (*LEARNER_NAMES, "ftl", *CONSTANT_NAMES, *BANDIT_NAMES)
+NAMES = (*LEARNERS.names(), *BANDITS.names())
 
 ANSWER = 256
 """Positions per answer: the learners start afresh after so many, because some are cheaper at the start."""
@@ -31,7 +32,7 @@ class LearnerTime:
 
 def time_learner(name: str, num_experts: int, repeats: int) -> LearnerTime:
     """Losses of experts of different quality, all awake; for a bandit the one that it would play."""
-    learner = make_learner(name)  # type: ignore[arg-type]
+    learner = make_learner(name)
     losses = np.random.default_rng(0).random((ANSWER, num_experts)) * np.linspace(0.5, 1.0, num_experts)
     everyone, state = np.ones(num_experts, dtype=bool), learner.init(np.full(num_experts, 1.0 / num_experts))
     times = np.empty(repeats)
@@ -40,7 +41,7 @@ def time_learner(name: str, num_experts: int, repeats: int) -> LearnerTime:
             state = learner.init(np.full(num_experts, 1.0 / num_experts))
         row = losses[repeat % ANSWER]
         awake = everyone
-        if name in BANDIT_NAMES:
+        if name in BANDITS:
             awake = np.arange(num_experts) == learner.weights(state).argmax()
         started = time.perf_counter()
         learner.weights(state)

@@ -19,8 +19,8 @@ from hedgespec.bench.acceptance import AcceptanceTable, measure_acceptance
 from hedgespec.bench.answers import measure_answer
 from hedgespec.config import AppArgs
 from hedgespec.learning.answer_learner import AnswerLearner
+from hedgespec.learning.build import make_learner
 from hedgespec.learning.feedback import make_feedback
-from hedgespec.learning.learners.registry import make_learner
 from hedgespec.router.service import GenerationService
 from hedgespec.types import SamplingParams, Scores
 
@@ -143,7 +143,8 @@ def time_feedback(args: AppArgs, repeats: int) -> float:
             started = time.perf_counter()
             learning.verified(TOKENS_PER_ROUND, round_index, is_last=False)
             for drafter in range(num_drafters):
-                learning.add_scores(drafter, Scores(start, acceptance[drafter, start : start + TOKENS_PER_ROUND]))
-            learning.absorb(round_index + 1)
+                scores = Scores(start, acceptance[drafter, start : start + TOKENS_PER_ROUND])
+                learning.add_scores(drafter, scores, more_coming=drafter < num_drafters - 1)
+            learning.begin_round(round_index + 1)
             times.append(time.perf_counter() - started)
     return float(1e6 * np.median(times))

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from hedgespec.bench.policies import Policy
-from hedgespec.config import AppArgs, BanditName, DraftFormName, LearnerName
-from hedgespec.learning.learners.registry import LEARNER_NAMES
+from hedgespec.catalogue import LEARNERS
+from hedgespec.config import AppArgs, DraftFormName
 from hedgespec.router.service import GenerationService
-from hedgespec.types import Objective
 
 GENERIC = "generic"
 PROMPT_ROUTER = "prompt router"
 
-LEARNED: tuple[tuple[str, LearnerName | BanditName, Objective], ...] = (
+LEARNED: tuple[tuple[str, str, str], ...] = (
     ("ucbspec", "ucbspec", "rounds"),
     ("exp3spec", "exp3spec", "rounds"),
     ("tuned ucb", "ucb_tuned", "rounds"),
@@ -49,7 +48,7 @@ def more_policies(args: AppArgs, variant: Callable[[AppArgs], GenerationService]
     known = {learner for _, learner, _ in LEARNED}
     policies = [
         Policy(f"{name} rounds", variant(with_learner(args, name, "rounds")), _learned)
-        for name in LEARNER_NAMES
+        for name in LEARNERS.names()
         if name not in known
     ]
     trees: tuple[tuple[str, DraftFormName, int], ...] = (("tree", "tree", 1), ("merged trees", "tree", 2))
@@ -66,7 +65,7 @@ def tree_policies(args: AppArgs, variant: Callable[[AppArgs], GenerationService]
     return [*policies, Policy("tree", alone, _learned), *(Policy(name, own, _learned) for name, own in merged.items())]
 
 
-def with_learner(args: AppArgs, learner: LearnerName | BanditName, objective: Objective) -> AppArgs:
+def with_learner(args: AppArgs, learner: str, objective: str) -> AppArgs:
     changed = args.learner.model_copy(update={"name": learner, "objective": objective})
     return args.model_copy(update={"learner": changed})
 

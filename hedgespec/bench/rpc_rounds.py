@@ -12,9 +12,10 @@ from hedgespec.bench.rpc_echo import SESSION_ID, TOKENS_PER_ROUND
 from hedgespec.bench.rpc_replicas import NUM_DRAFT_TOKENS
 from hedgespec.config import SpeculationConfig
 from hedgespec.learning.answer_learner import AnswerLearner
+from hedgespec.learning.build import make_learner
 from hedgespec.learning.feedback import make_feedback
-from hedgespec.learning.learners.registry import make_learner
 from hedgespec.learning.scoring_plan import ScoringPlan
+from hedgespec.learning.step_times import StepTimes
 from hedgespec.protocols import Drafter, Target
 from hedgespec.router.decode_loop import DecodeLoop
 from hedgespec.router.events import NoEvents
@@ -64,7 +65,7 @@ async def loop_rounds(
     panel = DrafterPanel(drafters, learner, NoEvents())
     spec = _spec(session, num_rounds, num_sparse_ids)
     selection = LearnedSelection(learner, session)
-    loop = DecodeLoop(spec, fleet, panel, selection, learner, config, frozenset(), NoEvents())
+    loop = DecodeLoop(spec, fleet, panel, selection, learner, config, frozenset(), NoEvents(), StepTimes())
     async for _ in loop.rounds():
         pass
     await panel.close()

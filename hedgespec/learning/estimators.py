@@ -1,4 +1,4 @@
-"""What one verified trajectory says about every drafter: the formulas of DESIGN 5, vectorised over drafters.
+"""The estimators say from one verified trajectory how every drafter would have fared (design 5), vectorised over drafters.
 
 `acceptance[i, p, j - 1]` is a of drafter i at position p and depth j: the probability that its j-th draft token of a
 round starting at p - j + 1 is accepted and equals the realised token, given that the earlier ones were.
@@ -17,7 +17,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class RoundsCursor:
-    """Where each drafter, used alone, would stand at the next position.
+    """The cursor says where each drafter, used alone, would be within a round at the next position.
 
     survivors: [num_drafters, max_draft_tokens + 1]; entry [i, d] is the probability that drafter i would be inside a
         round with d draft tokens accepted so far; entry [i, 0] is u of the next position: that a round starts there.
@@ -72,7 +72,7 @@ def start_diagonals(by_position: Floats) -> Floats:
 
 
 def expected_length(acceptance: Floats, acceptance_prob: Floats) -> Floats:
-    """Tokens emitted per pass from a start, 1 + sum_k (prod_{j<k} a_j) gamma_k: unbiased over the trajectory.
+    """Tokens emitted per pass from a start, 1 + sum_k (prod_{j<k} a_j) acceptance_prob_k: unbiased over the trajectory.
 
     Both [..., depth] along a start's diagonal; returns [...].
     """
@@ -83,7 +83,7 @@ def expected_length(acceptance: Floats, acceptance_prob: Floats) -> Floats:
 
 
 def length_product(acceptance_prob: Floats) -> Floats:
-    """The form reported for the paper, 1 + sum_k prod_{j<=k} gamma_j: less variance, but biased above temperature 0.
+    """1 + sum_k prod_{j<=k} acceptance_prob_j, the form of Liu et al. 2025: less variance, but biased above temperature 0.
 
     acceptance_prob: [..., depth] along a start's diagonal; returns [...].
     """

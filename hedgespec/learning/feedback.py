@@ -1,68 +1,63 @@
-"""Feedback of one answer: drafters' scores, late and in any order, become loss vectors in order of position (DESIGN 5).
+"""Feedback joins the drafters' scores of one answer, which come late and in any order, into loss vectors by position.
 
     feedback.verified(num_tokens, round_index)     the target has emitted tokens, and drafters are asked to score them
     feedback.push(drafter_index, scores)           a drafter has scored some of them
-    feedback.closed_losses(round_index)            what the learner can be told now
+    feedback.closed_losses(round_index)            the loss vectors that are final now
     feedback.finish()                              the answer is over
 
 A position closes when every present drafter has scored it, or `score_timeout_rounds` rounds after its scores were asked
-for, with whoever answered. A drafter that misses a deadline counts as absent, so that it is waited for once and not at
+for, with those that came. A drafter that misses a deadline counts as absent, so that it is waited for once and not at
 every position, until it scores a position that is still open. With a scoring schedule tokens are verified first and asked
-about later: `verified(..., is_asked=False)`, then `asked(round_index)`; what was not asked for stays open.
+about later: `verified(..., is_asked=False)`, then `asked(round_index)`; positions that were not asked for stay open.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import isnan
 
 import numpy as np
-from numpy.typing import NDArray
 
-from hedgespec.errors import InvalidObservation
+from hedgespec.catalogue import OBJECTIVES
+from hedgespec.errors import ConfigError, InvalidObservation
 from hedgespec.learning.estimators import Floats, Mask, RoundsCursor, advance
-from hedgespec.learning.objectives import Expert, Losses, ObjectiveLosses, make_objective
-from hedgespec.types import CHAIN, DraftForm, Objective, Scores
-
-Rows = NDArray[np.float32]
-
-_MAX_ACCEPTANCE_PROB = 2.0
-"""The unbiased estimate from a sparse target distribution can exceed 1, never this."""
-
-SMALL = 64
-"""Up to so many numbers are checked faster in Python than by two NumPy reductions."""
-
-_ROUNDING = 1e-4
-"""By how much float32 sums of probabilities may leave their range before we call them wrong."""
+from hedgespec.learning.experts import Expert
+from hedgespec.learning.objectives.objective import Losses, Objective, Pool
+from hedgespec.learning.score_checks import MAX_ACCEPTANCE_PROB, Rows, in_range
+from hedgespec.types import CHAIN, DraftForm, Scores
 
 
 def make_feedback(
-    objective: Objective,
+    objective: str,
     num_drafters: int,
     max_draft_tokens: int,
     score_timeout_rounds: int,
-    experts: Sequence[Expert] | None = None,
-    seconds: Callable[[], Floats] | None = None,
+    *,
+    draft_lengths: tuple[int, ...] = (),
+    seconds: Callable[[Sequence[Expert]], Floats] | None = None,
     draft_form: DraftForm = CHAIN,
 ) -> Feedback:
-    """Losses have one entry per drafter, or per expert for `throughput`, which is the only objective that takes experts.
+    """The feedback of one answer under the objective of that name; losses have one entry per expert of the objective.
 
-    experts: awake when their drafter has answered, no speculation always
-    seconds: seconds per round of each expert, positive, [num_experts]; read whenever positions close
-    draft_form: what the drafters draft, hence what their scores tell (`Scores`)
-    Raises ConfigError for an unknown objective, one without what it needs or with what it cannot use, for an expert that
-    cannot be, and for forms other than a chain with an objective that needs every position scored.
+    draft_lengths, seconds: see `Pool`. draft_form: what the drafters draft, hence what their scores say (`Scores`)
+    Raises ConfigError for an unknown objective, one without what it needs, and for draft forms other than a chain with an
+    objective that compares drafters at every position: their scores only follow rounds of their own.
     """
-    losses = make_objective(objective, num_drafters, max_draft_tokens, experts, seconds, draft_form)
-    return Feedback(losses, num_drafters, max_draft_tokens, score_timeout_rounds)
+    kind = OBJECTIVES.load(objective)
+    if draft_form.kind != "chain" and not kind.works_with_trees:
+        raise ConfigError(
+            f"Objective {objective} needs the score of every position, and drafts of kind {draft_form.kind} are scored "
+            "only where a round of theirs would start. Use objective rounds or throughput, or chains."
+        )
+    pool = Pool(num_drafters, max_draft_tokens, draft_lengths, draft_form, seconds)
+    return Feedback(kind(pool), score_timeout_rounds)
 
 
 class Feedback:
-    """Joins scores of one answer by position. Made by `make_feedback`; drafters are numbered 0 .. num_drafters - 1."""
+    """Joins scores of one answer by position. Drafters are numbered as in the objective's pool."""
 
-    def __init__(
-        self, objective: ObjectiveLosses, num_drafters: int, max_draft_tokens: int, score_timeout_rounds: int
-    ) -> None:
+    def __init__(self, objective: Objective, score_timeout_rounds: int) -> None:
+        num_drafters, max_draft_tokens = objective.pool.num_drafters, objective.pool.max_draft_tokens
+        self.experts = objective.experts
         self._objective = objective
         self._depth = max_draft_tokens
         self._timeout_rounds = score_timeout_rounds
@@ -87,7 +82,7 @@ class Feedback:
         """The target has emitted num_tokens more tokens in this round, and drafters are asked to score them.
 
         is_asked: False when that is done later (`asked`); until then these positions stay open, and so do later ones
-        scorers: [num_drafters], False for one that sleeps and is not waited for here; None: everybody scores
+        scorers: [num_drafters], False for a drafter that sleeps and is not waited for here; None: all of them score
         """
         self._nothing_new_in = None
         first = len(self._asked_in_round)
@@ -100,8 +95,8 @@ class Feedback:
         self._scorers[:, first : first + num_tokens] = True if scorers is None else scorers[:, None]
 
     def asked(self, round_index: int, end: int | None = None) -> None:
-        """Every position before `end` (default: all verified so far) is now asked for: what had not been is due in so many
-        rounds from this one."""
+        """Every position before `end` (default: all verified so far) is asked for now: scores of those that had not been
+        asked for before are due score_timeout_rounds after this round."""
         num_asked = (self.num_verified if end is None else end) - self._num_closed
         for index in range(self._num_asked(), num_asked):
             self._asked_in_round[index] = round_index
@@ -134,7 +129,7 @@ class Feedback:
 
     def closed_losses(self, now_round: int) -> Losses:
         """Loss vectors that have become final since the last call, in order of position."""
-        if now_round == self._nothing_new_in:  # asked twice in a round, before and while the target works
+        if now_round == self._nothing_new_in:  # called at the start of a round and whenever scores have come
             return []
         self._nothing_new_in = now_round
         num_asked = self._num_asked()
@@ -145,11 +140,11 @@ class Feedback:
         return self._close(num_closing)
 
     def finish(self) -> Losses:
-        """Close every position with whoever answered; call it once nothing more is waited for."""
+        """Close every position with the scores that have come; call it once nothing more is waited for."""
         return self._close(len(self._asked_in_round))
 
     def scored_throughout(self) -> Mask:
-        """[num_drafters]: who has scored every closed position; nobody before the first one has closed."""
+        """[num_drafters]: True for drafters that have scored every closed position; all False before the first one."""
         return self._scored_throughout & (self._num_closed > 0)
 
     def expected_passes(self) -> Floats:
@@ -167,12 +162,12 @@ class Feedback:
             raise InvalidObservation(
                 f"Scores of positions [{scores.start}, {end}), but {self.num_verified} are verified."
             )
-        acceptance = _in_range(scores.acceptance, num_tokens, self._depth, 1.0)
+        acceptance = in_range(scores.acceptance, num_tokens, self._depth, 1.0)
         if not self._objective.needs_acceptance_prob:
             return acceptance, None
         if scores.acceptance_prob is None:
             raise InvalidObservation("This objective needs acceptance_prob: open sessions with num_target_top > 0.")
-        return acceptance, _in_range(scores.acceptance_prob, num_tokens, self._depth, _MAX_ACCEPTANCE_PROB)
+        return acceptance, in_range(scores.acceptance_prob, num_tokens, self._depth, MAX_ACCEPTANCE_PROB)
 
     def _num_asked(self) -> int:
         """Open positions before the first one that was not asked for."""
@@ -206,23 +201,6 @@ class Feedback:
         self._passes += round_starts[:-1].sum(axis=0)
         self._scored_throughout &= awake.all(axis=1)
         return self._objective.close(round_starts[1:], acceptance, acceptance_prob, awake)
-
-
-def _in_range(values: Rows, num_tokens: int, depth: int, largest: float) -> Rows:
-    """The values, cut to [0, largest]. Raises InvalidObservation when they miss it by more than rounding."""
-    if values.ndim != 2 or len(values) != num_tokens or values.shape[1] not in (1, depth):
-        raise InvalidObservation(f"Scores have shape {values.shape}, expected ({num_tokens}, {depth}) or one column.")
-    if values.size == 0:
-        return values
-    if values.size <= SMALL:
-        listed = values.ravel().tolist()
-        smallest_seen, largest_seen, is_number = min(listed), max(listed), not isnan(sum(listed))
-    else:
-        smallest_seen, largest_seen, is_number = values.min(), values.max(), True
-    # min and max of a list may overlook a NaN, its sum does not; NumPy's are NaN then and fail both comparisons
-    if not (is_number and smallest_seen >= -_ROUNDING and largest_seen <= largest + _ROUNDING):
-        raise InvalidObservation(f"Scores must be finite and in [0, {largest}].")
-    return values if smallest_seen >= 0.0 and largest_seen <= largest else np.clip(values, 0.0, largest)
 
 
 def _doubled(rows: np.ndarray) -> np.ndarray:

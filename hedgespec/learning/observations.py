@@ -1,4 +1,4 @@
-"""Observations cut and put together: what is told later covers what was not told before. NumPy only."""
+"""Observations are cut and joined here, so that a later message to a drafter covers the ones it was not sent."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hedgespec.types import Observation, SparseRows
 
 
 def joined(parts: Sequence[Observation]) -> Observation:
-    """Consecutive observations as one; target_top only if all of them have it."""
+    """Join consecutive observations into one; it has target_top only if all of them have it."""
     if len(parts) == 1:
         return parts[0]
     tops = [_cut(part.target_top, len(part.token_ids)) for part in parts if part.target_top is not None]

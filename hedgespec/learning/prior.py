@@ -1,4 +1,4 @@
-"""Where a learner starts: the tenant's preference with a floor."""
+"""The prior is where a learner starts: the tenant's preference with a floor under every expert."""
 
 from __future__ import annotations
 

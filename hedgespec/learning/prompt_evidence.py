@@ -1,9 +1,9 @@
-"""What the prompt says about the drafters before the first round: a tilt of the learner's prior.
+"""Prompt evidence tilts the learner's prior before the first round, by how well drafters predict the prompt.
 
-Every drafter tells how well it would have drafted the last prompt tokens (sum_x min(p, q), the acceptance probability at
-depth 1). Prompts are only somewhat like their answers, so this is discounted evidence: the prior is multiplied by
-exp(-RATE * sum of discounted (1 - gamma)) and then mixed with the uniform one again. It never enters as rounds of the
-learner: a wrong prior costs a bounded number of rounds, wrong rounds would cost as many again to be outweighed (DESIGN 6).
+Every drafter scores the last prompt tokens by its acceptance probability at depth 1, sum_x min(p, q). Prompts are only
+somewhat like their answers, so this is discounted evidence: the prior is multiplied by exp(-RATE * sum of discounted
+(1 - acceptance_prob)) and then mixed with the uniform one again. It never enters as rounds of the learner: a wrong prior
+costs a bounded number of rounds, wrong rounds would cost as many again to be outweighed (design 6).
 """
 
 from __future__ import annotations
@@ -24,14 +24,16 @@ DISCOUNT = 0.95
 the largest tilt is exp(-10); what keeps a drafter in play is the mixing afterwards."""
 
 
-def prompt_loss(overlap: NDArray[np.float32], num_rows: int) -> float:
-    """The discounted sum of 1 - gamma. overlap: [num_rows]. Raises InvalidObservation."""
-    if overlap.shape != (num_rows,):
-        raise InvalidObservation(f"Prompt scores have shape {overlap.shape}, expected ({num_rows},).")
-    if not (overlap.min(initial=0.0) >= -1e-4 and overlap.max(initial=0.0) <= 1.0 + 1e-4):  # a NaN fails too
+def prompt_loss(acceptance_prob: NDArray[np.float32], num_rows: int) -> float:
+    """The discounted sum of 1 - acceptance_prob. acceptance_prob: [num_rows]. Raises InvalidObservation."""
+    if acceptance_prob.shape != (num_rows,):
+        raise InvalidObservation(f"Prompt scores have shape {acceptance_prob.shape}, expected ({num_rows},).")
+    if not (
+        acceptance_prob.min(initial=0.0) >= -1e-4 and acceptance_prob.max(initial=0.0) <= 1.0 + 1e-4
+    ):  # a NaN fails too
         raise InvalidObservation("Prompt scores must be finite and in [0, 1].")
     ages = np.arange(num_rows - 1, -1, -1, dtype=np.float64)
-    return float(DISCOUNT**ages @ np.clip(1.0 - overlap.astype(np.float64), 0.0, 1.0))
+    return float(DISCOUNT**ages @ np.clip(1.0 - acceptance_prob.astype(np.float64), 0.0, 1.0))
 
 
 def tilted_prior(prior: Floats, losses: Mapping[int, float], mixing: float) -> Floats:

@@ -1,10 +1,9 @@
-"""When which drafter is asked for scores: every round at the start of an answer, then less and less often.
+"""The scoring plan says when each drafter is asked for scores: every round at the start, then less and less often.
 
 Early choices cost most and need every score; the more is known the less one round more says, and one batched pass over a
-backlog costs a drafter hardly more than a pass over one round. Later occasions are sweeps: the drafters are asked in turn,
-some in each round until the next sweep begins, so that scores fit into the time in which the target verifies. No position is
-lost: what was observed without scores is asked for at the next occasion, and what is left at the end of the answer is asked
-for there.
+backlog costs a drafter hardly more than a pass over one round. Later rounds form sweeps: the drafters are asked in turn,
+some in each round until the next sweep begins, so that scores fit into the time in which the target verifies (ADR 8). No
+position is lost: tokens observed without scores are scored in the next sweep, and the rest at the end of the answer.
 
 Drafters of one group share a process and compute in the same passes, which cost little more for all of them than for one:
 they are asked together.
@@ -26,7 +25,7 @@ ScoreFrom = tuple[int | None, ...]
 
 @lru_cache(maxsize=4096)
 def sweep(round_index: int, dense_rounds: int, every: int) -> tuple[int, int]:
-    """The sweep that a round belongs to: the round it began in, and over how many rounds it asks.
+    """The sweep that a round belongs to: the round in which it began, and its number of rounds.
 
     The first dense_rounds are a sweep each; then sweeps take 1, 2, 2, 3, 3, ... rounds and at last `every`.
     """
@@ -48,10 +47,10 @@ def turn(group: int, num_groups: int, length: int) -> int:
 
 
 class ScoringPlan:
-    """Of one answer. dense_rounds, every: see `sweep`."""
+    """The plan of one answer. dense_rounds, every: see `sweep`."""
 
     def __init__(self, num_drafters: int, dense_rounds: int, every: int, groups: Sequence[int] | None = None) -> None:
-        """groups: [num_drafters], the group of every drafter as a number from 0 on; None: each is one of its own."""
+        """groups: [num_drafters], the group of every drafter as a number from 0 on; None: each drafter is a group."""
         self._dense_rounds = dense_rounds
         self._every = every
         self._groups = list(range(num_drafters) if groups is None else groups)
@@ -63,12 +62,12 @@ class ScoringPlan:
         return sweep(round_index, self._dense_rounds, self._every)[0] == round_index
 
     def ends_sweep(self, round_index: int) -> bool:
-        """Whether everybody has been asked once this round's drafters are."""
+        """Whether the last of the drafters are asked in this round."""
         first, length = sweep(round_index, self._dense_rounds, self._every)
         return round_index == first + turn(self._num_groups - 1, self._num_groups, length)
 
     def observe(self, num_tokens: int, awake: Mask) -> None:
-        """More tokens were verified. awake: [num_drafters]; who sleeps is not asked for them, only for what it owes."""
+        """More tokens were verified. awake: [num_drafters]; sleepers are not asked for them, only for earlier ones."""
         start, self._num_tokens = self._num_tokens, self._num_tokens + num_tokens
         for index, is_awake in enumerate(awake.tolist()):
             if not is_awake and self._unscored_from[index] == start:

@@ -1,9 +1,9 @@
-"""Drafters that are not worth asking: their weight has been negligible for a while.
+"""Sleepers are drafters that are not asked for scores because their weight has been negligible for a while.
 
-A sleeper still hears of every verified token (that is cheap, and it can draft at once when it wakes) but scores nothing
-and is never drawn. It wakes on a schedule, and at once when the leader's losses rise: the text has changed, and who was
-bad may be good now. Whoever has done better than the leader lately stays awake, whatever its weight: a learner with a
-long past needs a while to follow a change. A learner gives a sleeper the mixture's loss meanwhile (specialists), and
+A sleeper still observes every verified token (that is cheap, and it can draft at once when it wakes) but scores nothing
+and is never chosen. It wakes on a schedule, and at once when the leader's losses rise: the text has changed, and a drafter
+that was bad may be good now. A drafter that has done better than the leader lately stays awake, whatever its weight: a
+learner with a long past needs a while to follow a change. A learner gives a sleeper the mixture's loss meanwhile, and
 after waking its `rounds` cursor starts afresh.
 """
 
@@ -28,14 +28,14 @@ RECENT = 0.9
 """Share that one more position leaves of the earlier ones, in comparing a drafter with the leader: about ten of them."""
 
 ALARM_DEVIATIONS = 3.0
-"""By how many standard deviations of a window's mean it must be higher to wake everybody (one false alarm in about a
+"""By how many standard deviations of a window's mean it must be higher to wake all drafters (one false alarm in about a
 thousand windows if losses were independent)."""
 
 
 class Sleepers:
-    """Of one answer.
+    """The sleepers of one answer.
 
-    weight: below it a drafter's weight is negligible; wake_every_rounds: 0 lets nobody sleep; first_round: nobody falls
+    weight: below it a drafter's weight is negligible; wake_every_rounds: 0 lets no drafter sleep; first_round: none falls
     asleep before it, since early weights say little
     """
 
@@ -55,7 +55,7 @@ class Sleepers:
         return self._wake_every_rounds > 0
 
     def occasion(self, weights: Floats, round_index: int) -> None:
-        """Decide, when scores have been asked for, who sleeps from now on. weights: [num_drafters]."""
+        """Decide at the start of a sweep which drafters sleep from now on. weights: [num_drafters]."""
         if not self.is_on or round_index < self._first_round:
             return
         self._wake(~self.awake & (round_index - self._since >= self._wake_every_rounds))
@@ -69,7 +69,7 @@ class Sleepers:
         self._idle[falling] = 0
 
     def learned(self, losses: Floats, awake: Mask, leader: int) -> None:
-        """One position's losses [num_drafters], read where awake. leader: whoever had most weight before it."""
+        """One position's losses [num_drafters], read where awake. leader: the drafter with most weight before it."""
         if not self.is_on or not awake[leader]:
             return
         self._gains = RECENT * self._gains + np.where(awake, losses[leader] - losses, 0.0)
@@ -77,7 +77,7 @@ class Sleepers:
             self._wake(~self.awake)
 
     def usable(self, available: Sequence[bool]) -> Mask:
-        """Who may be drawn: available and awake. When every drafter that is awake is down, everybody wakes."""
+        """[num_drafters]: available and awake. When every drafter that is awake is down, all wake."""
         present = np.asarray(available, dtype=bool)
         if present.any() and not (present & self.awake).any():
             self._wake(~self.awake)

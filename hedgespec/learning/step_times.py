@@ -1,7 +1,7 @@
-"""How long rounds take under the current load, measured by the rounds themselves: what `throughput` weighs losses with.
+"""Step times are the seconds of recent rounds under the current load, which objective `throughput` weighs losses with.
 
-One object per router, shared by all answers: they meet the same queues. Moving averages, so that a change of load shows
-within a few dozen rounds.
+One object per router serves all answers, since they wait in the same queues. The averages move, so that a change of load
+shows within a few dozen rounds.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from hedgespec.learning.objectives import Expert
+from hedgespec.learning.experts import Expert
 
 MEMORY = 0.9
 """Share of the old average in the new one: about ten rounds."""
@@ -25,7 +25,7 @@ class StepTimes:
         self._verify_s: dict[int, float] = {}
 
     def add(self, drafter_id: str | None, num_draft_tokens: int, draft_s: float, verify_s: float) -> None:
-        """One round. drafter_id: None without speculation; num_draft_tokens: that were verified."""
+        """Add one round. drafter_id: None without speculation; num_draft_tokens: that were verified in a row."""
         if drafter_id is not None:
             _average(self._draft_s.setdefault(drafter_id, {}), num_draft_tokens, draft_s)
         _average(self._verify_s, num_draft_tokens, verify_s)

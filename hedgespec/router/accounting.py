@@ -1,23 +1,20 @@
-"""Counters of one answer, added up round by round."""
+"""The account of one answer adds up its counters round by round."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 
-from hedgespec.learning.answer_learner import Learning
-from hedgespec.router.decode_loop import DecodeLoop
+from hedgespec.router.answer import Answer
 from hedgespec.types import DecodeStats, RoundReport
 
 
 class AnswerAccount:
-    """started: time.perf_counter() when the request came in."""
+    """The counters of one answer. started: time.perf_counter() when the request came in, in seconds."""
 
-    def __init__(self, num_prompt_tokens: int, drafter_ids: Sequence[str], started: float) -> None:
+    def __init__(self, num_prompt_tokens: int, started: float) -> None:
         self.stats = DecodeStats(num_prompt_tokens=num_prompt_tokens)
         self.started = started
         self.ttft_s = 0.0
-        self._drafter_ids = drafter_ids
         self._first_round_s = 0.0
 
     def add(self, report: RoundReport) -> None:
@@ -45,17 +42,20 @@ class AnswerAccount:
         for position in range(report.num_accepted):
             per_position[position] += 1
 
-    def close(self, loop: DecodeLoop, learner: Learning | None, num_last_kept: int) -> DecodeStats:
-        """num_last_kept: tokens of the last round that belong to the answer; a stop string may have cut some."""
+    def close(self, answer: Answer, num_last_kept: int) -> DecodeStats:
+        """The counters of an answer that has ended, expected passes so far included.
+
+        num_last_kept: tokens of the last round that belong to the answer; a stop string may have cut some
+        """
+        loop = answer.loop
         stats = self.stats
         stats.num_emitted += num_last_kept - loop.last_round_tokens
         stats.num_migrations = loop.num_migrations
         stats.num_cached_tokens = loop.num_cached_tokens
         waited = stats.draft_s + stats.verify_s + stats.learn_s
         stats.overhead_s = max(0.0, time.perf_counter() - self._first_round_s - waited)
-        if learner is not None:
-            stats.weights = dict(zip(self._drafter_ids, learner.weights.tolist(), strict=True))
-            stats.expected_passes = {self._drafter_ids[i]: p for i, p in learner.expected_passes().items()}
+        stats.weights = answer.weights()
+        stats.expected_passes = answer.expected_passes()
         return stats
 
 

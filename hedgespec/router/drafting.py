@@ -1,4 +1,4 @@
-"""A round's proposal: one drafter's draft, or the drafts of several merged into one tree."""
+"""Drafting makes a round's proposal: one drafter's draft, or the drafts of several merged into one tree."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from hedgespec.speculative.merging import merge
 from hedgespec.types import EMPTY_DRAFT, DraftShare, DraftTree, Verdict
 
 
-async def propose(panel: DrafterPanel, choices: Choices, round_index: int, deadline_s: float) -> DraftTree:
-    """Whatever the chosen drafters propose in time; EMPTY_DRAFT when none of them does. Never raises.
+async def draft_round(panel: DrafterPanel, choices: Choices, round_index: int, deadline_s: float) -> DraftTree:
+    """What the chosen drafters propose in time; EMPTY_DRAFT when none of them does. Never raises.
 
     The result of a single drafter has no drafter_index. A drafter that fails or is late falls out of a merged draft.
     """
@@ -36,7 +36,7 @@ async def propose(panel: DrafterPanel, choices: Choices, round_index: int, deadl
 
 
 def shares_of(tree: DraftTree, verdict: Verdict, panel: DrafterPanel) -> tuple[DraftShare, ...]:
-    """Who proposed how much of a merged draft, and how much of that was accepted; empty for a single drafter's."""
+    """How many nodes of a merged draft each drafter proposed, and how many were accepted; empty for a single drafter's."""
     if tree.drafter_index is None or tree.num_nodes == 0:
         return ()
     accepted = tree.drafter_index[verdict.accepted_nodes]

@@ -1,4 +1,4 @@
-"""What the router reports while it serves; `observability.metrics.Metrics` implements it."""
+"""Events are what the router reports while it serves; `observability.metrics.Metrics` counts them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from hedgespec.types import DecodeStats, FinishReason, RoundReport
 
 
 class Events(Protocol):
+    """Receives what happens to rounds, requests and drafters."""
+
     def observe_round(self, report: RoundReport) -> None: ...
 
     def observe_request(
@@ -22,7 +24,7 @@ class Events(Protocol):
 
 
 class NoEvents:
-    """For benchmarks and tests that count nothing."""
+    """Ignores everything, for benchmarks and tests that count nothing."""
 
     def observe_round(self, report: RoundReport) -> None:
         pass

@@ -1,4 +1,4 @@
-"""How the nodes of a merged draft are divided among the drafters that propose together."""
+"""The node budget of a merged draft is divided here among the drafters that propose together."""
 
 from __future__ import annotations
 

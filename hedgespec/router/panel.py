@@ -1,7 +1,7 @@
-"""The drafters of one answer: open them, ask one for a draft, tell them what was verified, collect their scores.
+"""The panel holds the drafters of one answer: it opens them, asks one for a draft, sends observations, collects scores.
 
-No failure of a drafter leaves this file (DESIGN 3, invariant 5): the round goes on without speculation, the others go
-on learning, and a drafter that answers again is used again.
+No failure of a drafter leaves this file (design 3, invariant 5): the round goes on without speculation, learning goes on
+with the others, and a drafter that answers again is used again.
 """
 
 from __future__ import annotations
@@ -16,23 +16,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hedgespec.errors import HedgeSpecError
-from hedgespec.learning.answer_learner import Learning
+from hedgespec.learning.answer_learning import AnswerLearning
 from hedgespec.learning.scoring_plan import ScoreFrom
 from hedgespec.protocols import Drafter
 from hedgespec.router.events import Events
 from hedgespec.router.selection import Choice
-from hedgespec.router.untold import Untold
+from hedgespec.router.unsent import Unsent
 from hedgespec.speculative.noise import drafter_seed
 from hedgespec.types import EMPTY_DRAFT, DraftTree, Observation, Opened, Scores, SessionSpec, SparseRows
 
 MAX_UNANSWERED = 64
-"""Observations a silent drafter may owe before it is given up for the answer."""
+"""Observations that a drafter may leave unanswered before it is given up for the answer."""
 
 FINAL_SCORES_S = 1.0
-"""How long the end of an answer waits, in the background, for scores that are still on their way."""
+"""How long the end of an answer waits, in the background, for scores that are still on their way, in seconds."""
 
 
 class Presence(Enum):
+    """Whether a drafter can be asked."""
+
     OPENING = "opening"
     READY = "ready"
     SILENT = "silent"  # missed a deadline; any answer makes it READY again
@@ -40,22 +42,22 @@ class Presence(Enum):
 
 
 class DrafterPanel:
-    """drafters: one per learner index, None where the drafter is down."""
+    """The drafters of one answer. drafters: in the order of the learner's, None where a drafter is down."""
 
-    def __init__(self, drafters: Sequence[Drafter | None], learner: Learning | None, events: Events) -> None:
+    def __init__(self, drafters: Sequence[Drafter | None], learning: AnswerLearning | None, events: Events) -> None:
         self.drafters = list(drafters)
         self.presence = [Presence.LOST if d is None else Presence.OPENING for d in drafters]
-        self._learner = learner
+        self._learning = learning
         self._events = events
         self._opening: list[asyncio.Future[Opened] | None] = [None] * len(self.drafters)
         self._unanswered: list[set[asyncio.Future[Scores | None]]] = [set() for _ in self.drafters]
-        self._untold = Untold(len(self.drafters))
-        self._num_told = 0  # occasions on which drafters were told something: replies are matched by it
+        self._unsent = Unsent(len(self.drafters))
+        self._call_index = 0  # one more for every message to the drafters: replies are matched by it
         self._scoring_prompt: set[asyncio.Future[NDArray[np.float32]]] = set()
         self._session_id = ""
         for index, drafter in enumerate(self.drafters):
-            if drafter is None and learner is not None:
-                learner.mark_absent(index)
+            if drafter is None and learning is not None:
+                learning.mark_absent(index)
 
     @property
     def feature_sinks(self) -> tuple[str, ...]:
@@ -65,7 +67,7 @@ class DrafterPanel:
         return tuple(dict.fromkeys(d.feature_sink for d in present if d.feature_sink))
 
     async def open(self, spec: SessionSpec, wait_s: float) -> None:
-        """Open the session everywhere; whoever needs longer than wait_s joins when it is ready."""
+        """Open the session on every drafter; one that needs longer than wait_s joins when it is ready."""
         self._session_id = spec.session_id
         for index, drafter in enumerate(self.drafters):
             if drafter is not None:
@@ -84,9 +86,9 @@ class DrafterPanel:
         return drafter.drafter_id if drafter is not None else ""
 
     async def score_prompt(self, prompt_top: SparseRows, wait_s: float) -> None:
-        """Ask every drafter that is ready how it would have drafted the prompt; what comes after wait_s is used late.
+        """Ask every drafter that is ready to score the prompt; scores that come after wait_s are used late.
 
-        A drafter that cannot tell, or fails to, is only left out of this evidence.
+        A drafter that cannot score it, or fails, is only left out of this evidence.
         """
         for index, drafter in enumerate(self.drafters):
             if drafter is not None and self.presence[index] is Presence.READY:
@@ -100,11 +102,11 @@ class DrafterPanel:
         """That drafter's proposal, or EMPTY_DRAFT when it fails or misses the deadline."""
         index, drafter = choice.drafter_index, self.drafters[choice.drafter_index]
         assert drafter is not None
-        told = None if self._untold.knows_all(index) else self._untold.take(index)
+        told = None if self._unsent.is_empty(index) else self._unsent.take(index)
         limits = choice.num_draft_tokens, choice.num_nodes
         try:
             async with asyncio.timeout(deadline_s):
-                # a task of its own starts after the tasks of earlier observations: the drafter hears of those first
+                # a task of its own starts after the tasks of earlier observations: the drafter gets those first
                 return await asyncio.ensure_future(drafter.draft(self._session_id, round_index, *limits, told))
         except TimeoutError:
             self.presence[index] = Presence.SILENT
@@ -118,32 +120,32 @@ class DrafterPanel:
         self._lose(index, "InvalidDraft")
 
     def observe(self, observation: Observation) -> None:
-        """What was verified; only drafters that cannot wait for the next question to them are told now."""
-        self._untold.add(observation)
-        self._num_told += 1
+        """Tokens were verified; they are sent now only to drafters that cannot wait for the next request to them."""
+        self._unsent.add(observation)
+        self._call_index += 1
         for index, presence in enumerate(self.presence):
-            if presence is not Presence.READY or self._untold.is_full(index):
-                self._tell(index)
+            if presence is not Presence.READY or self._unsent.is_full(index):
+                self._send(index)
 
     def ask(self, score_from: ScoreFrom) -> None:
-        """Ask for scores of everything observed from these output indices on; they come back on their own time."""
-        self._num_told += 1
+        """Ask for scores of everything observed from these output indices on; they are learned from when they come."""
+        self._call_index += 1
         for index, first in enumerate(score_from):
             if first is not None:
-                self._tell(index, first)
+                self._send(index, first)
 
-    def _tell(self, index: int, score_from: int | None = None) -> None:
-        """Send everything that the drafter does not know, and ask for scores from score_from on."""
+    def _send(self, index: int, score_from: int | None = None) -> None:
+        """Send everything that the drafter has not been sent, and ask for scores from score_from on."""
         drafter, unanswered = self.drafters[index], self._unanswered[index]
         if drafter is None or self.presence[index] is Presence.LOST:
             return
-        if score_from is None and self._untold.knows_all(index):
+        if score_from is None and self._unsent.is_empty(index):
             return
         if len(unanswered) >= MAX_UNANSWERED:
             self._lose(index, "silent")
             return
-        told = self._untold.take(index, score_from)
-        task = asyncio.ensure_future(drafter.observe(self._session_id, self._num_told, told))
+        observation = self._unsent.take(index, score_from)
+        task = asyncio.ensure_future(drafter.observe(self._session_id, self._call_index, observation))
         unanswered.add(task)
         task.add_done_callback(partial(self._scored, index))
 
@@ -154,7 +156,7 @@ class DrafterPanel:
             await asyncio.wait(awaited, timeout=timeout_s)
 
     async def close(self) -> None:
-        """Free the session on every drafter, after the last scores have had their chance."""
+        """Free the session on every drafter, after waiting for the last scores for at most FINAL_SCORES_S."""
         await self.wait_for_scores(FINAL_SCORES_S)
         for index, tasks in enumerate(self._unanswered):
             drafter = self.drafters[index]
@@ -181,11 +183,11 @@ class DrafterPanel:
 
     def _prompt_scored(self, index: int, num_rows: int, task: asyncio.Future[NDArray[np.float32]]) -> None:
         self._scoring_prompt.discard(task)
-        if task.cancelled() or self._learner is None:
+        if task.cancelled() or self._learning is None:
             return
         try:
-            self._learner.add_prompt_scores(index, task.result(), num_rows)
-        except Exception:  # whatever it was: one drafter less in the evidence, and its next call tells if it is lost
+            self._learning.add_prompt_scores(index, task.result(), num_rows)
+        except Exception:  # whatever it was: one drafter less in the evidence; if it is lost its next call fails
             self._events.score_missing(self.drafter_id(index))
 
     def _scored(self, index: int, task: asyncio.Future[Scores | None]) -> None:
@@ -199,14 +201,12 @@ class DrafterPanel:
         if self.presence[index] is Presence.SILENT:
             self.presence[index] = Presence.READY
         scores = task.result()
-        if scores is None or self._learner is None:
+        if scores is None or self._learning is None:
             return
         try:
-            self._learner.add_scores(index, scores)
+            self._learning.add_scores(index, scores, more_coming=any(self._unanswered))
         except HedgeSpecError as refused:
             self._lose(index, type(refused).__name__)
-        if not any(self._unanswered):  # nothing more is coming: learn now, while the target works
-            self._learner.absorb()
 
     def _lose(self, index: int, reason: str) -> None:
         if self.presence[index] is Presence.LOST:
@@ -215,8 +215,8 @@ class DrafterPanel:
         drafter = self.drafters[index]
         assert drafter is not None
         self._events.draft_failed(drafter.drafter_id, reason)
-        if self._learner is not None:
-            self._learner.mark_absent(index)
+        if self._learning is not None:
+            self._learning.mark_absent(index)
 
 
 def _for_drafter(spec: SessionSpec, index: int) -> SessionSpec:

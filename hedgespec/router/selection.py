@@ -1,4 +1,4 @@
-"""Which drafters propose in the next round, and how much."""
+"""Selection chooses which drafters propose in the next round, and how much."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hedgespec.learning.answer_learner import Learning
+from hedgespec.learning.answer_learning import AnswerLearning
 from hedgespec.router.node_budget import split_nodes
 from hedgespec.speculative.noise import Purpose, uniform
 
@@ -26,7 +26,7 @@ class Choice:
 
 
 Choices = tuple[Choice, ...]
-"""Nobody: no speculation. Several, heaviest first: their drafts are merged."""
+"""Empty: no speculation. Several, heaviest first: their drafts are merged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class DraftLimits:
 
 
 class Selection(Protocol):
-    """Per answer."""
+    """Chooses the drafters of one answer, round by round."""
 
     def choose(self, round_index: int, available: Sequence[bool], limits: DraftLimits) -> Choices:
         """Choose among the drafters with available[index].
@@ -55,33 +55,35 @@ class Selection(Protocol):
 
 
 class LearnedSelection:
-    """Follow the learner's weights over the experts that are available.
+    """Follows the learner's weights over the experts that are available.
 
     follow: `sample` draws, as the regret bound assumes; `leader` takes the largest weight. Drafters that are merged are
     those with the largest weights, whatever `follow` says.
     """
 
-    def __init__(self, learner: Learning, noise_seed: int, follow: Literal["sample", "leader"] = "sample") -> None:
-        self._learner = learner
+    def __init__(
+        self, learning: AnswerLearning, noise_seed: int, follow: Literal["sample", "leader"] = "sample"
+    ) -> None:
+        self._learning = learning
         self._noise_seed = noise_seed
         self._follow = follow
-        # -1 is no speculation, which is always available: `choose` appends that to who is
-        self._drafter_of = [-1 if e.drafter_index is None else e.drafter_index for e in learner.experts]
+        # -1 is no speculation, which is always available: `choose` appends that to the drafters that are
+        self._drafter_of = [-1 if e.drafter_index is None else e.drafter_index for e in learning.experts]
 
     def choose(self, round_index: int, available: Sequence[bool], limits: DraftLimits) -> Choices:
         # plain numbers: between two rounds every NumPy call costs more than the sums over so few experts
-        usable = [*self._learner.awake(available).tolist(), True]
+        usable = [*self._learning.awake(available).tolist(), True]
         mask = [usable[index] for index in self._drafter_of]
         if not any(mask):
             return ()
-        weights = _masked(self._learner.expert_weights, mask)
-        if sum(weights) <= 0.0:  # the learner has given up all that are left: fall back to the prior
-            weights = _masked(self._learner.expert_prior, mask)
+        weights = _masked(self._learning.expert_weights, mask)
+        if sum(weights) <= 0.0:  # the learner has given up all drafters that are left: fall back to the prior
+            weights = _masked(self._learning.expert_prior, mask)
         if limits.num_drafters > 1:
             return _merged(np.array(weights), limits)
         leads = self._follow == "leader"
         index = weights.index(max(weights)) if leads else draw(weights, self._noise_seed, round_index)
-        expert = self._learner.experts[index]
+        expert = self._learning.experts[index]
         if expert.drafter_index is None:
             return ()
         num_draft_tokens = min(expert.num_draft_tokens, limits.num_draft_tokens)
@@ -89,7 +91,7 @@ class LearnedSelection:
 
 
 class FixedSelection:
-    """A pinned drafter, or none at all."""
+    """Always chooses a pinned drafter, or none at all."""
 
     def __init__(self, index: int | None) -> None:
         self._index = index
@@ -101,7 +103,7 @@ class FixedSelection:
 
 
 class RandomSelection:
-    """A drafter at random each round: the baseline that learns nothing, and the harshest test of catching up."""
+    """Chooses a drafter at random each round: the baseline that learns nothing, and the hardest test of catching up."""
 
     def __init__(self, noise_seed: int) -> None:
         self._noise_seed = noise_seed

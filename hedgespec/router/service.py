@@ -1,23 +1,21 @@
-"""From a validated request to streamed text: prior, panel, decode loop, detokenizer, stop strings, preferences."""
+"""The generation service streams the text of a validated request and adds its statistics to the tenant's preferences."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from hedgespec.config import AppArgs
 from hedgespec.errors import RequestError
-from hedgespec.learning.step_times import StepTimes
-from hedgespec.protocols import Drafter, Fleet
+from hedgespec.protocols import Fleet
 from hedgespec.router.accounting import AnswerAccount
-from hedgespec.router.answer import Answer, make_answer, make_learning
+from hedgespec.router.answer import Answer, AnswerMaker, preference_id
 from hedgespec.router.events import Events
 from hedgespec.router.stopping import StopStrings
 from hedgespec.store.preference import AnswerOutcome
 from hedgespec.store.preferences import Preferences
-from hedgespec.store.record import PreferenceKey
 from hedgespec.tokenization import Detokenizer, Tokenizer
 from hedgespec.types import DecodeStats, GenerationChunk, GenerationRequest, RoundReport
 
@@ -37,20 +35,18 @@ class GenerationService:
         events: Events,
         target_id: str,
     ) -> None:
-        self._args = args
-        self._fleet = fleet
+        self._drafter_ids = [drafter.id for drafter in args.drafters]
         self._tokenizer = tokenizer
         self._preferences = preferences
         self._events = events
-        self._target_id = target_id
-        self._step_times = StepTimes()
+        self._answers = AnswerMaker(args, fleet, preferences, events, target_id, frozenset(tokenizer.eos_token_ids))
         self._finishing: set[asyncio.Task[None]] = set()
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationChunk, None]:
         started = time.perf_counter()
         self._check(request)
-        answer = await self._prepare(request)
-        account = AnswerAccount(len(request.prompt_ids), answer.drafter_ids, started)
+        answer = await self._answers.make(request)
+        account = AnswerAccount(len(request.prompt_ids), started)
         detokenizer = Detokenizer(self._tokenizer, request.prompt_ids[-16:].tolist())
         stop = StopStrings(request.sampling.stop)
         try:
@@ -82,53 +78,12 @@ class GenerationService:
                 code="context_length_exceeded",
                 param="max_tokens",
             )
-        known = [d.id for d in self._args.drafters]
-        if request.drafter not in (None, "none", "random", *known):
+        if request.drafter not in (None, "none", "random", *self._drafter_ids):
             raise RequestError(
-                f"No such drafter. Configured: {known}; 'none' turns speculation off.",
+                f"No such drafter. Configured: {self._drafter_ids}; 'none' turns speculation off.",
                 code="unknown_drafter",
                 param="hedgespec.drafter",
             )
-
-    async def _prepare(self, request: GenerationRequest) -> Answer:
-        ceiling = self._args.speculation.max_draft_tokens
-        max_draft_tokens = ceiling if request.max_draft_tokens is None else min(ceiling, request.max_draft_tokens)
-        speculate = request.drafter != "none" and max_draft_tokens > 0
-        live: Mapping[str, Drafter] = self._fleet.drafters() if speculate else {}
-        configured = [d.id for d in self._args.drafters] if speculate else []
-        drafter_ids = tuple(configured if request.drafter in (None, "random") else configured and [request.drafter])
-
-        learner, key = None, None
-        if request.drafter is None and drafter_ids:
-            key = self._preference_key(request, max_draft_tokens)
-            preference = await self._preferences.prior(key, [identity(live.get(d), d) for d in drafter_ids])
-            learner = make_learning(preference, self._args, drafter_ids, max_draft_tokens, self._step_times)
-        end_ids = frozenset(request.sampling.stop_token_ids)
-        if not request.sampling.ignore_eos:
-            end_ids |= frozenset(self._tokenizer.eos_token_ids)
-        return make_answer(
-            request,
-            self._args,
-            self._fleet,
-            [live.get(d) for d in drafter_ids],
-            drafter_ids,
-            max_draft_tokens,
-            learner,
-            key,
-            end_ids,
-            self._events,
-            self._step_times,
-        )
-
-    def _preference_key(self, request: GenerationRequest, max_draft_tokens: int) -> PreferenceKey:
-        return PreferenceKey(
-            tenant=request.tenant,
-            scope=request.scope,
-            target=self._target_id,
-            method=request.sampling.method,
-            objective=self._args.learner.objective,
-            max_draft_tokens=max_draft_tokens,
-        )
 
     def _chunk(self, report: RoundReport, detokenizer: Detokenizer, stop: StopStrings) -> GenerationChunk:
         """The text of one round. An end token is part of the answer's ids but never of its text."""
@@ -150,7 +105,7 @@ class GenerationService:
 
     def _last_chunk(self, chunk: GenerationChunk, account: AnswerAccount, answer: Answer) -> GenerationChunk:
         assert chunk.finish_reason is not None
-        stats = account.close(answer.loop, answer.learner, len(chunk.token_ids))
+        stats = account.close(answer, len(chunk.token_ids))
         seconds = time.perf_counter() - account.started
         self._events.observe_request(stats, chunk.finish_reason, seconds, account.ttft_s)
         return GenerationChunk(
@@ -167,16 +122,11 @@ class GenerationService:
         live = {d.drafter_id: d for d in answer.panel.drafters if d is not None}
         answer.loop.score_rest()
         await answer.panel.close()
-        if answer.learner is None or answer.preference_key is None or stats.num_emitted == 0:
+        if answer.learning is None or answer.preference_key is None or stats.num_emitted == 0:
             return
-        answer.learner.finish()
-        stats.expected_passes = {answer.drafter_ids[i]: p for i, p in answer.learner.expected_passes().items()}
-        passes = {identity(live.get(d), d): p for d, p in stats.expected_passes.items()}
-        # passes are over all verified tokens: also those that a stop string cut off, or that the caller did not wait for
-        outcome = AnswerOutcome(passes, answer.loop.num_emitted, answer.learner.num_conceded())
+        answer.learning.finish()
+        stats.expected_passes = answer.expected_passes()
+        passes = {preference_id(live.get(d), d): p for d, p in stats.expected_passes.items()}
+        # passes are over all verified tokens, those included that a stop string cut off or the caller did not wait for
+        outcome = AnswerOutcome(passes, answer.loop.num_emitted, answer.learning.num_conceded())
         self._preferences.record(answer.preference_key, outcome)
-
-
-def identity(drafter: Drafter | None, drafter_id: str) -> str:
-    """Name under which preferences keep a drafter: its id and weight digest, so that retrained weights start afresh."""
-    return f"{drafter_id}@{drafter.digest}" if drafter is not None and drafter.digest else drafter_id

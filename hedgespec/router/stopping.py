@@ -1,4 +1,4 @@
-"""Decide where an answer ends: end tokens, stop strings, the token limit."""
+"""An answer ends at an end token, a stop string or the token limit; this file finds the first of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hedgespec.types import FinishReason, SamplingParams
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """num_tokens: how many of the round's tokens belong to the answer, the end token included."""
+    """Where a round's tokens end. num_tokens: those that belong to the answer, the end token included."""
 
     num_tokens: int
     finish_reason: FinishReason | None
@@ -34,7 +34,7 @@ def find_ending(
 
 @dataclass(slots=True)
 class StopStrings:
-    """Find stop strings in streamed text. Text that may be the beginning of one is held back until it is decided."""
+    """Finds stop strings in streamed text. Text that may be the beginning of one is held back until that is decided."""
 
     stop: tuple[str, ...]
     held: str = ""

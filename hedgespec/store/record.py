@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
-from hedgespec.types import Method, Objective
+from hedgespec.types import Method
 
 SCHEMA = 1
 """Of keys and records. A reader ignores a newer one and never overwrites it."""
@@ -26,7 +26,7 @@ class PreferenceKey:
     scope: str
     target: str
     method: Method
-    objective: Objective
+    objective: str
     max_draft_tokens: int
     schema: int = SCHEMA
 

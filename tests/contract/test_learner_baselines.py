@@ -1,18 +1,20 @@
-"""Bandits and other baselines. Fixed seeds: nothing here can fail by chance after it has passed."""
+"""The bandit baselines. Fixed seeds: nothing here can fail by chance after it has passed."""
 
-import json
 import math
 
 import numpy as np
 import pytest
 
+from hedgespec.catalogue import BANDITS
 from hedgespec.errors import ConfigError, InvalidObservation
-from hedgespec.learning.learners.learner import Learner
-from hedgespec.learning.learners.registry import BANDIT_NAMES, CONSTANT_NAMES, make_learner
-from hedgespec.learning.learners.settings import LearnerSettings
+from hedgespec.learning.baselines.ucb import DiscountedUcb
+from hedgespec.learning.build import make_learner
+from hedgespec.learning.learners.fixed_share import FixedShare
+from hedgespec.learning.learners.hedge import Hedge
+from hedgespec.learning.learners.learner import Learner, LearnerSettings
+from hedgespec.learning.learners.normalhedge import NormalHedge
 
 UCBS = ("ucbspec", "ucb_tuned", "ucb_discounted")
-OTHERS = (*CONSTANT_NAMES, "ftl")
 
 
 def only(index: int, num_experts: int) -> np.ndarray:
@@ -33,7 +35,7 @@ def rounds(rng: np.random.Generator, horizon: int, means: np.ndarray) -> np.ndar
     return 1.0 - (1 + rng.binomial(5, means, (horizon, len(means)))) / 6
 
 
-@pytest.mark.parametrize("name", BANDIT_NAMES)
+@pytest.mark.parametrize("name", BANDITS.names())
 def test_regret_on_stochastic_rounds_is_below_the_bound_and_sublinear(name: str) -> None:
     """Against the mean of the best drafter, on 3 draws of 4000 rounds: below the bound; the tuned ones settle.
 
@@ -74,7 +76,7 @@ def test_ucb_plays_every_drafter_once_in_the_order_of_the_prior(name: str) -> No
 
 @pytest.mark.parametrize(("name", "scale"), [("ucbspec", 1.0), ("ucb_tuned", 0.1)])
 def test_ucb_follows_the_published_formula(name: str, scale: float) -> None:
-    """Every choice of 300 rounds is the argmax computed here in plain Python, to the letter of paper.md 2.2."""
+    """Every choice of 300 rounds is the argmax computed here in plain Python, to the letter of UCBSpec."""
     losses = rounds(np.random.default_rng(1), 300, np.array([0.5, 0.45, 0.6]))
     played, _ = play(make_learner(name, LearnerSettings(num_draft_tokens=5)), losses, np.full(3, 1 / 3))
     tokens: list[list[float]] = [[], [], []]
@@ -111,7 +113,7 @@ def test_discounted_ucb_follows_its_formula() -> None:
 
 
 def test_exp3_follows_the_published_formula() -> None:
-    """Weights of 100 rounds against importance-weighted sums in plain Python (paper.md 2.3), with a uniform prior."""
+    """Weights of 100 rounds against importance-weighted sums in plain Python (EXP3Spec), with a uniform prior."""
     rng, learner = np.random.default_rng(3), make_learner("exp3spec")
     losses = rounds(rng, 100, np.array([0.5, 0.3]))
     state, sums = learner.init(np.full(2, 0.5)), [0.0, 0.0]
@@ -125,38 +127,28 @@ def test_exp3_follows_the_published_formula() -> None:
         state = learner.update(state, row, only(choice, 2))
 
 
-@pytest.mark.parametrize("name", [*BANDIT_NAMES, *OTHERS])
-def test_a_baselines_state_survives_json_exactly_and_updates_are_pure(name: str) -> None:
-    """Bitwise equal weights after saving, and the state that was updated keeps its own."""
+@pytest.mark.parametrize("name", BANDITS.names())
+def test_updates_of_a_bandit_are_pure(name: str) -> None:
+    """The state that was updated keeps its weights, and they cannot be written into."""
     learner, rng = make_learner(name), np.random.default_rng(4)
     state = learner.init(np.array([0.5, 0.2, 0.3]))
     for position in range(60):
         before = learner.weights(state).copy()
-        awake = only(position % 3, 3) if name in BANDIT_NAMES else np.ones(3, dtype=bool)
-        later = learner.update(state, rng.random(3), awake)
+        later = learner.update(state, rng.random(3), only(position % 3, 3))
         np.testing.assert_array_equal(learner.weights(state), before)
-        restored = learner.restore(json.loads(json.dumps(learner.state_dict(later))))
-        assert learner.weights(restored).tobytes() == learner.weights(later).tobytes()
         assert learner.weights(later).sum() == pytest.approx(1.0)
         assert learner.update(later, np.zeros(3), np.zeros(3, dtype=bool)) is later
         state = later
     with pytest.raises(ValueError, match="read-only"):
         learner.weights(state)[0] = 1.0
-    for bad in (
-        {},
-        learner.state_dict(state) | {"learner": "other"},
-        learner.state_dict(state) | {"prior": [1.0, 2.0]},
-    ):
-        with pytest.raises(InvalidObservation):
-            learner.restore(bad)
 
 
-@pytest.mark.parametrize("name", [*BANDIT_NAMES, *OTHERS])
-def test_baselines_refuse_impossible_losses(name: str) -> None:
+@pytest.mark.parametrize("name", BANDITS.names())
+def test_bandits_refuse_impossible_losses(name: str) -> None:
     """Non-finite, out of range, of a wrong shape; and a mask that is not boolean."""
     learner = make_learner(name)
     state = learner.init(np.ones(2))
-    awake = only(0, 2) if name in BANDIT_NAMES else np.ones(2, dtype=bool)
+    awake = only(0, 2)
     for losses in ([np.nan, 0.1], [np.inf, 0.1], [1.1, 0.1], [-0.1, 0.1], [0.1], [[0.1, 0.2]]):
         with pytest.raises(InvalidObservation):
             learner.update(state, np.array(losses), awake)
@@ -173,48 +165,27 @@ def test_exp3_survives_being_forced_to_play_a_hopeless_drafter() -> None:
     for _ in range(50):
         state = learner.update(state, np.array([0.8, np.nan]), only(0, 2))
     assert learner.weights(state).tolist() == [0.0, 1.0]
-    assert learner.weights(learner.restore(learner.state_dict(state))).tolist() == [0.0, 1.0]
 
 
-@pytest.mark.parametrize("name", BANDIT_NAMES)
+@pytest.mark.parametrize("name", BANDITS.names())
 def test_a_bandit_takes_the_loss_of_one_drafter_only(name: str) -> None:
     """Full information would make it another algorithm without anyone noticing."""
     learner = make_learner(name)
     with pytest.raises(InvalidObservation, match="one drafter"):
         learner.update(learner.init(np.ones(2)), np.array([0.1, 0.2]), np.ones(2, dtype=bool))
-    with pytest.raises(InvalidObservation, match="do not fit"):
-        make_learner("ucbspec").restore(
-            make_learner("ucbspec").state_dict(make_learner("ucbspec").init(np.ones(2))) | {"losses": [1.0, 0.0]}
-        )
-
-
-def test_baselines_that_do_not_learn_say_what_they_are() -> None:
-    """`static` stays at the prior, `random` is uniform, `fixed` is one drafter, `ftl` has all on the least loss."""
-    prior, losses = np.array([0.6, 0.3, 0.1]), np.array([0.9, 0.5, 0.1])
-
-    def after(name: str, settings: LearnerSettings = LearnerSettings()) -> list[float]:  # noqa: B008 - frozen
-        learner = make_learner(name, settings)
-        return learner.weights(learner.update(learner.init(prior), losses, np.ones(3, dtype=bool))).tolist()
-
-    np.testing.assert_allclose(after("static"), prior)
-    np.testing.assert_allclose(after("random"), np.full(3, 1 / 3))
-    assert after("fixed", LearnerSettings(baseline_index=1)) == [0.0, 1.0, 0.0]
-    assert after("ftl") == [0.0, 0.0, 1.0]
 
 
 def test_settings_that_a_learner_cannot_use_are_refused() -> None:
-    """Each wrong number is an error when the learner is made, or at the first answer that it does not fit."""
-    for name, settings in (
-        ("hedge_fixed", LearnerSettings(horizon=0)),
-        ("fixed_share", LearnerSettings(num_switches=0)),
-        ("fixed_share", LearnerSettings(horizon=2, num_switches=2)),
-        ("discounted", LearnerSettings(discount=1.0)),
-        ("ucb_discounted", LearnerSettings(discount=1.0)),
-        ("ucbspec", LearnerSettings(num_draft_tokens=0)),
-        ("exp3spec", LearnerSettings(num_draft_tokens=0)),
-        ("fixed", LearnerSettings(baseline_index=-1)),
+    """Each wrong number is an error when the learner is made."""
+    for make in (
+        lambda: Hedge(horizon=0),
+        lambda: FixedShare(num_switches=0),
+        lambda: FixedShare(horizon=2, num_switches=2),
+        lambda: NormalHedge(discount=0.0),
+        lambda: NormalHedge(max_debt=0.0),
+        lambda: DiscountedUcb(discount=1.0),
+        lambda: make_learner("ucbspec", LearnerSettings(num_draft_tokens=0)),
+        lambda: make_learner("exp3spec", LearnerSettings(num_draft_tokens=0)),
     ):
         with pytest.raises(ConfigError):
-            make_learner(name, settings)
-    with pytest.raises(InvalidObservation, match="Fixed drafter 2"):
-        make_learner("fixed", LearnerSettings(baseline_index=2)).init(np.ones(2))
+            make()

@@ -7,7 +7,7 @@ import typer
 from typer.testing import CliRunner
 
 from deployments.commands.bench_learner import NUM_EXPERTS, learner
-from hedgespec.learning.learners.registry import BANDIT_NAMES, CONSTANT_NAMES, LEARNER_NAMES
+from hedgespec.catalogue import BANDITS, LEARNERS
 
 
 def test_the_report_has_a_time_for_every_learner_and_number_of_drafters(tmp_path: Path) -> None:
@@ -20,7 +20,7 @@ def test_the_report_has_a_time_for_every_learner_and_number_of_drafters(tmp_path
     written = json.loads(file.read_text())
     assert written["machine"]
     measured = {(entry["learner"], entry["num_experts"]) for entry in written["report"]["times"]}
-    names = {*LEARNER_NAMES, *BANDIT_NAMES, *CONSTANT_NAMES, "ftl"}
+    names = {*LEARNERS.names(), *BANDITS.names()}
     assert measured == {(name, count) for name in names for count in NUM_EXPERTS}
     assert all(entry["low_us"] <= entry["median_us"] <= entry["high_us"] for entry in written["report"]["times"])
     assert written["report"]["growth"] is None

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import integrate, special
 
-from hedgespec.learning.learners.forgetting import ForgettingNormalHedge
-from hedgespec.learning.learners.normalhedge import solve_exponent
-from hedgespec.learning.learners.registry import LEARNER_NAMES, make_learner
+from hedgespec.catalogue import LEARNERS
+from hedgespec.learning.build import make_learner
+from hedgespec.learning.learners.normalhedge import NormalHedge, solve_exponent
 from hedgespec.learning.learners.squint import log_evidence
 
 PRIOR = [0.5, 0.3, 0.2]
@@ -163,7 +163,7 @@ BY_HAND = {
 
 def test_every_learner_has_a_golden_vector() -> None:
     """A new learner comes with a second computation of its weights."""
-    assert set(BY_HAND) == set(GOLDEN) == set(LEARNER_NAMES)
+    assert set(BY_HAND) == set(GOLDEN) == set(LEARNERS.names())
 
 
 @pytest.mark.parametrize(("name", "by_hand"), list(BY_HAND.items()))
@@ -204,7 +204,7 @@ def test_a_known_scale_in_closed_form() -> None:
 def test_the_cap_on_debts_is_reached_and_matters() -> None:
     """After 100 bad losses an expert stands at the cap, and two good phases later it leads; uncapped it does not."""
     prior, everyone = np.full(2, 0.5), np.ones(2, dtype=bool)
-    capped, free = (ForgettingNormalHedge("adaptive", 0.999, debt) for debt in (4.0, math.inf))
+    capped, free = (NormalHedge(0.999, debt) for debt in (4.0, math.inf))
     states = [learner.init(prior) for learner in (capped, free)]
     for row in [[0.0, 0.5]] * 100 + [[0.5, 0.0]] * 35:
         states = [m.update(s, np.array(row), everyone) for m, s in zip((capped, free), states, strict=True)]

@@ -14,7 +14,7 @@ import pytest
 from hedgespec.errors import ConfigError
 from hedgespec.learning.estimators import RoundsCursor, advance
 from hedgespec.learning.feedback import make_feedback
-from hedgespec.types import DraftForm, DraftKind, Objective
+from hedgespec.types import DraftForm, DraftKind
 
 VOCAB, DEPTH, NUM_TOKENS, NUM_ANSWERS = 5, 4, 24, 1500
 
@@ -125,7 +125,7 @@ def test_entries_off_the_cursors_path_are_never_read() -> None:
 
 @pytest.mark.parametrize("kind", ["tree", "iid", "distinct"])
 @pytest.mark.parametrize("objective", ["acceptance", "length", "length_product"])
-def test_objectives_of_every_start_refuse_what_is_scored_at_some(objective: Objective, kind: DraftKind) -> None:
+def test_objectives_of_every_start_refuse_what_is_scored_at_some(objective: str, kind: DraftKind) -> None:
     """A mean over the starts that a drafter's own cursor visits compares drafters on different text: refused, with the
     way out. `rounds` takes every form."""
     with pytest.raises(ConfigError, match="rounds or throughput"):

@@ -10,7 +10,7 @@ import pytest
 from hedgespec.config import AppArgs, LearnerConfig
 from hedgespec.errors import ReplicaLost
 from hedgespec.learning.answer_learner import AnswerLearner
-from hedgespec.router.answer import score_depth
+from hedgespec.learning.build import score_depth
 from hedgespec.types import SparseRows
 from tests.scripted_answer import EXPECTED, Run, fleet_of
 from tests.scripted_models import ScriptedDrafter, ScriptedTarget
@@ -21,6 +21,19 @@ PROMPT_TOP = SparseRows(np.arange(4, dtype=np.int32), np.array([1, 2, 3], np.int
 def learner_of(run: Run) -> AnswerLearner:
     assert isinstance(run.learner, AnswerLearner)
     return run.learner
+
+
+def updates_of(run: Run) -> list[np.ndarray]:
+    """The loss vectors that the learner is given, filled while the answer runs."""
+    learner, seen = learner_of(run)._learner, []
+    update = learner.update
+
+    def spy(state: object, losses: np.ndarray, awake: np.ndarray) -> object:
+        seen.append(losses)
+        return update(state, losses, awake)
+
+    learner.update = spy  # type: ignore[method-assign]
+    return seen
 
 
 @pytest.mark.parametrize(
@@ -189,6 +202,7 @@ async def test_prompt_scores_tilt_the_first_choice_and_never_enter_as_rounds() -
     fine, poor = ScriptedDrafter("fine", 2, prompt_overlap=1.0), ScriptedDrafter("poor", 2, prompt_overlap=0.0)
     target = ScriptedTarget(prompt_top=PROMPT_TOP)
     run = Run(fleet_of(poor, fine, target=target), ["poor", "fine"], prompt_scores=3, warm_wait_fraction=1.0)
+    learned = updates_of(run)
     reports = run.loop.rounds()
     await asyncio.sleep(0)
     run.reports.append(await anext(reports))
@@ -198,7 +212,7 @@ async def test_prompt_scores_tilt_the_first_choice_and_never_enter_as_rounds() -
     async for report in reports:
         run.reports.append(report)
     assert await run.settle() == EXPECTED
-    assert learner_of(run)._state.num_updates == 40, "one update per verified token and none for the prompt"
+    assert len(learned) == 40, "one update per verified token and none for the prompt"
 
 
 async def test_late_prompt_scores_count_as_if_they_had_come_in_time() -> None:

@@ -15,10 +15,14 @@ from hedgespec.bench.simulation.ablations import (
 )
 from hedgespec.learning.estimators import expected_length, start_diagonals
 from hedgespec.learning.feedback import Feedback
-from hedgespec.learning.objectives import AcceptanceLosses, LengthLosses, Losses, ObjectiveLosses, RoundsLosses
+from hedgespec.learning.objectives.acceptance import Acceptance
+from hedgespec.learning.objectives.length import Length
+from hedgespec.learning.objectives.objective import Losses, Objective, Pool
+from hedgespec.learning.objectives.rounds import Rounds
 from hedgespec.types import Scores
 
 NUM_DRAFTERS, DEPTH, NUM_TOKENS = 3, 4, 60
+POOL = Pool(NUM_DRAFTERS, DEPTH)
 
 Rows = tuple[np.ndarray, np.ndarray]
 
@@ -37,18 +41,18 @@ def random_chunks(seed: int) -> list[int]:
 
 
 def closed(
-    objective: ObjectiveLosses, rows: Rows, chunks: list[int], absent_at: tuple[int, int] | None = None
+    objective: Objective, rows: Rows, chunks: list[int], absent_at: tuple[int, int] | None = None
 ) -> list[Losses]:
     """Per chunk the vectors, through the real `Feedback`; absent_at: (drafter, chunk) that never answers."""
-    acceptance, gamma = rows
-    num_drafters, _, depth = acceptance.shape
-    feedback, vectors, start = Feedback(objective, num_drafters, depth, 0), [], 0
+    acceptance, acceptance_prob = rows
+    feedback, vectors, start = Feedback(objective, 0), [], 0
     for index, length in enumerate(chunks):
         feedback.verified(length, index)
-        for drafter in range(num_drafters):
+        for drafter in range(objective.pool.num_drafters):
             if (drafter, index) != absent_at:
                 end = start + length
-                feedback.push(drafter, Scores(start, acceptance[drafter, start:end], gamma[drafter, start:end]))
+                own = acceptance[drafter, start:end], acceptance_prob[drafter, start:end]
+                feedback.push(drafter, Scores(start, *own))
         vectors.append(feedback.closed_losses(index))
         start += length
     return vectors
@@ -68,7 +72,7 @@ def assert_same_comparison(one: np.ndarray, other: np.ndarray) -> None:
 def test_a_chunks_vector_is_the_mean_of_its_tokens() -> None:
     """One vector per chunk; weighted by the chunks' lengths they add up to the token-level ones."""
     rows, chunks = random_rows(0), random_chunks(0)
-    by_token, by_chunk = closed(RoundsLosses(), rows, chunks), closed(ChunkLosses(RoundsLosses()), rows, chunks)
+    by_token, by_chunk = closed(Rounds(POOL), rows, chunks), closed(ChunkLosses(Rounds(POOL)), rows, chunks)
     for tokens, chunk in zip(by_token, by_chunk, strict=True):
         ((losses, awake),) = chunk
         assert awake.all()
@@ -79,19 +83,19 @@ def test_a_chunk_counts_for_those_who_scored_all_of_it() -> None:
     """Who is missing at one token sleeps for the chunk; a chunk that nobody scored in full is left out."""
     acceptance = np.full((2, 2, 1), 0.5)
     answered = np.array([[True, True], [True, False]])
-    ((_, awake),) = ChunkLosses(RoundsLosses()).close(np.ones((2, 2)), acceptance, acceptance, answered)
+    ((_, awake),) = ChunkLosses(Rounds(POOL)).close(np.ones((2, 2)), acceptance, acceptance, answered)
     assert awake.tolist() == [True, False]
     crosswise = np.array([[False, True], [True, False]])
-    assert ChunkLosses(RoundsLosses()).close(np.ones((2, 2)), acceptance, acceptance, crosswise) == []
+    assert ChunkLosses(Rounds(POOL)).close(np.ones((2, 2)), acceptance, acceptance, crosswise) == []
 
 
 @pytest.mark.parametrize("period", [1, 2, 3, 7])
 def test_skipping_keeps_every_mth_vector_of_the_answer(period: int) -> None:
     """The count goes on across chunks, so the chunks do not matter."""
     rows = random_rows(1)
-    everything = [losses for chunk in closed(RoundsLosses(), rows, [NUM_TOKENS]) for losses, _ in chunk]
+    everything = [losses for chunk in closed(Rounds(POOL), rows, [NUM_TOKENS]) for losses, _ in chunk]
     for seed in range(3):
-        kept = closed(SkippingLosses(RoundsLosses(), period), rows, random_chunks(seed))
+        kept = closed(SkippingLosses(Rounds(POOL), period), rows, random_chunks(seed))
         np.testing.assert_array_equal([losses for chunk in kept for losses, _ in chunk], everything[::period])
 
 
@@ -101,7 +105,7 @@ def test_censoring_keeps_only_starts_that_are_complete_in_their_chunk() -> None:
     acceptance, gamma = (values.astype(np.float64) for values in rows)
     losses = 1.0 - expected_length(start_diagonals(acceptance), start_diagonals(gamma)).T / (DEPTH + 1)
     start = 0
-    for length, vectors in zip(chunks, closed(CensoredLengthLosses(DEPTH), rows, chunks), strict=True):
+    for length, vectors in zip(chunks, closed(CensoredLengthLosses(POOL), rows, chunks), strict=True):
         num_complete = max(length - DEPTH + 1, 0)
         assert len(vectors) == num_complete
         for k, (one, _) in enumerate(vectors):
@@ -118,8 +122,8 @@ def test_censoring_confirms_the_chosen_drafter_and_waiting_does_not() -> None:
     is_first = np.tile([True] * stretch + [False] * 2 * stretch, 10)
     hits = np.stack([is_first, ~is_first]).astype(np.float32)[:, :, None].repeat(DEPTH, axis=2)
     chunks = ([stretch] + [1] * 2 * stretch) * 10  # what rounds of drafter 0 emit
-    censored = total(closed(CensoredLengthLosses(DEPTH), (hits, hits), chunks))
-    waited = total(closed(LengthLosses(DEPTH), (hits, hits), chunks))
+    censored = total(closed(CensoredLengthLosses(Pool(2, DEPTH)), (hits, hits), chunks))
+    waited = total(closed(Length(Pool(2, DEPTH)), (hits, hits), chunks))
     assert censored[0] < censored[1]
     assert waited[0] > waited[1]
 
@@ -132,9 +136,9 @@ def test_provisional_losses_are_correct_on_completion(seed: int) -> None:
     # no start is left incomplete: the last K - 1 rows accept nothing and add nothing
     for values in rows:
         values[:, -DEPTH + 1 :] = 0.0
-    provisional = closed(ProvisionalLengthLosses(DEPTH), rows, chunks)
+    provisional = closed(ProvisionalLengthLosses(POOL), rows, chunks)
     assert all((losses >= 0).all() and (losses <= 1).all() for chunk in provisional for losses, _ in chunk)
-    assert_same_comparison(total(provisional), total(closed(LengthLosses(DEPTH), rows, chunks)))
+    assert_same_comparison(total(provisional), total(closed(Length(POOL), rows, chunks)))
 
 
 def test_a_provisional_loss_is_truncated_at_the_end_of_the_verified_text() -> None:
@@ -143,7 +147,7 @@ def test_a_provisional_loss_is_truncated_at_the_end_of_the_verified_text() -> No
     acceptance, gamma = (values[:, :DEPTH].astype(np.float64) for values in rows)
     diagonals = tuple(start_diagonals(values)[:, 0] for values in (acceptance, gamma))
     full, truncated = (expected_length(*(values[:, :h] for values in diagonals)) for h in (DEPTH, 1))
-    first, *_, last = closed(ProvisionalLengthLosses(DEPTH), rows, [1] * DEPTH)
+    first, *_, last = closed(ProvisionalLengthLosses(POOL), rows, [1] * DEPTH)
     np.testing.assert_allclose(first[0][0], 1.0 - truncated / (DEPTH + 1), atol=1e-12)
     np.testing.assert_allclose(last[0][0], (DEPTH - 1 - (full - truncated)) / (DEPTH + 1), atol=1e-12)
 
@@ -151,7 +155,7 @@ def test_a_provisional_loss_is_truncated_at_the_end_of_the_verified_text() -> No
 def test_a_drafter_that_misses_a_chunk_is_not_corrected_with_rows_it_never_sent() -> None:
     """Vectors in which it is awake use its own rows only: it sleeps wherever one of the K positions is missing."""
     rows = random_rows(4)
-    gone = closed(ProvisionalLengthLosses(DEPTH), rows, [2] * (NUM_TOKENS // 2), absent_at=(1, 5))
+    gone = closed(ProvisionalLengthLosses(POOL), rows, [2] * (NUM_TOKENS // 2), absent_at=(1, 5))
     num_awake = [sum(awake[drafter] for chunk in gone for _, awake in chunk) for drafter in range(NUM_DRAFTERS)]
     # 2 provisional values; corrections of the 3 starts before that reach into the chunk, and of its own 2
     assert num_awake[0] - num_awake[1] == 2 + (DEPTH - 1) + 2
@@ -165,19 +169,19 @@ def test_forward_losses_add_up_to_length_without_waiting(seed: int) -> None:
     rows, chunks = random_rows(seed), random_chunks(seed)
     for values in rows:
         values[:, -DEPTH + 1 :] = 0.0
-    forward = closed(ForwardLengthLosses(DEPTH), rows, chunks)
+    forward = closed(ForwardLengthLosses(POOL), rows, chunks)
     assert [len(vectors) for vectors in forward] == chunks
     assert all((losses >= 0).all() and (losses <= 1).all() for chunk in forward for losses, _ in chunk)
-    assert_same_comparison(total(forward), total(closed(LengthLosses(DEPTH), rows, chunks)))
-    np.testing.assert_allclose(total(forward), total(closed(ForwardLengthLosses(DEPTH), rows, [NUM_TOKENS])), atol=1e-9)
+    assert_same_comparison(total(forward), total(closed(Length(POOL), rows, chunks)))
+    np.testing.assert_allclose(total(forward), total(closed(ForwardLengthLosses(POOL), rows, [NUM_TOKENS])), atol=1e-9)
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
 def test_hybrid_losses_are_the_stated_mix(weight: float) -> None:
     """Their sum is weight * sum of `acceptance` + (1 - weight) * sum of `length`; what is known now comes now."""
     rows, chunks = random_rows(5), random_chunks(5)
-    mixed = closed(HybridLosses(DEPTH, weight), rows, chunks)
-    now, later = closed(AcceptanceLosses(), rows, chunks), closed(LengthLosses(DEPTH), rows, chunks)
+    mixed = closed(HybridLosses(POOL, weight), rows, chunks)
+    now, later = closed(Acceptance(POOL), rows, chunks), closed(Length(POOL), rows, chunks)
     np.testing.assert_allclose(total(mixed), weight * total(now) + (1 - weight) * total(later), atol=1e-9)
     for vectors, length, own, complete in zip(mixed, chunks, now, later, strict=True):
         assert len(vectors) == length + len(complete)
@@ -188,4 +192,4 @@ def test_without_draft_tokens_nothing_is_compared() -> None:
     """max_draft_tokens = 0 leaves the variants of `length` with nothing to say."""
     empty = np.zeros((2, 3, 0))
     for made in (CensoredLengthLosses, ProvisionalLengthLosses, ForwardLengthLosses):
-        assert made(0).close(np.ones((3, 2)), empty, empty, np.ones((2, 3), dtype=bool)) == []
+        assert made(Pool(2, 0)).close(np.ones((3, 2)), empty, empty, np.ones((2, 3), dtype=bool)) == []

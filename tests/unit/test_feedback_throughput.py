@@ -7,18 +7,19 @@ import pytest
 
 from hedgespec.errors import ConfigError
 from hedgespec.learning.feedback import Feedback, make_feedback
-from hedgespec.learning.objectives import Expert
+from hedgespec.learning.objectives.throughput import experts_by_length
 from hedgespec.types import DraftForm, Scores
 from tests.enumerated_models import RandomModels
 
-NONE = Expert(None, 0)
 DEPTH = 3
-EXPERTS = [NONE] + [Expert(drafter, length) for drafter in range(2) for length in (1, 2, 3)]
-SECONDS = np.array([0.010, 0.012, 0.013, 0.015, 0.014, 0.018, 0.025])
+LENGTHS = (1, 2, 3)
+EXPERTS = experts_by_length(2, LENGTHS, DEPTH)
+SECONDS = np.array([0.012, 0.013, 0.015, 0.014, 0.018, 0.025, 0.010])
+NONE = -1  # no speculation is the last expert
 
 
 def made(seconds: np.ndarray = SECONDS) -> Feedback:
-    return make_feedback("throughput", 2, DEPTH, 8, EXPERTS, lambda: seconds)
+    return make_feedback("throughput", 2, DEPTH, 8, draft_lengths=LENGTHS, seconds=lambda experts: seconds)
 
 
 def test_sum_of_u_times_seconds_is_the_expected_time_of_each_expert_alone() -> None:
@@ -38,11 +39,11 @@ def test_sum_of_u_times_seconds_is_the_expected_time_of_each_expert_alone() -> N
                 feedback.push(drafter, Scores(0, np.nan_to_num(acceptance)))
             losses = np.array([vector for vector, _ in feedback.closed_losses(0)])
             estimate += probability * (SECONDS + losses[:-1].sum(axis=0) * SECONDS.max())
-        truth = [SECONDS[0] * num_tokens] + [
+        truth = [
             models[e.drafter_index].expected_passes(num_tokens, e.num_draft_tokens) * SECONDS[index]
             for index, e in enumerate(EXPERTS)
             if e.drafter_index is not None
-        ]
+        ] + [SECONDS[NONE] * num_tokens]
         assert estimate == pytest.approx(truth, rel=1e-12)
         assert len({round(value, 6) for value in truth}) == len(EXPERTS)
 
@@ -51,7 +52,7 @@ def test_a_shorter_draft_is_the_rounds_objective_of_that_length() -> None:
     """Expert (drafter, k) sees the first k columns and nothing else: the same u as max_draft_tokens = k gives."""
     rows = np.random.default_rng(0).random((2, 30, DEPTH), dtype=np.float32)
     together = vectors_of(made(np.ones(len(EXPERTS))), rows)
-    for index, expert in enumerate(EXPERTS[1:], start=1):
+    for index, expert in enumerate(EXPERTS[:NONE]):
         alone = vectors_of(
             make_feedback("rounds", 2, expert.num_draft_tokens, 8), rows[:, :, : expert.num_draft_tokens]
         )
@@ -61,21 +62,21 @@ def test_a_shorter_draft_is_the_rounds_objective_of_that_length() -> None:
 def test_no_speculation_costs_its_seconds_at_every_position() -> None:
     """Without drafts u is exactly 1, whatever the drafters did."""
     rows = np.random.default_rng(1).random((2, 20, DEPTH), dtype=np.float32)
-    assert (vectors_of(made(), rows)[:, 0] == SECONDS[0] / SECONDS.max()).all()
+    assert (vectors_of(made(), rows)[:, NONE] == SECONDS[NONE] / SECONDS.max()).all()
 
 
 def test_seconds_are_those_of_the_moment_of_closing() -> None:
     """When the load changes, vectors that close afterwards carry the new times, the largest of which is loss 1."""
     seconds = np.ones(len(EXPERTS))
-    feedback = make_feedback("throughput", 2, DEPTH, 8, EXPERTS, lambda: seconds)
+    feedback = make_feedback("throughput", 2, DEPTH, 8, draft_lengths=LENGTHS, seconds=lambda experts: seconds)
     for round_index, none_s in enumerate((1.0, 0.25)):
         seconds = np.ones(len(EXPERTS))
-        seconds[0] = none_s
+        seconds[NONE] = none_s
         feedback.verified(1, round_index)
         for drafter in range(2):
             feedback.push(drafter, Scores(round_index, np.zeros((1, DEPTH), np.float32)))
         ((losses, _),) = feedback.closed_losses(round_index)
-        assert losses.tolist() == [none_s, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
+        assert losses.tolist() == [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, none_s]
 
 
 def test_an_expert_is_awake_when_its_drafter_answered() -> None:
@@ -85,15 +86,15 @@ def test_an_expert_is_awake_when_its_drafter_answered() -> None:
     feedback.verified(2, round_index=0)
     feedback.push(0, Scores(0, np.ones((2, DEPTH), np.float32)))
     for _, awake in feedback.closed_losses(0):
-        assert awake.tolist() == [True, True, True, True, False, False, False]
+        assert awake.tolist() == [True, True, True, False, False, False, True]
     feedback.verified(1, round_index=1)
     for drafter in range(2):
         feedback.push(drafter, Scores(2, np.full((1, DEPTH), 0.5, np.float32)))
     ((losses, awake),) = feedback.closed_losses(1)
     assert awake.all()
     # drafter 0 stood behind two hits: inside its second, its full and its first draft
-    assert losses[1:4].tolist() == [0.5, 1.0, 0.5]
-    assert losses[4:].tolist() == [0.5, 0.5, 0.5]
+    assert losses[:3].tolist() == [0.5, 1.0, 0.5]
+    assert losses[3:NONE].tolist() == [0.5, 0.5, 0.5]
 
 
 @pytest.mark.parametrize("answering", [0, 1])
@@ -104,8 +105,8 @@ def test_no_speculation_is_awake_whoever_answers(answering: int) -> None:
     feedback.verified(1, round_index=0)
     feedback.push(answering, Scores(0, np.ones((1, DEPTH), np.float32)))
     ((losses, awake),) = feedback.closed_losses(0)
-    assert awake.tolist() == [True] + [answering == 0] * 3 + [answering == 1] * 3
-    assert losses[0] == SECONDS[0] / SECONDS.max()
+    assert awake.tolist() == [answering == 0] * 3 + [answering == 1] * 3 + [True]
+    assert losses[NONE] == SECONDS[NONE] / SECONDS.max()
 
 
 def test_positions_that_no_drafter_scored_are_no_evidence_for_no_speculation() -> None:
@@ -126,30 +127,9 @@ def test_expected_passes_stay_per_drafter_at_the_full_length() -> None:
     assert by_time.scored_throughout().tolist() == [True, True]
 
 
-@pytest.mark.parametrize(
-    ("experts", "message"),
-    [
-        (None, "needs experts"),
-        ([Expert(2, 1)], "no expert"),
-        ([Expert(0, 0)], "no expert"),
-        ([Expert(0, DEPTH + 1)], "no expert"),
-        ([Expert(None, 1)], "no expert"),
-        ([NONE], "nothing to choose"),
-        ([], "nothing to choose"),
-    ],
-)
-def test_experts_that_cannot_be_are_refused(experts: list[Expert] | None, message: str) -> None:
-    """Every expert is a known drafter with 1 to max_draft_tokens tokens, or nothing at all."""
-    with pytest.raises(ConfigError, match=message):
-        make_feedback("throughput", 2, DEPTH, 8, experts, lambda: np.ones(1))
-
-
-def test_experts_belong_to_throughput_alone() -> None:
-    """Nothing is accepted and ignored: other objectives refuse experts, throughput refuses to do without times."""
-    with pytest.raises(ConfigError, match="belong to objective throughput"):
-        make_feedback("rounds", 2, DEPTH, 8, EXPERTS)
-    with pytest.raises(ConfigError, match="seconds"):
-        make_feedback("throughput", 2, DEPTH, 8, EXPERTS)
+def test_throughput_refuses_to_do_without_times() -> None:
+    with pytest.raises(ConfigError, match="needs the seconds"):
+        make_feedback("throughput", 2, DEPTH, 8)
 
 
 @pytest.mark.parametrize("seconds", [np.ones(3), np.zeros(7), np.full(7, np.nan), np.full(7, np.inf)])
@@ -162,10 +142,10 @@ def test_times_that_are_none_are_refused(seconds: np.ndarray) -> None:
 
 def test_trees_have_one_length() -> None:
     """Shadow-cursor scores follow rounds of the full length; shorter experts would read entries that mean nothing."""
-    tree = DraftForm("tree", 4)
-    make_feedback("throughput", 2, DEPTH, 8, [NONE, Expert(1, DEPTH)], lambda: np.ones(2), tree)
-    with pytest.raises(ConfigError, match="shorter than 3"):
-        make_feedback("throughput", 2, DEPTH, 8, [NONE, Expert(1, 2)], lambda: np.ones(2), tree)
+    settings = {"seconds": lambda experts: np.ones(len(experts)), "draft_form": DraftForm("tree", 4)}
+    assert make_feedback("throughput", 2, DEPTH, 8, **settings).experts == experts_by_length(2, (DEPTH,), DEPTH)
+    with pytest.raises(ConfigError, match="have one length"):
+        make_feedback("throughput", 2, DEPTH, 8, draft_lengths=(2,), **settings)
 
 
 def vectors_of(feedback: Feedback, rows: np.ndarray) -> np.ndarray:

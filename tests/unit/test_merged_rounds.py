@@ -37,7 +37,7 @@ class OffByOne(ScriptedDrafter):
 async def test_one_merged_tree_is_verified_and_accepted_tokens_are_credited_to_who_proposed_them() -> None:
     target, right, wrong = ScriptedTarget(), ScriptedDrafter("right", 5), OffByOne("wrong", 5)
     run = Run(fleet_of(wrong, right, target=target), ["wrong", "right"], **MERGED)
-    account = AnswerAccount(3, ["wrong", "right"], 0.0)
+    account = AnswerAccount(3, 0.0)
     async for report in run.loop.rounds():
         account.add(report)
         run.reports.append(report)
@@ -46,7 +46,7 @@ async def test_one_merged_tree_is_verified_and_accepted_tokens_are_credited_to_w
     first = run.reports[0]
     assert {s.drafter_id: (s.num_drafted, s.num_accepted) for s in first.merged} == {"wrong": (5, 0), "right": (5, 5)}
     assert (first.drafter_id, first.num_drafted, first.num_accepted, first.depth) == ("right", 10, 5, 5)
-    stats = account.close(run.loop, run.learner, len(run.reports[-1].token_ids))
+    stats = account.close(run.answer, len(run.reports[-1].token_ids))
     assert stats.accepted_by_drafter["right"] == stats.num_accepted == 40 - len(run.reports)
     assert stats.accepted_by_drafter["wrong"] == 0
     assert sum(stats.drafted_by_drafter.values()) == stats.num_drafted

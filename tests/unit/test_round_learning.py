@@ -10,14 +10,15 @@ import pytest
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from hedgespec.config import AppArgs, BanditName, DrafterConfig, LearnerConfig, LearnerName, SpeculationConfig
+from hedgespec.catalogue import BANDITS, LEARNERS
+from hedgespec.config import AppArgs, DrafterConfig, LearnerConfig, SpeculationConfig
 from hedgespec.errors import ReplicaLost
 from hedgespec.learning.answer_bandit import AnswerBandit
 from hedgespec.learning.answer_learner import AnswerLearner
-from hedgespec.learning.learners.registry import BANDIT_NAMES, LEARNER_NAMES
-from hedgespec.learning.objectives import Expert
+from hedgespec.learning.build import make_answer_learning
+from hedgespec.learning.experts import Expert
+from hedgespec.learning.objectives.throughput import experts_by_length
 from hedgespec.learning.step_times import StepTimes
-from hedgespec.router.answer import make_learning, throughput_experts
 from tests.scripted_answer import EXPECTED, Run, fleet_of
 from tests.scripted_models import ScriptedDrafter
 
@@ -37,13 +38,13 @@ async def test_a_bandit_learns_from_the_chosen_drafter_alone_and_asks_for_no_sco
     run = Run(fleet_of(bad, good), ["bad", "good"], num_tokens=200, learner_config=config)
     assert isinstance(run.learner, AnswerBandit)
     bandit, seen = run.learner, []
-    update = bandit._learner.update
+    update = bandit._bandit.update
 
     def spy(state: object, losses: np.ndarray, awake: np.ndarray) -> object:
         seen.append((losses.tolist(), awake.tolist()))
         return update(state, losses, awake)
 
-    bandit._learner.update = spy  # type: ignore[method-assign]
+    bandit._bandit.update = spy  # type: ignore[method-assign]
     assert await run.finish() == list(range(4, 204))
     played = [r for r in run.reports if r.drafter_id is not None]
     assert len(seen) == len(played)
@@ -57,8 +58,8 @@ async def test_a_bandit_learns_from_the_chosen_drafter_alone_and_asks_for_no_sco
     assert run.reports[-1].weights.sum() == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("name", BANDIT_NAMES)
-async def test_every_bandit_serves_and_survives_the_drafter_it_insists_on(name: BanditName) -> None:
+@pytest.mark.parametrize("name", BANDITS.names())
+async def test_every_bandit_serves_and_survives_the_drafter_it_insists_on(name: str) -> None:
     """A drafter that dies is masked, whatever weight the bandit gives it; tokens and rounds are unharmed."""
     dying = ScriptedDrafter("dying", 5)
     run = Run(fleet_of(dying, ScriptedDrafter("b", 1)), ["dying", "b"], learner_config=LearnerConfig(name=name))
@@ -70,9 +71,9 @@ async def test_every_bandit_serves_and_survives_the_drafter_it_insists_on(name: 
     assert {r.drafter_id for r in run.reports[-3:-1]} == {"b"}
 
 
-@pytest.mark.parametrize("name", LEARNER_NAMES)
+@pytest.mark.parametrize("name", LEARNERS.names())
 @pytest.mark.parametrize("objective", ["rounds", "throughput"])
-async def test_every_learner_serves(name: LearnerName, objective: Literal["rounds", "throughput"]) -> None:
+async def test_every_learner_serves(name: str, objective: Literal["rounds", "throughput"]) -> None:
     drafters = ScriptedDrafter("a", 0), ScriptedDrafter("b", 5)
     baseline = "b" if name == "safe" else None
     config = LearnerConfig(name=name, objective=objective, baseline=baseline)
@@ -89,7 +90,7 @@ def test_the_baseline_of_safe_is_a_configured_drafter() -> None:
         learner=LearnerConfig(name="safe", baseline="b", objective="throughput"),
         speculation=SpeculationConfig(draft_lengths=(2, 5)),
     )
-    learner = make_learning(np.full(3, 1 / 3), args, "abc", 5, StepTimes())
+    learner = make_answer_learning(np.full(3, 1 / 3), args, "abc", 5, StepTimes())
     best = int(learner.expert_weights.argmax())
     assert learner.experts[best] == Expert(1, 5)
     with pytest.raises(ValidationError, match="not one of the drafters"):
@@ -101,9 +102,9 @@ def test_the_baseline_of_safe_is_a_configured_drafter() -> None:
 
 
 def test_throughput_experts_are_all_pairs_and_none_and_a_request_shortens_them() -> None:
-    assert throughput_experts(2, (2, 5), 5) == (Expert(0, 2), Expert(0, 5), Expert(1, 2), Expert(1, 5), Expert(None, 0))
-    assert throughput_experts(1, (2, 5), 1) == (Expert(0, 1), Expert(None, 0))
-    assert throughput_experts(1, (), 4) == (Expert(0, 4), Expert(None, 0))
+    assert experts_by_length(2, (2, 5), 5) == (Expert(0, 2), Expert(0, 5), Expert(1, 2), Expert(1, 5), Expert(None, 0))
+    assert experts_by_length(1, (2, 5), 1) == (Expert(0, 1), Expert(None, 0))
+    assert experts_by_length(1, (), 4) == (Expert(0, 4), Expert(None, 0))
 
 
 async def test_throughput_learns_that_a_good_draft_can_take_too_long() -> None:

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hedgespec.learning.answer_learner import AnswerLearner, per_drafter, per_expert
+from hedgespec.learning.build import make_learner
+from hedgespec.learning.experts import Expert
 from hedgespec.learning.feedback import make_feedback
-from hedgespec.learning.learners.registry import make_learner
-from hedgespec.learning.objectives import Expert
 from hedgespec.learning.sleepers import PATIENCE, Sleepers
 from hedgespec.router.node_budget import split_nodes
 from hedgespec.router.selection import Choice, DraftLimits, LearnedSelection
@@ -84,8 +84,9 @@ def test_throughput_experts_carry_their_length_and_no_speculation_is_one_of_them
     prior = per_expert(experts, np.array([0.75, 0.25]))
     np.testing.assert_allclose(prior, [0.3, 0.3, 0.1, 0.1, 0.2])
     np.testing.assert_allclose(per_drafter(experts, prior, 2), [0.6, 0.2])
-    feedback = make_feedback("throughput", 2, 5, 8, experts, lambda: np.ones(5))
-    learner = AnswerLearner(make_learner("hedge"), np.array([0.75, 0.25]), feedback, experts=experts)
+    feedback = make_feedback("throughput", 2, 5, 8, draft_lengths=(2, 5), seconds=lambda experts: np.ones(5))
+    learner = AnswerLearner(make_learner("hedge"), np.array([0.75, 0.25]), feedback)
+    assert learner.experts == experts
     selection = LearnedSelection(learner, 3)
     chosen = Counter(selection.choose(r, [True, True], DraftLimits(4)) for r in range(500))
     assert set(chosen) == {(Choice(0, 2),), (Choice(0, 4),), (Choice(1, 2),), (Choice(1, 4),), ()}

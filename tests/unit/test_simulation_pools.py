@@ -11,7 +11,7 @@ from hedgespec.bench.simulation.hindsight import fixed_passes
 from hedgespec.bench.simulation.pools import larger_pool, mixed_answers, smaller_pool, with_experts
 from hedgespec.bench.simulation.recording import Recording, by_start
 from hedgespec.errors import ConfigError
-from hedgespec.learning.objectives import Expert
+from hedgespec.learning.experts import Expert
 from tests.simulated import random_recording
 
 

@@ -22,9 +22,9 @@ from hedgespec.bench.simulation.replay import Policy, repeated, replay
 from hedgespec.bench.simulation.served import replay_served
 from hedgespec.learning.answer_learner import AnswerLearner
 from hedgespec.learning.baselines.exp3 import Exp3
-from hedgespec.learning.baselines.ucb import Ucb
+from hedgespec.learning.baselines.ucb import UcbSpec
+from hedgespec.learning.build import make_learner
 from hedgespec.learning.feedback import make_feedback
-from hedgespec.learning.learners.registry import make_learner
 from hedgespec.learning.scoring_plan import ScoringPlan, sweep
 from tests.simulated import random_recording
 
@@ -150,7 +150,7 @@ def test_ucbspec_plays_as_the_served_one() -> None:
     cold = recording.take(recording.temperatures == 0.0)
     replayed = replay(cold, UcbSpecPolicy(3, 5), np.arange(2), 0)
     for answer, chosen in enumerate(replayed.chosen):
-        learner = Ucb("ucbspec", num_draft_tokens=5)
+        learner = UcbSpec(num_draft_tokens=5)
         state = learner.init(np.full(3, 1.0 / 3.0))
         starts = np.flatnonzero(chosen >= 0)
         for start, end in itertools.pairwise([*starts, cold.num_tokens]):

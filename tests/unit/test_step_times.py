@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hedgespec.learning.objectives import Expert
+from hedgespec.learning.experts import Expert
 from hedgespec.learning.step_times import StepTimes
 
 EXPERTS = (Expert(0, 2), Expert(0, 4), Expert(1, 2), Expert(None, 0))

@@ -1,6 +1,6 @@
 """Losses that we compare with and do not serve: the variants that the paper's appendix announces, and one of ours.
 
-Each is an `ObjectiveLosses`. One call of `close` stands for one chunk: drive them with the rows of one round at a time.
+Each is an `Objective`. One call of `close` stands for one chunk: drive them with the rows of one round at a time.
 """
 
 from __future__ import annotations
@@ -8,24 +8,21 @@ from __future__ import annotations
 import numpy as np
 
 from hedgespec.learning.estimators import Floats, Mask, expected_length
-from hedgespec.learning.objectives import (
-    AcceptanceLosses,
-    LengthLosses,
-    Losses,
-    ObjectiveLosses,
-    bounded_vectors,
-    loss_vectors,
-)
+from hedgespec.learning.objectives.acceptance import Acceptance
+from hedgespec.learning.objectives.length import Length
+from hedgespec.learning.objectives.objective import Losses, Objective, Pool, bounded_vectors, loss_vectors
 
 
-class ChunkLosses:
+class ChunkLosses(Objective):
     """Chunk-level updates: one vector per chunk, the mean of its token-level ones.
 
     An expert is awake when it was in all of them: means over different tokens would compare text, not drafters.
     """
 
-    def __init__(self, inner: ObjectiveLosses) -> None:
-        self.needs_acceptance_prob = inner.needs_acceptance_prob
+    needs_acceptance_prob = True
+
+    def __init__(self, inner: Objective) -> None:
+        super().__init__(inner.pool)
         self._inner = inner
 
     def close(self, round_starts: Floats, acceptance: Floats, acceptance_prob: Floats, awake: Mask) -> Losses:
@@ -37,11 +34,13 @@ class ChunkLosses:
         return loss_vectors(losses.mean(axis=0, keepdims=True), in_all)
 
 
-class SkippingLosses:
+class SkippingLosses(Objective):
     """Skipped updates: the first of every `period` vectors, over the whole answer."""
 
-    def __init__(self, inner: ObjectiveLosses, period: int) -> None:
-        self.needs_acceptance_prob = inner.needs_acceptance_prob
+    needs_acceptance_prob = True
+
+    def __init__(self, inner: Objective, period: int) -> None:
+        super().__init__(inner.pool)
         self._inner = inner
         self._period = period
         self._num_seen = 0
@@ -53,7 +52,7 @@ class SkippingLosses:
         return vectors[first :: self._period]
 
 
-class CensoredLengthLosses:
+class CensoredLengthLosses(Objective):
     """`length` without waiting: starts whose K positions do not lie in one chunk are dropped. Biased.
 
     Long chunks come where the chosen drafter is right, so only such text is evidence: a choice confirms itself.
@@ -61,15 +60,12 @@ class CensoredLengthLosses:
 
     needs_acceptance_prob = True
 
-    def __init__(self, max_draft_tokens: int) -> None:
-        self._max_draft_tokens = max_draft_tokens
-
     def close(self, round_starts: Floats, acceptance: Floats, acceptance_prob: Floats, awake: Mask) -> Losses:
-        chunk_alone = LengthLosses(self._max_draft_tokens)
+        chunk_alone = Length(self.pool)
         return chunk_alone.close(round_starts, acceptance, acceptance_prob, awake)
 
 
-class ProvisionalLengthLosses:
+class ProvisionalLengthLosses(Objective):
     """`length` at once: a start enters truncated where the verified text ends, and is corrected when it is complete.
 
     The horizon h is the same for all drafters. First 1 - L_h / (K + 1), later (K - h - (L - L_h)) / (K + 1): each is in
@@ -79,13 +75,13 @@ class ProvisionalLengthLosses:
 
     needs_acceptance_prob = True
 
-    def __init__(self, max_draft_tokens: int) -> None:
-        self._max_draft_tokens = max_draft_tokens
+    def __init__(self, pool: Pool) -> None:
+        super().__init__(pool)
         self._horizons: list[int] = []  # of the incomplete starts; their rows follow
         self._rows: tuple[Floats, Floats, Mask] | None = None
 
     def close(self, round_starts: Floats, acceptance: Floats, acceptance_prob: Floats, awake: Mask) -> Losses:
-        depth, num_known = self._max_draft_tokens, len(self._horizons)
+        depth, num_known = self.pool.max_draft_tokens, len(self._horizons)
         if depth == 0:
             return []
         if self._rows is not None:
@@ -121,7 +117,7 @@ class ProvisionalLengthLosses:
         return expected_length(acceptance[:, start + depths, depths], acceptance_prob[:, start + depths, depths])
 
 
-class ForwardLengthLosses:
+class ForwardLengthLosses(Objective):
     """`length` by position (ours): each position at once takes its terms of all the starts that reach it.
 
     (K - sum_j m_j gamma_j) / (K + 1), with m_j = prod_{i<j} a_i along the start j - 1 positions back, 0 where there is no
@@ -132,12 +128,12 @@ class ForwardLengthLosses:
 
     needs_acceptance_prob = True
 
-    def __init__(self, max_draft_tokens: int) -> None:
-        self._max_draft_tokens = max_draft_tokens
+    def __init__(self, pool: Pool) -> None:
+        super().__init__(pool)
         self._reach: Floats | None = None  # [num_drafters, depth], m of the next position; 0 where no start is
 
     def close(self, round_starts: Floats, acceptance: Floats, acceptance_prob: Floats, awake: Mask) -> Losses:
-        depth = self._max_draft_tokens
+        depth = self.pool.max_draft_tokens
         if depth == 0:
             return []
         begin = np.eye(1, depth).repeat(len(acceptance), axis=0)
@@ -153,16 +149,14 @@ class ForwardLengthLosses:
         return bounded_vectors(losses, awake.T)
 
 
-class HybridLosses:
+class HybridLosses(Objective):
     """Hybrid losses: weight * `acceptance` at once and (1 - weight) * `length` on completion, as vectors of their own."""
 
     needs_acceptance_prob = True
 
-    def __init__(self, max_draft_tokens: int, weight: float) -> None:
-        self._parts: tuple[tuple[float, ObjectiveLosses], ...] = (
-            (weight, AcceptanceLosses()),
-            (1.0 - weight, LengthLosses(max_draft_tokens)),
-        )
+    def __init__(self, pool: Pool, weight: float) -> None:
+        super().__init__(pool)
+        self._parts: tuple[tuple[float, Objective], ...] = ((weight, Acceptance(pool)), (1.0 - weight, Length(pool)))
 
     def close(self, round_starts: Floats, acceptance: Floats, acceptance_prob: Floats, awake: Mask) -> Losses:
         return [

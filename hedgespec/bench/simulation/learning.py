@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hedgespec.bench.simulation.recording import Recording
 from hedgespec.learning.feedback import Feedback
 from hedgespec.learning.learners.learner import Learner
-from hedgespec.learning.objectives import Losses
+from hedgespec.learning.objectives.objective import Losses
 from hedgespec.types import Scores
 
 Floats = NDArray[np.float64]

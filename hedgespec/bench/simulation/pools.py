@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hedgespec.bench.simulation.recording import Recording
-from hedgespec.learning.objectives import Expert
+from hedgespec.learning.experts import Expert
 
 Floats = NDArray[np.float64]
 

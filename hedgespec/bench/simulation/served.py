@@ -69,8 +69,8 @@ def _one_answer(
         arrived = [late for late in on_their_way if late[0] <= round_index]
         on_their_way = [late for late in on_their_way if late[0] > round_index]
         for _, drafter, scores in arrived:
-            learning.add_scores(drafter, scores)
-        learning.absorb(round_index)
+            learning.add_scores(drafter, scores, more_coming=True)
+        learning.begin_round(round_index)
         choices = selection.choose(round_index, available, DraftLimits(depth))
         accepted = 0
         for choice in choices:

@@ -15,12 +15,11 @@ from hedgespec.bench.simulation.policies import FixedPolicy, Follow, Schedule, W
 from hedgespec.bench.simulation.recording import Recording
 from hedgespec.bench.simulation.replay import Policy, Replayed, repeated, replay
 from hedgespec.bench.simulation.served import ServedAnswers, replay_served
-from hedgespec.config import LearnerName, SpeculationConfig
+from hedgespec.config import SpeculationConfig
 from hedgespec.learning.answer_learner import AnswerLearner
+from hedgespec.learning.build import make_learner
 from hedgespec.learning.feedback import make_feedback
 from hedgespec.learning.learners.learner import Learner
-from hedgespec.learning.learners.registry import make_learner
-from hedgespec.types import Objective
 
 Floats = NDArray[np.float64]
 
@@ -73,15 +72,15 @@ class Workbench:
         self.seed = seed
         self.fixed = fixed_passes(recording.acceptance)
         self.best = self.fixed.min(axis=1)
-        self._losses: dict[Objective, list[AnswerLosses]] = {}
-        self._weights: dict[tuple[LearnerName, Objective], Floats] = {}
+        self._losses: dict[str, list[AnswerLosses]] = {}
+        self._weights: dict[tuple[str, str], Floats] = {}
 
     @property
     def uniform(self) -> Floats:
         """[num_answers, num_drafters]: the prior of somebody who knows nothing."""
         return np.full_like(self.fixed, 1.0 / self.recording.num_drafters)
 
-    def losses(self, objective: Objective) -> list[AnswerLosses]:
+    def losses(self, objective: str) -> list[AnswerLosses]:
         if objective not in self._losses:
             num_drafters, depth = self.recording.num_drafters, self.recording.max_draft_tokens
             self._losses[objective] = answer_losses(
@@ -89,9 +88,7 @@ class Workbench:
             )
         return self._losses[objective]
 
-    def weights(
-        self, learner: Learner[Any] | LearnerName, objective: Objective = "rounds", priors: Floats | None = None
-    ) -> Floats:
+    def weights(self, learner: Learner[Any] | str, objective: str = "rounds", priors: Floats | None = None) -> Floats:
         """`weights_by_position`. learner: one of the registered ones by name, which is remembered for the uniform prior."""
         if not isinstance(learner, str):
             return weights_by_position(self.losses(objective), learner, self.uniform if priors is None else priors)
@@ -115,8 +112,8 @@ class Workbench:
 
     def learned_passes(
         self,
-        learner: Learner[Any] | LearnerName,
-        objective: Objective = "rounds",
+        learner: Learner[Any] | str,
+        objective: str = "rounds",
         priors: Floats | None = None,
         schedule: Schedule = SHIPPED,
         follow: Follow = "sample",

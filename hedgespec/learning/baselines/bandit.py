@@ -1,11 +1,47 @@
-"""What the bandit baselines share: each update tells the loss of the one drafter that was played."""
+"""The base of bandit baselines: each update brings the loss of the one drafter that was played, and of no other."""
 
 from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Generic
 
 import numpy as np
 
 from hedgespec.errors import ConfigError, InvalidObservation
-from hedgespec.learning.learners.learner import Floats, Mask, check_range, frozen
+from hedgespec.learning.learners.checks import check_range, checked_prior, frozen
+from hedgespec.learning.learners.full_information import S
+from hedgespec.learning.learners.learner import Floats, Mask
+
+
+class Bandit(ABC, Generic[S]):
+    """Checks the prior and the played drafter's loss once for all bandits.
+
+    An update is one round; its loss is 1 - emitted / (num_draft_tokens + 1).
+    """
+
+    @abstractmethod
+    def start(self, prior: Floats) -> S:
+        """The state before the first round. prior: [num_experts], checked, read-only."""
+
+    @abstractmethod
+    def step(self, state: S, played: int, loss: float) -> S:
+        """The state after a round with the expert of index `played`."""
+
+    @abstractmethod
+    def regret_bound(self, num_updates: int, prior_mass: float, num_experts: int) -> float:
+        """See `Learner.regret_bound`."""
+
+    def init(self, prior: Floats) -> S:
+        return self.start(checked_prior(prior))
+
+    def weights(self, state: S) -> Floats:
+        return state.weights
+
+    def update(self, state: S, losses: Floats, awake: Mask) -> S:
+        """Raises InvalidObservation unless exactly one expert is awake, the one that was played."""
+        if not np.any(awake):
+            return state
+        return self.step(state, *played_expert(losses, awake, state.prior.size))
 
 
 def played_expert(losses: Floats, awake: Mask, num_experts: int) -> tuple[int, float]:
@@ -29,12 +65,7 @@ def checked_draft_tokens(num_draft_tokens: int) -> int:
 
 
 def one_hot(index: int, num_experts: int) -> Floats:
+    """[num_experts], 1 at the index, read-only."""
     weights = np.zeros(num_experts)
     weights[index] = 1.0
     return frozen(weights)
-
-
-def saved_counts_fit(pulls: Floats, losses: Floats) -> None:
-    """Raise InvalidObservation unless every summed loss is between 0 and the number of pulls."""
-    if not ((pulls >= 0.0).all() and (losses >= 0.0).all() and (losses <= pulls + 1e-9).all()):
-        raise InvalidObservation("Not a saved state of a bandit: losses and pulls do not fit together.")

@@ -1,15 +1,20 @@
-"""AdaNormalHedge: no rate, no root to find, and a regret that scales with the losses (Luo, Schapire 2015, paper.md 4.3)."""
+"""AdaNormalHedge has no rate and no root to find, and its regret scales with the losses (Luo, Schapire 2015)."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from hedgespec.learning.learners.learner import Floats, Mask, checked_prior, filled_losses, frozen, saved_arrays
+from hedgespec.learning.learners.checks import frozen
+from hedgespec.learning.learners.full_information import FullInformation
+from hedgespec.learning.learners.learner import Floats, LearnerSettings
+
+
+def adanormalhedge(settings: LearnerSettings) -> AdaNormalHedge:
+    """AdaNormalHedge, which needs no settings."""
+    return AdaNormalHedge()
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,27 +24,20 @@ class AdaNormalHedgeState:
     prior: Floats
     regret: Floats
     movement: Floats
-    num_updates: int
     weights: Floats
 
 
-class AdaNormalHedge:
+class AdaNormalHedge(FullInformation[AdaNormalHedgeState]):
     """w_i ~ prior_i (Phi(R_i + 1, C_i + 1) - Phi(R_i - 1, C_i + 1)), Phi(R, C) = exp([R]+^2 / 3C)."""
 
-    def init(self, prior: Floats) -> AdaNormalHedgeState:
-        prior = checked_prior(prior)
+    def start(self, prior: Floats) -> AdaNormalHedgeState:
         zeros = frozen(np.zeros_like(prior))
-        return AdaNormalHedgeState(prior, zeros, zeros, 0, prior)
+        return AdaNormalHedgeState(prior, zeros, zeros, prior)
 
-    def weights(self, state: AdaNormalHedgeState) -> Floats:
-        return state.weights
-
-    def update(self, state: AdaNormalHedgeState, losses: Floats, awake: Mask) -> AdaNormalHedgeState:
-        if not np.any(awake):
-            return state
-        complete, mixture_loss = filled_losses(losses, awake, state.weights, state.prior)
-        step = mixture_loss - complete
-        return _state(state.prior, state.regret + step, state.movement + np.abs(step), state.num_updates + 1)
+    def step(self, state: AdaNormalHedgeState, losses: Floats, mixture_loss: float) -> AdaNormalHedgeState:
+        change = mixture_loss - losses
+        regret, movement = frozen(state.regret + change), frozen(state.movement + np.abs(change))
+        return AdaNormalHedgeState(state.prior, regret, movement, _weights(state.prior, regret, movement))
 
     def regret_bound(self, num_updates: int, prior_mass: float, num_experts: int) -> float:
         """sqrt(3 C_i ln(B / prior_i)), B = 1 + 3/2 sum_j prior_j (1 + ln(1 + C_j)): their theorem 1 for one expert, with
@@ -47,21 +45,8 @@ class AdaNormalHedge:
         potential = 1.0 + 1.5 * (1.0 + math.log1p(num_updates))
         return math.sqrt(3.0 * num_updates * (math.log(potential) - math.log(prior_mass)))
 
-    def state_dict(self, state: AdaNormalHedgeState) -> dict[str, Any]:
-        return {
-            "learner": "adanormalhedge",
-            "prior": state.prior.tolist(),
-            "regret": state.regret.tolist(),
-            "movement": state.movement.tolist(),
-            "num_updates": state.num_updates,
-        }
 
-    def restore(self, saved: Mapping[str, Any]) -> AdaNormalHedgeState:
-        prior, num_updates, (regret, movement) = saved_arrays(saved, "adanormalhedge", "regret", "movement")
-        return _state(prior, regret, np.maximum(movement, 0.0), num_updates)
-
-
-def _state(prior: Floats, regret: Floats, movement: Floats, num_updates: int) -> AdaNormalHedgeState:
+def _weights(prior: Floats, regret: Floats, movement: Floats) -> Floats:
     scale = 1.0 / (3.0 * (movement + 1.0))
     above = np.maximum(regret + 1.0, 0.0)
     below = np.maximum(regret - 1.0, 0.0)
@@ -74,5 +59,4 @@ def _state(prior: Floats, regret: Floats, movement: Floats, num_updates: int) ->
     weights *= -np.expm1(below - above)
     weights *= prior
     total = float(np.add.reduce(weights))
-    weights = prior if total <= 0.0 or num_updates == 0 else frozen(weights / total)
-    return AdaNormalHedgeState(prior, frozen(regret), frozen(movement), num_updates, weights)
+    return frozen(weights / total) if total > 0.0 else prior

@@ -1,16 +1,21 @@
-"""Fixed-Share: each update returns a share of the weight to the prior (Herbster, Warmuth 1998, paper.md 4.5)."""
+"""Fixed-Share returns a share of all weight to the prior in every update, for answers whose best expert changes."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from hedgespec.errors import ConfigError
-from hedgespec.learning.learners.learner import Floats, Mask, checked_prior, filled_losses, frozen, saved_arrays
+from hedgespec.learning.learners.checks import frozen
+from hedgespec.learning.learners.full_information import FullInformation
+from hedgespec.learning.learners.learner import Floats, LearnerSettings
+
+
+def fixed_share(settings: LearnerSettings) -> FixedShare:
+    """Fixed-Share for answers of about 256 tokens with two changes."""
+    return FixedShare()
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,14 +23,15 @@ class FixedShareState:
     """prior, weights: [num_experts]; the weights are all the memory there is."""
 
     prior: Floats
-    num_updates: int
     weights: Floats
 
 
-class FixedShare:
-    """w' = (1 - share) w exp(-rate l) / Z + share prior: an expert that was bad can return within 1/rate losses.
+class FixedShare(FullInformation[FixedShareState]):
+    """w' = (1 - share) w exp(-rate l) / Z + share prior (Herbster, Warmuth 1998): an expert that was bad can return
+    within 1/rate losses.
 
-    horizon, num_switches: share = num_switches / horizon, and the rate that makes the bound for them smallest
+    horizon, num_switches: share = num_switches / horizon, and the rate makes the bound for them smallest. Raises
+    ConfigError unless 1 <= num_switches < horizon.
     """
 
     def __init__(self, horizon: int = 256, num_switches: int = 2) -> None:
@@ -35,21 +41,14 @@ class FixedShare:
         self._num_switches = num_switches
         self._share = num_switches / horizon
 
-    def init(self, prior: Floats) -> FixedShareState:
-        prior = checked_prior(prior)
-        return FixedShareState(prior, 0, prior)
+    def start(self, prior: Floats) -> FixedShareState:
+        return FixedShareState(prior, prior)
 
-    def weights(self, state: FixedShareState) -> Floats:
-        return state.weights
-
-    def update(self, state: FixedShareState, losses: Floats, awake: Mask) -> FixedShareState:
-        if not np.any(awake):
-            return state
-        complete, mixture_loss = filled_losses(losses, awake, state.weights, state.prior)
-        kept = state.weights * np.exp(self._rate(complete.size) * (mixture_loss - complete))
+    def step(self, state: FixedShareState, losses: Floats, mixture_loss: float) -> FixedShareState:
+        kept = state.weights * np.exp(self._rate(losses.size) * (mixture_loss - losses))
         kept *= (1.0 - self._share) / float(np.add.reduce(kept))
         kept += self._share * state.prior
-        return FixedShareState(state.prior, state.num_updates + 1, frozen(kept))
+        return FixedShareState(state.prior, frozen(kept))
 
     def regret_bound(self, num_updates: int, prior_mass: float, num_experts: int) -> float:
         return self.shifting_bound(num_updates, 0, prior_mass, num_experts)
@@ -61,20 +60,6 @@ class FixedShare:
         log_mass = (num_switches + 1) * math.log(prior_mass) + num_switches * math.log(self._share)
         log_mass += (num_updates - 1 - num_switches) * math.log1p(-self._share)
         return -log_mass / rate + rate * num_updates / 8.0
-
-    def state_dict(self, state: FixedShareState) -> dict[str, Any]:
-        return {
-            "learner": "fixed_share",
-            "prior": state.prior.tolist(),
-            "weights": state.weights.tolist(),
-            "num_updates": state.num_updates,
-        }
-
-    def restore(self, saved: Mapping[str, Any]) -> FixedShareState:
-        prior, num_updates, (weights,) = saved_arrays(saved, "fixed_share", "weights")
-        # checked like a prior, but taken over bit by bit
-        checked_prior(weights)
-        return FixedShareState(prior, num_updates, weights)
 
     def _rate(self, num_experts: int) -> float:
         switches, horizon = self._num_switches, self._horizon

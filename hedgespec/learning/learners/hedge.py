@@ -1,23 +1,26 @@
-"""Hedge: exponential weights with the anytime rate sqrt(8 ln N / t) (paper.md 4.1)."""
+"""Hedge gives each expert a weight that falls exponentially with its summed loss (Freund, Schapire 1997)."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from hedgespec.learning.learners.learner import (
-    Floats,
-    Mask,
-    checked_prior,
-    filled_losses,
-    frozen,
-    log_normalised,
-    saved_arrays,
-)
+from hedgespec.errors import ConfigError
+from hedgespec.learning.learners.checks import frozen, log_normalised
+from hedgespec.learning.learners.full_information import FullInformation
+from hedgespec.learning.learners.learner import Floats, LearnerSettings
+
+
+def hedge(settings: LearnerSettings) -> Hedge:
+    """Hedge for answers of any length."""
+    return Hedge()
+
+
+def hedge_fixed(settings: LearnerSettings) -> Hedge:
+    """Hedge with the rate that is best for answers of about 256 tokens."""
+    return Hedge(horizon=256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,44 +33,36 @@ class HedgeState:
     weights: Floats
 
 
-class Hedge:
-    """w_i ~ prior_i exp(-rate_t L_i), rate_t falling so that no horizon has to be known."""
+class Hedge(FullInformation[HedgeState]):
+    """w_i ~ prior_i exp(-rate L_i), rate = sqrt(8 ln N / t) before update t, or sqrt(8 ln N / horizon) throughout.
 
-    def init(self, prior: Floats) -> HedgeState:
-        prior = checked_prior(prior)
+    The falling rate needs no horizon (Cesa-Bianchi, Lugosi 2006, theorem 2.3), the constant one is theorem 2.2.
+    horizon: updates per answer, a guess is enough; None for the falling rate. Raises ConfigError below 1.
+    """
+
+    def __init__(self, horizon: int | None = None) -> None:
+        if horizon is not None and horizon < 1:
+            raise ConfigError(f"A learner's horizon is at least one update, got {horizon}.")
+        self._horizon = horizon
+
+    def start(self, prior: Floats) -> HedgeState:
         return HedgeState(prior, frozen(np.zeros_like(prior)), 0, prior)
 
-    def weights(self, state: HedgeState) -> Floats:
-        return state.weights
-
-    def update(self, state: HedgeState, losses: Floats, awake: Mask) -> HedgeState:
-        if not np.any(awake):
-            return state
-        complete, _ = filled_losses(losses, awake, state.weights, state.prior)
-        return _state(state.prior, state.cumulative_losses + complete, state.num_updates + 1)
+    def step(self, state: HedgeState, losses: Floats, mixture_loss: float) -> HedgeState:
+        num_updates, cumulative = state.num_updates + 1, state.cumulative_losses + losses
+        # the weights after t updates are used for update t + 1
+        rate = math.sqrt(8.0 * _log_experts(losses.size) / (self._horizon or num_updates + 1))
+        weights = log_normalised(np.log(state.prior) - rate * cumulative)
+        return HedgeState(state.prior, frozen(cumulative), num_updates, weights)
 
     def regret_bound(self, num_updates: int, prior_mass: float, num_experts: int) -> float:
-        """ln(1/prior)/rate_T + sum_t rate_t / 8: the mix loss telescopes because the rate only falls, and each step
-        loses at most rate/8 to it (Hoeffding)."""
-        # one expert has nothing to learn, but its rate must not be zero: the bound divides by it
-        rates = np.sqrt(8.0 * math.log(max(num_experts, 2)) / np.arange(1, num_updates + 1))
-        return float(math.log(1.0 / prior_mass) / rates[-1] + rates.sum() / 8.0)
-
-    def state_dict(self, state: HedgeState) -> dict[str, Any]:
-        return {
-            "learner": "hedge",
-            "prior": state.prior.tolist(),
-            "cumulative_losses": state.cumulative_losses.tolist(),
-            "num_updates": state.num_updates,
-        }
-
-    def restore(self, saved: Mapping[str, Any]) -> HedgeState:
-        prior, num_updates, (losses,) = saved_arrays(saved, "hedge", "cumulative_losses")
-        return _state(prior, losses, num_updates)
+        """ln(1/prior) / rate_T + sum_t rate_t / 8: the mix loss telescopes because the rate never rises, and each step
+        loses at most rate / 8 to it (Hoeffding)."""
+        times = np.arange(1, num_updates + 1) if self._horizon is None else np.full(num_updates, self._horizon)
+        rates = np.sqrt(8.0 * _log_experts(num_experts) / times)
+        return float(-math.log(prior_mass) / rates[-1] + rates.sum() / 8.0)
 
 
-def _state(prior: Floats, cumulative_losses: Floats, num_updates: int) -> HedgeState:
-    # the weights after t updates are used for update t + 1
-    rate = math.sqrt(8.0 * math.log(max(prior.size, 2)) / (num_updates + 1))
-    weights = log_normalised(np.log(prior) - rate * cumulative_losses) if num_updates else prior
-    return HedgeState(prior, frozen(cumulative_losses), num_updates, weights)
+def _log_experts(num_experts: int) -> float:
+    # one expert has nothing to learn, but its rate must not be zero: the bound divides by it
+    return math.log(max(num_experts, 2))

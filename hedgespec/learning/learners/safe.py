@@ -1,4 +1,4 @@
-"""Learning that is never slower than not learning: constant regret against one named expert, by betting against it.
+"""Safe learns without ever losing more than a few rounds to one named expert, by betting against it with a small capital.
 
 Between "play the baseline" and "follow the learner" there is one number per update, the learner's gain over the baseline.
 A bettor with `allowance` rounds of capital stakes a share of it on the learner; whoever never borrows never loses more than
@@ -9,14 +9,15 @@ the best fraction in hindsight. In the spirit of (A, B)-Prod (Sani, Neu, Lazaric
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Generic
+from typing import Generic
 
 import numpy as np
 
 from hedgespec.errors import ConfigError, InvalidObservation
-from hedgespec.learning.learners.learner import Floats, Learner, Mask, State, filled_losses, frozen
+from hedgespec.learning.learners.checks import filled_losses, frozen
+from hedgespec.learning.learners.learner import Floats, Learner, LearnerSettings, Mask, State
+from hedgespec.learning.learners.normalhedge import NormalHedge, NormalHedgeState
 
 _FRACTIONS = 0.5 ** np.arange(1, 5)
 """What shares of its capital the bettor stakes, in equal parts. Measured: bolder ones lose their part in the noise of an
@@ -35,15 +36,20 @@ class SafeState(Generic[State]):
     base: State
     capital: Floats
     stake: float
-    num_updates: int
     weights: Floats
+
+
+def safe(settings: LearnerSettings) -> Safe[NormalHedgeState]:
+    """NormalHedge that is never slower than the configured baseline by more than three rounds."""
+    return Safe(NormalHedge(), settings.baseline_index)
 
 
 class Safe(Generic[State]):
     """weights = stake * base weights + (1 - stake) * baseline.
 
-    base: any learner. baseline_index: the expert that must not be lost to, as the generic drafter. allowance: how much the
-    summed loss may ever be above the baseline's, in rounds; a larger one learns faster
+    base: any learner that sees all losses. baseline_index: the expert that must not be lost to, e.g. the generic drafter.
+    allowance: how far the summed loss may ever be above the baseline's, in rounds; a larger one learns faster. Raises
+    ConfigError for a negative index and for an allowance that is not positive and finite.
     """
 
     def __init__(self, base: Learner[State], baseline_index: int = 0, allowance: float = 3.0) -> None:
@@ -60,7 +66,7 @@ class Safe(Generic[State]):
         normalised = self._base.weights(base)
         if self._baseline_index >= normalised.size:
             raise InvalidObservation(f"Baseline {self._baseline_index} is not one of {normalised.size} experts.")
-        return self._state(normalised, base, np.full(_FRACTIONS.size, self._allowance / _FRACTIONS.size), 0)
+        return self._state(normalised, base, np.full(_FRACTIONS.size, self._allowance / _FRACTIONS.size))
 
     def weights(self, state: SafeState[State]) -> Floats:
         return state.weights
@@ -74,7 +80,7 @@ class Safe(Generic[State]):
         if awake[self._baseline_index]:
             gain = float(complete[self._baseline_index]) - base_loss
             capital = self._settled(state, gain, float(base_weights @ awake))
-        return self._state(state.prior, self._base.update(state.base, losses, awake), capital, state.num_updates + 1)
+        return self._state(state.prior, self._base.update(state.base, losses, awake), capital)
 
     def regret_bound(self, num_updates: int, prior_mass: float, num_experts: int) -> float:
         """The learner's own bound plus what the betting takes from it: allowance + max over its gain S of
@@ -87,37 +93,6 @@ class Safe(Generic[State]):
         taken = float((gains[:, 0] - capital).max()) + num_updates / 2000.0
         return self._base.regret_bound(num_updates, prior_mass, num_experts) + self._allowance + max(0.0, taken)
 
-    @property
-    def baseline_bound(self) -> float:
-        """How far the mixture's summed loss can be above the baseline's over its awake updates, at any time."""
-        return self._allowance
-
-    def state_dict(self, state: SafeState[State]) -> dict[str, Any]:
-        return {
-            "learner": "safe",
-            "prior": state.prior.tolist(),
-            "base": self._base.state_dict(state.base),
-            "capital": state.capital.tolist(),
-            "num_updates": state.num_updates,
-        }
-
-    def restore(self, saved: Mapping[str, Any]) -> SafeState[State]:
-        try:
-            if saved["learner"] != "safe":
-                raise ValueError(f"it belongs to {saved['learner']!r}")
-            prior = np.array(saved["prior"], dtype=np.float64)
-            capital = np.array(saved["capital"], dtype=np.float64)
-            num_updates = int(saved["num_updates"])
-            base = self._base.restore(saved["base"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise InvalidObservation(f"Not a saved state of safe: {error}.") from error
-        fits = prior.shape == self._base.weights(base).shape and capital.shape == _FRACTIONS.shape and num_updates >= 0
-        if not fits or not (capital >= 0.0).all() or not np.isfinite(capital).all() or abs(prior.sum() - 1.0) > 1e-9:
-            raise InvalidObservation("Not a saved state of safe: prior, capital and num_updates do not fit together.")
-        if self._baseline_index >= prior.size:
-            raise InvalidObservation(f"Not a saved state of safe: baseline {self._baseline_index} of {prior.size}.")
-        return self._state(frozen(prior), base, capital, num_updates)
-
     def _settled(self, state: SafeState[State], gain: float, base_awake: float) -> Floats:
         """The capital after a bet on a gain in [-1, 1]: it changes by what the mixture really gained, no more, no less."""
         wanted = float(_FRACTIONS @ state.capital)
@@ -129,8 +104,8 @@ class Safe(Generic[State]):
         settled: Floats = state.capital * (1.0 + _FRACTIONS * (gain * played / wanted))
         return settled
 
-    def _state(self, prior: Floats, base: State, capital: Floats, num_updates: int) -> SafeState[State]:
+    def _state(self, prior: Floats, base: State, capital: Floats) -> SafeState[State]:
         stake = min(_LARGEST_STAKE, float(_FRACTIONS @ capital))
         weights = stake * self._base.weights(base)
         weights[self._baseline_index] += 1.0 - stake
-        return SafeState(prior, base, frozen(capital), stake, num_updates, frozen(weights))
+        return SafeState(prior, base, frozen(capital), stake, frozen(weights))

@@ -1,27 +1,24 @@
-"""Squint: exponential weights averaged over all learning rates, second order in each expert (Koolen, van Erven 2015)."""
+"""Squint averages exponential weights over all learning rates, second order in each expert (Koolen, van Erven 2015)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from hedgespec.learning.learners.learner import (
-    Floats,
-    Mask,
-    checked_prior,
-    filled_losses,
-    frozen,
-    log_normalised,
-    saved_arrays,
-)
+from hedgespec.learning.learners.checks import frozen, log_normalised
+from hedgespec.learning.learners.full_information import FullInformation
+from hedgespec.learning.learners.learner import Floats, LearnerSettings
 
 _NODES, _NODE_WEIGHTS = np.polynomial.legendre.leggauss(32)
 
 _DECAY = 30.0
 """The integrand is followed down to exp(-30) of its peak: on such a piece 32 nodes are exact to rounding."""
+
+
+def squint(settings: LearnerSettings) -> Squint:
+    """Squint, which needs no settings."""
+    return Squint()
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,27 +28,21 @@ class SquintState:
     prior: Floats
     regret: Floats
     variance: Floats
-    num_updates: int
     weights: Floats
 
 
-class Squint:
+class Squint(FullInformation[SquintState]):
     """w_i ~ prior_i * integral over rate in [0, 1/2] of exp(rate R_i - rate^2 V_i): the improper prior 1/rate."""
 
-    def init(self, prior: Floats) -> SquintState:
-        prior = checked_prior(prior)
+    def start(self, prior: Floats) -> SquintState:
         zeros = frozen(np.zeros_like(prior))
-        return SquintState(prior, zeros, zeros, 0, prior)
+        return SquintState(prior, zeros, zeros, prior)
 
-    def weights(self, state: SquintState) -> Floats:
-        return state.weights
-
-    def update(self, state: SquintState, losses: Floats, awake: Mask) -> SquintState:
-        if not np.any(awake):
-            return state
-        complete, mixture_loss = filled_losses(losses, awake, state.weights, state.prior)
-        step = mixture_loss - complete
-        return _state(state.prior, state.regret + step, state.variance + step * step, state.num_updates + 1)
+    def step(self, state: SquintState, losses: Floats, mixture_loss: float) -> SquintState:
+        change = mixture_loss - losses
+        regret, variance = frozen(state.regret + change), frozen(state.variance + change * change)
+        weights = log_normalised(np.log(state.prior) + log_evidence(regret, variance))
+        return SquintState(state.prior, regret, variance, weights)
 
     def regret_bound(self, num_updates: int, prior_mass: float, num_experts: int) -> float:
         """The largest R that the potential allows; of order sqrt(T (ln ln T + ln 1/prior)).
@@ -65,19 +56,6 @@ class Squint:
             middle = 0.5 * (low + high)
             low, high = (middle, high) if _potential(middle, num_updates) < allowance else (low, middle)
         return high
-
-    def state_dict(self, state: SquintState) -> dict[str, Any]:
-        return {
-            "learner": "squint",
-            "prior": state.prior.tolist(),
-            "regret": state.regret.tolist(),
-            "variance": state.variance.tolist(),
-            "num_updates": state.num_updates,
-        }
-
-    def restore(self, saved: Mapping[str, Any]) -> SquintState:
-        prior, num_updates, (regret, variance) = saved_arrays(saved, "squint", "regret", "variance")
-        return _state(prior, regret, np.maximum(variance, 0.0), num_updates)
 
 
 def log_evidence(regret: Floats, variance: Floats) -> Floats:
@@ -108,8 +86,3 @@ def _potential(regret: float, variance: float) -> float:
     # 700: beyond it the answer is "more than any allowance" either way, and exp must not overflow
     values = np.expm1(np.minimum(rate * (regret - rate * variance), 700.0))
     return float((values[0] + values[-1] + 4.0 * values[1:-1:2].sum() + 2.0 * values[2:-1:2].sum()) * 0.01 / 3.0)
-
-
-def _state(prior: Floats, regret: Floats, variance: Floats, num_updates: int) -> SquintState:
-    weights = log_normalised(np.log(prior) + log_evidence(regret, variance)) if num_updates else prior
-    return SquintState(prior, frozen(regret), frozen(variance), num_updates, weights)

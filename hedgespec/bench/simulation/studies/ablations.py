@@ -15,25 +15,27 @@ from hedgespec.bench.simulation.ablations import (
 from hedgespec.bench.simulation.studies.study import Study
 from hedgespec.bench.simulation.workbench import Workbench
 from hedgespec.learning.answer_learner import AnswerLearner
+from hedgespec.learning.build import make_learner
 from hedgespec.learning.feedback import Feedback
-from hedgespec.learning.learners.registry import make_learner
-from hedgespec.learning.objectives import LengthLosses, ObjectiveLosses, RoundsLosses
+from hedgespec.learning.objectives.length import Length
+from hedgespec.learning.objectives.objective import Objective, Pool
+from hedgespec.learning.objectives.rounds import Rounds
 
-NewLosses = Callable[[int], ObjectiveLosses]
-"""max_draft_tokens -> the losses of one answer."""
+NewLosses = Callable[[Pool], Objective]
+"""The drafters -> the losses of one answer."""
 
 VARIANTS: dict[str, NewLosses] = {
-    "rounds": lambda depth: RoundsLosses(),
-    "rounds, one update per round": lambda depth: ChunkLosses(RoundsLosses()),
-    "rounds, every 2nd update": lambda depth: SkippingLosses(RoundsLosses(), 2),
-    "rounds, every 4th update": lambda depth: SkippingLosses(RoundsLosses(), 4),
-    "length, waits": LengthLosses,
-    "length, one update per round": lambda depth: ChunkLosses(LengthLosses(depth)),
+    "rounds": Rounds,
+    "rounds, one update per round": lambda pool: ChunkLosses(Rounds(pool)),
+    "rounds, every 2nd update": lambda pool: SkippingLosses(Rounds(pool), 2),
+    "rounds, every 4th update": lambda pool: SkippingLosses(Rounds(pool), 4),
+    "length, waits": Length,
+    "length, one update per round": lambda pool: ChunkLosses(Length(pool)),
     "length, censored": CensoredLengthLosses,
     "length, provisional": ProvisionalLengthLosses,
     "length by position": ForwardLengthLosses,
-    "0.25 acceptance + 0.75 length": lambda depth: HybridLosses(depth, 0.25),
-    "0.5 acceptance + 0.5 length": lambda depth: HybridLosses(depth, 0.5),
+    "0.25 acceptance + 0.75 length": lambda pool: HybridLosses(pool, 0.25),
+    "0.5 acceptance + 0.5 length": lambda pool: HybridLosses(pool, 0.5),
 }
 
 
@@ -51,10 +53,10 @@ def study(bench: Workbench) -> Study:
 
 
 def new_learning(bench: Workbench, new_losses: NewLosses) -> Callable[[int], AnswerLearner]:
-    num_drafters, depth = bench.recording.num_drafters, bench.recording.max_draft_tokens
+    pool = Pool(bench.recording.num_drafters, bench.recording.max_draft_tokens)
 
     def make(answer: int) -> AnswerLearner:
-        feedback = Feedback(new_losses(depth), num_drafters, depth, score_timeout_rounds=64)
+        feedback = Feedback(new_losses(pool), score_timeout_rounds=64)
         return AnswerLearner(make_learner("normalhedge"), bench.uniform[answer], feedback)
 
     return make

@@ -6,7 +6,7 @@ from hedgespec.bench.simulation.policies import WeightsPolicy
 from hedgespec.bench.simulation.studies.policies import regret_curve
 from hedgespec.bench.simulation.studies.study import Row, Study
 from hedgespec.bench.simulation.workbench import SHIPPED, Workbench
-from hedgespec.learning.learners.registry import LEARNER_NAMES
+from hedgespec.catalogue import LEARNERS
 
 FIRST = (8, 16, 32, 64, 128)
 EARLY = 32
@@ -17,7 +17,7 @@ SOME_EXCESS = 0.5
 def study(bench: Workbench) -> Study:
     rows: list[Row] = []
     curves: dict[str, list[float]] = {}
-    for name in LEARNER_NAMES:
+    for name in LEARNERS.names():
         curve = regret_curve(bench, bench.run(WeightsPolicy(bench.weights(name), SHIPPED)))
         excess = {f"after {n}": curve[min(n, len(curve)) - 1] for n in FIRST}
         share = round(excess[f"after {EARLY}"] / curve[-1], 3) if curve[-1] >= SOME_EXCESS else None

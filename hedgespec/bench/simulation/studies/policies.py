@@ -13,8 +13,7 @@ from hedgespec.bench.simulation.policies import FixedPolicy, RandomPolicy, Weigh
 from hedgespec.bench.simulation.replay import Policy, Replayed
 from hedgespec.bench.simulation.studies.study import Study
 from hedgespec.bench.simulation.workbench import SHIPPED, Workbench
-from hedgespec.learning.learners.registry import LEARNER_NAMES
-from hedgespec.types import Objective
+from hedgespec.catalogue import LEARNERS
 
 Floats = NDArray[np.float64]
 
@@ -22,7 +21,7 @@ GENERIC = "generic"
 
 WIDTHS = (0.0, 0.25, 0.5, 1.0, 2.0)
 DISCOUNTS = (0.9, 0.95, 0.98)
-OBJECTIVES: tuple[Objective, ...] = ("rounds", "length", "length_product", "acceptance")
+OBJECTIVES: tuple[str, ...] = ("rounds", "length", "length_product", "acceptance")
 
 
 def study(bench: Workbench) -> Study:
@@ -89,6 +88,6 @@ def _cases(bench: Workbench) -> Iterator[tuple[str, str, Policy]]:
         yield "normalhedge", objective, WeightsPolicy(weights, SHIPPED)
     weights = bench.weights("normalhedge")
     yield "normalhedge, leader", "rounds", WeightsPolicy(weights, SHIPPED, "leader")
-    for name in LEARNER_NAMES:
+    for name in LEARNERS.names():
         if name != "normalhedge":
             yield name, "rounds", WeightsPolicy(bench.weights(name), SHIPPED)

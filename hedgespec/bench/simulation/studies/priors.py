@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from hedgespec.bench.simulation.policies import Follow, WeightsPolicy
 from hedgespec.bench.simulation.studies.study import Study
 from hedgespec.bench.simulation.workbench import SHIPPED, Workbench
-from hedgespec.config import LearnerConfig, LearnerName
+from hedgespec.config import LearnerConfig
 from hedgespec.learning.prior import mixed_prior
 from hedgespec.store.preference import ALPHA, AnswerOutcome, answer_totals
 
 Floats = NDArray[np.float64]
 
-LEARNERS: tuple[LearnerName, ...] = ("normalhedge", "adaptive")
+LEARNERS: tuple[str, ...] = ("normalhedge", "adaptive")
 FOLLOWS: tuple[Follow, ...] = ("sample", "leader")
 
 

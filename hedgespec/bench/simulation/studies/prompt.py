@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from hedgespec.bench.simulation.studies.priors import preferences
 from hedgespec.bench.simulation.studies.study import Study
 from hedgespec.bench.simulation.workbench import Workbench
-from hedgespec.config import LearnerConfig, LearnerName
+from hedgespec.config import LearnerConfig
 from hedgespec.learning.prompt_evidence import prompt_loss, tilted_prior
 
 Floats = NDArray[np.float64]
 
-LEARNERS: tuple[LearnerName, ...] = ("normalhedge", "adaptive")
+LEARNERS: tuple[str, ...] = ("normalhedge", "adaptive")
 LENGTHS = (8, 16, 32, 64)
 
 

@@ -8,8 +8,8 @@ from hedgespec.bench.simulation.policies import Schedule, WeightsPolicy
 from hedgespec.bench.simulation.studies.study import Row, Study
 from hedgespec.bench.simulation.workbench import SHIPPED, Workbench
 from hedgespec.learning.answer_learner import AnswerLearner
+from hedgespec.learning.build import make_learner
 from hedgespec.learning.feedback import make_feedback
-from hedgespec.learning.learners.registry import make_learner
 from hedgespec.learning.scoring_plan import ScoringPlan, sweep
 from hedgespec.learning.sleepers import Sleepers
 

@@ -10,11 +10,9 @@ from hedgespec.bench.simulation.policies import WeightsPolicy
 from hedgespec.bench.simulation.recording import Recording
 from hedgespec.bench.simulation.studies.study import Study
 from hedgespec.bench.simulation.workbench import SHIPPED, Workbench
-from hedgespec.config import LearnerName
-from hedgespec.types import Objective
 
-LEARNERS: tuple[LearnerName, ...] = ("normalhedge", "adaptive")
-OBJECTIVES: tuple[Objective, ...] = ("rounds", "length")
+LEARNERS: tuple[str, ...] = ("normalhedge", "adaptive")
+OBJECTIVES: tuple[str, ...] = ("rounds", "length")
 
 
 def study(bench: Workbench) -> Study:

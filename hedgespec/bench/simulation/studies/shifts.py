@@ -13,15 +13,13 @@ from hedgespec.bench.simulation.hindsight import best_switch_passes
 from hedgespec.bench.simulation.pools import mixed_answers
 from hedgespec.bench.simulation.studies.study import Row, Study, mean_interval
 from hedgespec.bench.simulation.workbench import Workbench
-from hedgespec.config import LearnerName
-from hedgespec.learning.learners.forgetting import ForgettingNormalHedge
+from hedgespec.catalogue import LEARNERS
 from hedgespec.learning.learners.learner import Learner
-from hedgespec.learning.learners.registry import LEARNER_NAMES
-from hedgespec.types import Objective
+from hedgespec.learning.learners.normalhedge import NormalHedge
 
 Floats = NDArray[np.float64]
 
-OBJECTIVES: tuple[Objective, ...] = ("rounds", "length")
+OBJECTIVES: tuple[str, ...] = ("rounds", "length")
 
 
 DISCOUNTS = (0.995, 0.99, 0.98, 0.95, 0.9)
@@ -35,7 +33,7 @@ def study(bench: Workbench) -> Study:
     for objective in OBJECTIVES:
         on_mixed, alone = fixed_choice(shifted.mixed, objective), fixed_choice(bench, objective)
         rows.append(shifted.row("fixed, best by its sum", objective, on_mixed, alone))
-    for name in LEARNER_NAMES:
+    for name in LEARNERS.names():
         rows += [shifted.learned_row(name, name, objective) for objective in OBJECTIVES]
     return Study("shifts", shifted.notes, rows)
 
@@ -45,7 +43,7 @@ def discount_study(bench: Workbench) -> Study:
     shifted = Shifted(bench)
     rows = [shifted.learned_row("normalhedge", "normalhedge", "rounds", discount=1.0, max_debt=None)]
     for discount, debt in product(DISCOUNTS, MAX_DEBTS):
-        learner = ForgettingNormalHedge("discounted", discount, math.inf if debt is None else debt)
+        learner = NormalHedge(discount, math.inf if debt is None else debt)
         rows.append(shifted.learned_row("forgetting", learner, "rounds", discount=discount, max_debt=debt))
     return Study("discount", shifted.notes, rows)
 
@@ -63,9 +61,7 @@ class Shifted:
             "the ratio on unmixed answers. Uniform start, shipped schedule."
         )
 
-    def learned_row(
-        self, name: str, learner: Learner[Any] | LearnerName, objective: Objective, **settings: float | None
-    ) -> Row:
+    def learned_row(self, name: str, learner: Learner[Any] | str, objective: str, **settings: float | None) -> Row:
         mixed = self.mixed.learned_passes(learner, objective)
         return self.row(name, objective, mixed, self.bench.learned_passes(learner, objective), **settings)
 
@@ -83,7 +79,7 @@ class Shifted:
         }
 
 
-def fixed_choice(bench: Workbench, objective: Objective) -> np.ndarray:
+def fixed_choice(bench: Workbench, objective: str) -> np.ndarray:
     """[num_answers]: passes of the drafter that the objective's summed losses prefer on the whole answer."""
     sums = np.stack([np.sum([losses for losses, _ in own.vectors], axis=0) for own in bench.losses(objective)])
     passes: np.ndarray = bench.fixed[np.arange(len(sums)), sums.argmin(axis=1)]

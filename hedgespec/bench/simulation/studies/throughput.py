@@ -10,10 +10,10 @@ from hedgespec.bench.simulation.policies import FixedPolicy, WeightsPolicy
 from hedgespec.bench.simulation.pools import with_experts
 from hedgespec.bench.simulation.studies.study import Study
 from hedgespec.bench.simulation.workbench import SHIPPED, Workbench
-from hedgespec.learning.answer_learner import per_expert
+from hedgespec.learning.build import make_learner
+from hedgespec.learning.experts import per_expert
 from hedgespec.learning.feedback import make_feedback
-from hedgespec.learning.learners.registry import make_learner
-from hedgespec.router.answer import throughput_experts
+from hedgespec.learning.objectives.throughput import experts_by_length
 
 DRAFT_COSTS = (0.04, 0.15)
 """Of one draft token, in target passes."""
@@ -47,7 +47,7 @@ def study(bench: Workbench) -> Study:
 
 def experts_at(bench: Workbench, cost: float) -> tuple[NDArray[np.float64], NDArray[np.float64], Workbench]:
     """Seconds of a round per expert, the best fixed expert's seconds per answer, and a bench whose drafters are experts."""
-    experts = throughput_experts(bench.recording.num_drafters, LENGTHS, bench.recording.max_draft_tokens)
+    experts = experts_by_length(bench.recording.num_drafters, LENGTHS, bench.recording.max_draft_tokens)
     seconds = np.array([1.0 + cost * expert.num_draft_tokens for expert in experts])
     own = Workbench(with_experts(bench.recording, experts), bench.runs_each, bench.seed)
     return seconds, (own.fixed * seconds).min(axis=1), own
@@ -63,9 +63,12 @@ def own_best_in_domain(own: Workbench, seconds: NDArray[np.float64]) -> NDArray[
 def _learned_seconds(bench: Workbench, own: Workbench, seconds: NDArray[np.float64]) -> NDArray[np.float64]:
     recording = bench.recording
     num_drafters, depth = recording.num_drafters, recording.max_draft_tokens
-    experts = throughput_experts(num_drafters, LENGTHS, depth)
+    experts = experts_by_length(num_drafters, LENGTHS, depth)
     losses = answer_losses(
-        recording, lambda: make_feedback("throughput", num_drafters, depth, NEVER, experts, lambda: seconds)
+        recording,
+        lambda: make_feedback(
+            "throughput", num_drafters, depth, NEVER, draft_lengths=LENGTHS, seconds=lambda experts: seconds
+        ),
     )
     priors = np.tile(per_expert(experts, bench.uniform[0]), (recording.num_answers, 1))
     weights = weights_by_position(losses, make_learner("normalhedge"), priors)

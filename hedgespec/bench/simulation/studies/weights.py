@@ -11,9 +11,8 @@ from hedgespec.bench.simulation.hindsight import fixed_passes
 from hedgespec.bench.simulation.recording import Recording
 from hedgespec.bench.simulation.studies.study import Row, Study
 from hedgespec.bench.simulation.workbench import Workbench
-from hedgespec.config import LearnerName
 
-LEARNERS: tuple[LearnerName, ...] = ("normalhedge", "adaptive")
+LEARNERS: tuple[str, ...] = ("normalhedge", "adaptive")
 NUM_PARTS = 3
 
 
