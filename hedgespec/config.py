@@ -155,20 +155,20 @@ class LearnerConfig(Section):
 class SpeculationConfig(Section):
     """How drafts are made and how drafters are scored.
 
-    max_draft_tokens:     draft length of a round
-    draft_deadline_s:     after it the round goes on without speculation
+    max_draft_tokens:     most tokens that a round drafts in a row
+    draft_deadline_s:     a round goes on without speculation when its draft takes longer
     score_depth:          see `types.ScoreDepth`
-    warm_rounds:          in so many first rounds the router waits for outstanding scores, for at most warm_wait_fraction
-                          of a round
-    score_timeout_rounds: so many rounds after the asking a loss vector closes with whoever answered
-    score_dense_rounds, score_every: the first rounds of an answer all ask for scores, later ones less and less often, for
-                          everything that has been verified since: in turn, in sweeps that grow to score_every rounds
-    sleep_weight, wake_every_rounds: a drafter below this weight for several scorings is not scored until it is woken,
-                          every so many rounds (0: nobody sleeps) or when the leader gets worse
-    prompt_scores:        so many last prompt tokens are scored before the first round (0: none)
+    warm_rounds:          number of first rounds before which the router waits for outstanding scores, each time for at most
+                          warm_wait_fraction of the last round's time
+    score_timeout_rounds: rounds to wait for scores before closing a position without the missing ones
+    score_dense_rounds, score_every: the first rounds of an answer all ask for scores; later ones form sweeps, which grow
+                          to score_every rounds, and ask the drafters in turn for everything verified since
+    sleep_weight, wake_every_rounds: a drafter below this weight in several sweeps is not scored until it is woken: after
+                          wake_every_rounds (0: no drafter sleeps), or when the leader gets worse
+    prompt_scores:        number of last prompt tokens that drafters score before the first round (0: none)
     draft_form, branching, num_nodes: see `types.DraftForm`; num_nodes of a round, 0 is max_draft_tokens * branching
-    merge_drafters:       so many drafters with the largest weights draft together and share num_nodes by weight
-    draft_lengths:        what objective `throughput` may choose from; none is max_draft_tokens alone
+    merge_drafters:       number of drafters, those with the largest weights, that draft together and share num_nodes
+    draft_lengths:        lengths that objective `throughput` may choose from; none is max_draft_tokens alone
     """
 
     max_draft_tokens: int = Field(5, ge=0, le=16)
