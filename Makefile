@@ -14,7 +14,7 @@ export OMP_NUM_THREADS ?= 1
 export RAY_USAGE_STATS_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help serve chat test check format proto bench lock clean redis-server
+.PHONY: help serve test check format proto modules bench lock clean redis-server
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -43,6 +43,9 @@ format: $(VENV)/.dev.stamp  ## rewrite the sources in the house format
 
 proto: $(VENV)/.dev.stamp  ## regenerate hedgespec/rpc/v1 from protos/
 	$(PROTOC) --python_out=. --pyi_out=. --grpc_python_out=. $(PROTOS)
+
+modules:  ## rewrite docs/modules.md from the modules' docstrings
+	@$(PYTHON) -m tests.module_list
 
 bench: $(VENV)/.serve.stamp  ## every drafter, learned selection and transformers side by side (options: ARGS="--json FILE")
 	@$(BIN)/hedgespec bench decode $(ARGS)
