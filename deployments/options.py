@@ -1,4 +1,4 @@
-"""How Serve places, scales and drains each deployment (ray.md 4, 5, 7)."""
+"""How Serve places, scales and drains each deployment (design 8)."""
 
 from __future__ import annotations
 

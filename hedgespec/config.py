@@ -221,7 +221,7 @@ class StoreConfig(Section):
 
 
 class LimitsConfig(Section):
-    """Caps checked before anything is tokenized or allocated (reliability 6.1)."""
+    """Caps checked before anything is tokenized or allocated."""
 
     max_body_bytes: int = Field(1 << 20, ge=1024)
     max_tokens: int = Field(4096, ge=1)

@@ -1,6 +1,6 @@
 """The seams: the decode loop knows these Protocols and nothing of gRPC, torch or Redis.
 
-Local and remote implementations are interchangeable (DESIGN 3, invariant 6): `engine/` implements Target and Drafter in this
+Local and remote implementations are interchangeable (design 3, invariant 6): `engine/` implements Target and Drafter in this
 process, `rpc.client` over a multiplexed gRPC stream, `models.tabular` exactly for tests. What returns an Awaitable may be an
 `async def`, or a plain method that sends at once and returns a future, which costs a round no task.
 """
@@ -133,7 +133,7 @@ class FeatureTransport(Protocol):
 
 
 class PreferenceStore(Protocol):
-    """Additive per-tenant statistics, one record per router incarnation (DESIGN 7)."""
+    """Additive per-tenant statistics, one record per router incarnation (design 7)."""
 
     async def load(self, key: PreferenceKey) -> Mapping[str, PreferenceRecord]:
         """All incarnations' records under `key`; corrupt ones are left out and counted. Raises StoreUnavailable."""

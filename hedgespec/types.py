@@ -22,7 +22,7 @@ ScoreDepth = Literal["depth1", "own_rounds", "exact"]
 DraftKind = Literal["chain", "tree", "iid", "distinct"]
 
 MAX_SPARSE_IDS = 512
-"""Longest truncated distribution that travels (DESIGN 3, invariant 4)."""
+"""Longest truncated distribution that travels (design 3, invariant 4)."""
 
 SPARSE_MASS = 0.99
 """A drafter samples from the smallest set of ids with at least this probability mass."""
@@ -87,7 +87,7 @@ class SessionSpec:
                    each drafter is opened with a key of its own, so that drafts of several can be merged
     feature_sinks: addresses the target pushes hidden features to (empty for drafters, and when nobody wants features)
     num_target_top: ids of the target's distribution that travel per emitted token (0: only its probability)
-    score_depth:   `depth1` scores each position as if it were drafted first; `exact` unrolls every start (DESIGN 5);
+    score_depth:   `depth1` scores each position as if it were drafted first; `exact` unrolls every start (design 5);
                    `own_rounds` only the starts of the drafter's own rounds, which are all that the objective `rounds` reads
     draft_form:    what `draft` returns, and what the scores are of (`Scores`)
     num_prompt_scores: the target's `open` returns its top ids for so many last prompt tokens (`Opened.prompt_top`)
@@ -239,7 +239,7 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """How a drafter's own proposals would have fared on verified tokens (DESIGN 5).
+    """How a drafter's own proposals would have fared on verified tokens (design 5).
 
     start:           output index of the first row
     acceptance:      [num_tokens, depth] float32 by position and depth: the probability that the realised token is

@@ -1,6 +1,6 @@
 """The table drafter x domain of mean emitted tokens per target pass, from one verified trajectory per prompt.
 
-Every drafter is scored exactly on the same text (DESIGN 5, objective `rounds` with score_depth `exact`), so one decoded
+Every drafter is scored exactly on the same text (design 5, objective `rounds` with score_depth `exact`), so one decoded
 answer measures all of them: tokens / sum of u_t. At temperature 0 that is the number of passes the drafter would really
 have needed; above 0 its expectation given the text, with less variance than running each drafter by itself.
 """

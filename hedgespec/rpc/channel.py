@@ -25,7 +25,7 @@ _SIZE_OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
 )
-# without keepalive a peer behind a black hole, or stopped, is noticed only by a deadline (reliability.md, finding 7)
+# without keepalive a peer behind a black hole, or stopped, is noticed only by a deadline
 _KEEPALIVE_OPTIONS = (
     ("grpc.keepalive_time_ms", 2000),
     ("grpc.keepalive_timeout_ms", 1000),

@@ -1,4 +1,4 @@
-"""Multi-drafts: several chains under the last verified token, drafted side by side (SpecInfer, paper.md 1.3). NumPy only.
+"""Multi-drafts: several chains under the last verified token, drafted side by side (Miao et al. 2024). NumPy only.
 
 `iid`: independent samples of one law. `distinct`: first tokens drawn without replacement, each chain's first law being
 the law without the earlier chains' first tokens. At temperature 0 and under `coupled` every sample of a law is the same:

@@ -1,4 +1,4 @@
-"""The score of a multi-draft's first tokens under `rejection`, given only what was emitted (DESIGN 5). NumPy only.
+"""The score of a multi-draft's first tokens under `rejection`, given only what was emitted (design 5). NumPy only.
 
 Recursive rejection keeps an unnormalised residual P, at first the target's law p. Child k with law q_k takes
 min(P, |P| q_k) out of it, |P| being the probability that all children before it were rejected. What the children have

@@ -1,4 +1,4 @@
-"""The drafter's score of verified tokens: how its own proposals would have fared (DESIGN 5). NumPy only.
+"""The drafter's score of verified tokens: how its own proposals would have fared (design 5). NumPy only.
 
 Asked are the drafter's truncated distributions (`truncate`) on the verified trajectory, one row per verified token.
 """

@@ -1,4 +1,4 @@
-"""The dynamic tree of EAGLE-2 and EAGLE-3 (paper.md 3.4) as pure bookkeeping: which nodes to expand, which to keep. NumPy.
+"""The dynamic tree of EAGLE-2 and EAGLE-3 (design 4.2) as pure bookkeeping: which nodes to expand, which to keep. NumPy.
 
 Every level expands its best `branching` nodes to `branching` children each; a node's score is the sum of the log weights
 on its path. At the end the best num_nodes of all nodes are kept. Scores never rise along a path, so that a node's

@@ -1,4 +1,4 @@
-"""From sums over answers to a preference over drafters (DESIGN 7). Pure."""
+"""From sums over answers to a preference over drafters (design 7). Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a store keeps: additive statistics of one router incarnation under one key (DESIGN 7)."""
+"""What a store keeps: additive statistics of one router incarnation under one key (design 7)."""
 
 from __future__ import annotations
 

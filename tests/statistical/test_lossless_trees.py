@@ -154,7 +154,7 @@ def test_counting_the_same_sample_of_two_drafters_once_is_caught() -> None:
 
 
 def test_a_deterministic_node_accepts_with_the_summed_mass_of_its_children() -> None:
-    """paper.md 3.4: acceptance of a tree level is the target's probability of the child set."""
+    """Li et al. 2024a: acceptance of a tree level is the target's probability of the child set."""
     target, close, _ = models(3)
     ((tree, _),) = deterministic_tree(close, (2,))
     accepted = sum(prob for path, _, prob in outcomes(target, tree) if path)

@@ -57,7 +57,7 @@ class UcbPolicy:
 
 
 class UcbSpecPolicy(UcbPolicy):
-    """UCBSpec with its published radius, L = max_draft_tokens (paper.md 2.2)."""
+    """UCBSpec with its published radius, L = max_draft_tokens (Hou et al. 2025, section 4)."""
 
     def __init__(self, num_arms: int, max_draft_tokens: int) -> None:
         super().__init__(num_arms, 0.0)
@@ -70,7 +70,7 @@ class UcbSpecPolicy(UcbPolicy):
 
 
 class Exp3SpecPolicy:
-    """EXP3Spec: importance-weighted losses (L + 1 - emitted) / L at the anytime rate (paper.md 2.3)."""
+    """EXP3Spec: importance-weighted losses (L + 1 - emitted) / L at the anytime rate (Hou et al. 2025, section 5)."""
 
     def __init__(self, num_arms: int, max_draft_tokens: int) -> None:
         self._num_arms = num_arms

@@ -1,6 +1,6 @@
 """Exact numbers of target passes on a recording: of fixed drafters, of weights, of the best choices in hindsight.
 
-Nothing is drawn here. `fixed_passes` is the u recursion of DESIGN 5; the others go backwards over the answer: the
+Nothing is drawn here. `fixed_passes` is the u recursion of design 5; the others go backwards over the answer: the
 passes still to come after position t are 1 + sum_k P(k tokens accepted | round starts at t) * (those after t + k + 1).
 """
 

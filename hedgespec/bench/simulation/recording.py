@@ -1,7 +1,7 @@
 """What is kept of recorded answers: how every drafter would have fared on every verified token.
 
 Given the text, a round of drafter i that starts at t accepts its j-th token with probability a[i, t + j - 1, j - 1],
-independently of everything else (DESIGN 5). A recording is therefore all that a replay of the same text needs.
+independently of everything else (design 5). A recording is therefore all that a replay of the same text needs.
 """
 
 from __future__ import annotations
