@@ -67,7 +67,7 @@ def test_module_list_names_every_module() -> None:
 
 
 def test_the_walk_names_functions_that_exist() -> None:
-    """`file.py`: `name`, `Class.method` in ARCHITECTURE.md: each name is defined in that file."""
+    """Functions that docs/ARCHITECTURE.md names behind a file are defined in it."""
     text = (ROOT / "docs" / "ARCHITECTURE.md").read_text()
     steps = re.findall(r"`([\w/]+\.py)`: ((?:`[\w.]+`(?:, )?)+)", text)
     assert len(steps) >= 10
