@@ -88,13 +88,14 @@ def makers(root: Path) -> dict[str, Callable[[], AnyDrafter]]:
     """Kind -> a function that makes a fresh drafter of it, always with the same weights."""
     from hedgespec.models.causal_lm.drafter import CausalLmDrafter
     from hedgespec.models.causal_lm.folder import load_causal_lm
+    from hedgespec.models.cpu.lean_network import accelerate
     from hedgespec.models.eagle3.bank import HeadBank
     from hedgespec.models.eagle3.drafter import Eagle3Drafter
     from hedgespec.models.eagle3.head import load_eagle3
     from hedgespec.models.ngram.drafter import NgramDrafter
 
     small = make_llama(root / "small", num_hidden_layers=2)
-    lm = load_causal_lm(small, "cpu", "drafter small")
+    lm = accelerate(load_causal_lm(small, "cpu", "drafter small"))
     embedding = torch.randn((VOCAB_SIZE, HIDDEN_SIZE), generator=torch.Generator().manual_seed(1))
     head = load_eagle3(make_eagle3(root / "head"), embedding)
     return {

@@ -7,6 +7,8 @@ varied laws: near-ties would make exact comparisons meaningless.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +79,19 @@ def make_mistral(folder: Path, seed: int = 0, sliding_window: int = 8) -> Path:
     from transformers import MistralConfig, MistralForCausalLM
 
     return _save(MistralForCausalLM(MistralConfig(**{**_SHAPE, "sliding_window": sliding_window})), folder, seed)
+
+
+MAKERS: dict[str, Callable[..., Path]] = {
+    "gemma": make_gemma,
+    "granite": make_granite,
+    "llama": make_llama,
+    "llama-biased": partial(make_llama, attention_bias=True, mlp_bias=True),
+    "llama-wide-gelu": partial(make_llama, intermediate_size=48, hidden_act="gelu"),
+    "mistral": make_mistral,
+    "qwen2": make_qwen2,
+    "qwen3": make_qwen3,
+}
+"""Every kind of language model that the tests know."""
 
 
 def _save(model: nn.Module, folder: Path, seed: int) -> Path:

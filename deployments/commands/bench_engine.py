@@ -31,9 +31,11 @@ def engine(
     """Step time against batch, block and context, as a ratio to batch 1 and as a share of the memory bandwidth."""
     import torch
 
-    from hedgespec.bench.engine import measure_engine
+    from hedgespec.bench.engine import measure_engine, model_size
+    from hedgespec.bench.shapes import random_causal_lm
     from hedgespec.models.causal_lm.folder import load_causal_lm
-    from hedgespec.models.causal_lm.shapes import random_causal_lm
+    from hedgespec.models.cpu.lean_network import accelerate
+    from hedgespec.models.graphs.static_passes import use_static_passes
 
     if shape is not None and target is not None:
         raise typer.BadParameter("give --shape or --target, not both")
@@ -43,10 +45,12 @@ def engine(
     batches, blocks, contexts = batch or [1, 4, 8, 16, 32], block or [1, 4, 6, 8, 16], context or [128, 1024]
     if max(contexts) + max(blocks) > model.max_positions:
         raise typer.BadParameter(f"this model's context has {model.max_positions} tokens; lower --context")
+    size = model_size(model.model)
+    accelerate(model)
     if graphs:
-        model.use_static_passes(max(batches), max(contexts) + 2 * max(blocks))
+        use_static_passes(model, max(batches), max(contexts) + 2 * max(blocks))
     with progress_bar("steps", len(batches) * len(contexts)) as advance:
-        report = measure_engine(model, sorted(batches), sorted(blocks), sorted(contexts), repeats, advance)
+        report = measure_engine(model, size, sorted(batches), sorted(blocks), sorted(contexts), repeats, advance)
     table = Table(title=f"{report.num_parameters / 1e6:.1f} M parameters, {report.weight_bytes / 1e6:.0f} MB of weights "
                   f"a pass, copy bandwidth {report.copy_bytes_per_s / 1e9:.1f} GB/s")  # fmt: skip
     for column in ("context", "batch", "block", "median ms", "min ms", "x single step", "bandwidth share"):

@@ -30,7 +30,7 @@ def heads(
     import torch
 
     from hedgespec.bench.heads import measure_heads, random_heads
-    from hedgespec.models.causal_lm.shapes import head_config
+    from hedgespec.bench.shapes import head_config
 
     torch.set_num_threads(threads)
     config = head_config(shape)

@@ -40,8 +40,8 @@ def synthetic(
     """
     import torch
 
+    from hedgespec.bench.shapes import head_config
     from hedgespec.bench.synthetic import expected_tokens, random_prompts, synthetic_service
-    from hedgespec.models.causal_lm.shapes import head_config
 
     torch.set_num_threads(threads)
     rates, levels = acceptance or [0.8, 0.6, 0.4, 0.2], sorted({1, *(concurrency or [])})

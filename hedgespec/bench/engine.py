@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from transformers import PreTrainedModel
 
 from hedgespec.models.causal_lm.block import Block
 from hedgespec.models.causal_lm.packed import PackedCausalLM
@@ -19,6 +20,34 @@ from hedgespec.models.memory.kv_memory import KvMemory, KvSlot
 
 COPY_BYTES = 256 << 20
 PREFILL_CHUNK = 512
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSize:
+    """What a pass must read of a model.
+
+    num_parameters: tied tensors count once
+    weight_bytes: everything but the input embedding, of which a pass reads a few rows; tied to the output matrix it counts
+    """
+
+    num_parameters: int
+    weight_bytes: int
+    kv_bytes_per_token: int
+
+
+def model_size(model: PreTrainedModel) -> ModelSize:
+    """Measure a model as it was loaded; packed weights are no parameters any more."""
+    tables = {id(p) for p in model.get_input_embeddings().parameters()}
+    output = model.get_output_embeddings()
+    tables -= {id(p) for p in output.parameters()} if output is not None else set()
+    config = model.config.get_text_config()
+    num_kv_heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return ModelSize(
+        sum(p.numel() for p in model.parameters()),
+        sum(p.numel() * p.element_size() for p in model.parameters() if id(p) not in tables),
+        int(2 * config.num_hidden_layers * num_kv_heads * head_dim * next(model.parameters()).element_size()),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +83,14 @@ class EngineReport:
 
 def measure_engine(
     model: PackedCausalLM,
+    size: ModelSize,
     batches: Sequence[int],
     blocks: Sequence[int],
     contexts: Sequence[int],
     num_repeats: int,
     advance: Callable[[], None],
 ) -> EngineReport:
-    """Every combination, repeats interleaved over the block sizes. advance: called after every (batch, context)."""
+    """Measure every combination, repeats interleaved over the block sizes. advance: called after every (batch, context)."""
     copy_bytes_per_s = copy_bandwidth(model.device)
     steps: list[StepCost] = []
     for context in contexts:
@@ -73,7 +103,7 @@ def measure_engine(
                 median_s = float(np.median(seconds[block]))
                 if (batch, block) == (min(batches), min(blocks)):
                     single_s = median_s
-                num_bytes = model.weight_bytes + batch * (context + block) * model.kv_bytes_per_token
+                num_bytes = size.weight_bytes + batch * (context + block) * size.kv_bytes_per_token
                 steps.append(
                     StepCost(
                         batch,
@@ -93,8 +123,8 @@ def measure_engine(
         model.digest,
         str(model.device),
         torch.get_num_threads(),
-        model.num_parameters,
-        model.weight_bytes,
+        size.num_parameters,
+        size.weight_bytes,
         copy_bytes_per_s,
         steps,
     )

@@ -17,17 +17,19 @@ from torch import Tensor
 
 from hedgespec.assembly.local_fleet import LOCAL_GROUP, LocalFleet
 from hedgespec.bench.heads import random_heads
+from hedgespec.bench.shapes import head_config, random_causal_lm
 from hedgespec.config import AppArgs, Device, DrafterConfig, SpeculationConfig, TargetConfig
 from hedgespec.engine.drafter_engine import DrafterRunner
 from hedgespec.engine.engine import Engine
 from hedgespec.engine.features import LocalFeatureTransport
 from hedgespec.engine.local import LocalDrafter, LocalTarget, TargetInfo
 from hedgespec.engine.target_engine import TargetRunner
-from hedgespec.models.causal_lm.shapes import head_config, random_causal_lm
+from hedgespec.models.cpu.lean_network import accelerate
 from hedgespec.models.drafting.score_columns import ScoreColumns, Values
 from hedgespec.models.eagle3.bank import HeadBank
 from hedgespec.models.eagle3.drafter import Eagle3Drafter
 from hedgespec.models.eagle3.session import Eagle3Session
+from hedgespec.models.graphs.static_passes import use_static_passes
 from hedgespec.router.events import NoEvents
 from hedgespec.router.service import GenerationService
 from hedgespec.speculative.acceptance import VerifyContext
@@ -119,7 +121,7 @@ async def synthetic_service(
     args = _args(list(hits.rates), device, max_sessions)
     spare = NUM_DRAFT_TOKENS + 1
     limit = max_sessions * (num_tokens + spare)
-    model = await asyncio.to_thread(random_causal_lm, shape, device)
+    model = accelerate(await asyncio.to_thread(random_causal_lm, shape, device))
     heads = random_heads(head_config(shape), len(rates), device)
     bank = HeadBank(heads, in_int8=device == "cpu")
     drafters = [
@@ -130,7 +132,7 @@ async def synthetic_service(
         drafter.hits = hits
     drafters[0].rehearse()
     if use_graphs:
-        model.use_static_passes(max_sessions, num_tokens + spare)
+        use_static_passes(model, max_sessions, num_tokens + spare)
         Eagle3Drafter.use_static_drafts(drafters, max_sessions, num_tokens + spare)
     transport = LocalFeatureTransport()
     runner = TargetRunner(model, transport, max_sessions, limit, decide=hits.decide)

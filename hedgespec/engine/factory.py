@@ -30,11 +30,14 @@ def build_target(config: TargetConfig, transport: FeatureTransport) -> LocalTarg
     from hedgespec.engine.graphs import decode_in_graphs
     from hedgespec.engine.target_engine import TargetRunner
     from hedgespec.models.causal_lm.folder import load_causal_lm
+    from hedgespec.models.cpu.lean_network import accelerate
 
     _set_num_threads(config.num_threads)
-    model = load_causal_lm(_folder(config.model, "target"), config.device, "target")
+    model = accelerate(load_causal_lm(_folder(config.model, "target"), config.device, "target"))
     if config.device == "cuda" and config.cuda_graphs:
-        decode_in_graphs("target", model.use_static_passes, config)
+        from hedgespec.models.graphs.static_passes import use_static_passes
+
+        decode_in_graphs("target", partial(use_static_passes, model), config)
     runner = TargetRunner(model, transport, config.max_sessions, config.max_cached_tokens, config.prefix_cache_tokens)
     engine = Engine(runner, "target")
     engine.start()
@@ -74,19 +77,22 @@ def _drafter_model(config: DrafterConfig, target: TargetConfig) -> DrafterModel:
         raise ConfigError(f"drafter {config.id!r}: tabular drafters run without an engine")
     _set_num_threads(config.num_threads)
     from hedgespec.models.causal_lm.drafter import load_causal_lm_drafter
-    from hedgespec.models.safetensors_folder import read_embedding
+    from hedgespec.models.cpu.lean_network import accelerate
+    from hedgespec.models.folder import read_embedding
 
     vocab_size = len(read_embedding(_folder(target.model, "target")))
     folder = _folder(config.model, f"drafter {config.id}")
     limits = config.max_sessions, config.max_cached_tokens
-    return load_causal_lm_drafter(config.id, folder, config.device, vocab_size, *limits)
+    drafter = load_causal_lm_drafter(config.id, folder, config.device, vocab_size, *limits)
+    accelerate(drafter.model)
+    return drafter
 
 
 def _eagle3_heads(configs: Sequence[DrafterConfig], target: TargetConfig) -> dict[str, Eagle3Drafter]:
     from hedgespec.engine.graphs import decode_in_graphs
     from hedgespec.models.eagle3.drafter import Eagle3Drafter
     from hedgespec.models.eagle3.loading import load_eagle3_drafters
-    from hedgespec.models.safetensors_folder import read_config, read_embedding
+    from hedgespec.models.folder import read_config, read_embedding
 
     _set_num_threads(max(config.num_threads for config in configs))
     target_folder = _folder(target.model, "target")

@@ -1,4 +1,4 @@
-"""Capturing CUDA graphs when a replica starts; a model that does not let itself be captured is served without them."""
+"""Capture CUDA graphs when a replica starts; a model that cannot be captured is served without them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from hedgespec.observability.logging import failure_fields
 log = structlog.get_logger(__name__)
 
 LANES_SHARE = 0.5
-"""Of max_cached_tokens: what all lanes together hold, beside it."""
+"""Rows of all lanes together, as a share of max_cached_tokens; they take memory besides it."""
 
-UseStaticPasses = Callable[[int, int, Callable[[int], None]], int]
-"""(number of lanes, rows of each, called after each capture with the number of all) -> that number."""
+UseGraphs = Callable[[int, int, Callable[[int], None]], int]
+"""A graphs door: (number of lanes, rows of each, callback after each capture with the number of all) -> that number."""
 
 
-def decode_in_graphs(role: str, use: UseStaticPasses, config: ReplicaConfig) -> bool:
-    """Whether graphs are there now; why not is logged. role: for the progress bar and the log."""
+def decode_in_graphs(role: str, use: UseGraphs, config: ReplicaConfig) -> bool:
+    """Open a graphs door; False if that failed, which is logged. role: for the progress bar and the log."""
     started = time.monotonic()
     capacity = max(int(LANES_SHARE * config.max_cached_tokens) // config.max_sessions, 1)
     try:

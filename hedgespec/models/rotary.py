@@ -1,4 +1,4 @@
-"""Rotary position embedding in plain torch: processes that run heads only import torch, not transformers."""
+"""Rotary position embedding in plain torch: a process with EAGLE-3 heads alone imports torch, not transformers."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from torch import Tensor, nn
 from hedgespec.errors import ModelFolderError
 
 FIRST_POSITIONS = 1024
-"""What a table of rotations begins with."""
+"""Positions that a table of rotations starts with."""
 
 
 @dataclass(frozen=True, slots=True)
 class RopeConfig:
-    """kind `default`, `linear` (positions divided by factor) or `llama3` (low frequencies divided, smoothly)."""
+    """Parameters of a rotary embedding.
+
+    kind: `default`, `linear` (positions divided by factor) or `llama3` (low frequencies divided, smoothly)
+    """
 
     theta: float = 10000.0
     kind: str = "default"
@@ -45,7 +48,7 @@ def rope_config(config: dict[str, Any]) -> RopeConfig:
 
 
 class Rotary(nn.Module):
-    """Rotate queries and keys by their positions (halves, as Llama does)."""
+    """Rotates queries and keys by their positions: feature i and feature i + head_dim / 2 form a pair, as in Llama."""
 
     def __init__(self, config: RopeConfig, head_dim: int) -> None:
         super().__init__()
@@ -53,23 +56,23 @@ class Rotary(nn.Module):
         self.register_buffer("inverse_frequency", _inverse_frequency(config, head_dim), persistent=False)
 
     def forward(self, query: Tensor, key: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """query: [..., num_heads, head_dim]; key: [..., num_kv_heads, head_dim]; positions: [...]"""
+        """Rotate query [..., num_heads, head_dim] and key [..., num_kv_heads, head_dim] by positions [...]."""
         cosine, sine = (values[..., None, :] for values in self.embeddings(positions))
         return _rotate(query, cosine, sine), _rotate(key, cosine, sine)
 
     def embeddings(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines and sines, [..., head_dim], both halves alike."""
+        """Return cosines and sines of positions [...], each [..., head_dim] with both halves alike."""
         angles = positions[..., None].float() * self.inverse_frequency
         angles = torch.cat((angles, angles), dim=-1)
         return angles.cos(), angles.sin()
 
 
 class RotationTable:
-    """Rotary embeddings of positions from 0 on, computed once; it grows with the longest text.
+    """Rotary embeddings of positions from 0 on, computed once; the table grows with the longest text.
 
-    table: [num_positions, 1, head_dim / 2], see `rotation_of`
+    table:      [num_positions, 1, head_dim / 2], see `rotation_of`
     embeddings: positions [1, num_positions] -> cosines and sines, [1, num_positions, head_dim]
-    device: of the positions
+    device:     where the positions are
     """
 
     def __init__(
@@ -78,7 +81,7 @@ class RotationTable:
         self._embeddings = embeddings
         self._device = device
         self.table = self._below(FIRST_POSITIONS)
-        self._outgrown: list[Tensor] = []  # CUDA graphs that were captured with a table go on reading it
+        self._outgrown: list[Tensor] = []  # a CUDA graph goes on reading the table that it was captured with
 
     def require(self, end: int) -> None:
         """Make room for positions below `end`."""
@@ -87,7 +90,7 @@ class RotationTable:
             self.table = self._below(max(end, 2 * len(self.table)))
 
     def at(self, positions: Tensor) -> Tensor:
-        """[total_rows] -> [total_rows, 1, head_dim / 2], see `rotation_of`. `require` makes room for them before."""
+        """Look up positions [total_rows]: [total_rows, 1, head_dim / 2]. Call `require` with their end before."""
         return self.table[positions]
 
     def _below(self, end: int) -> Tensor:
@@ -95,10 +98,7 @@ class RotationTable:
 
 
 def rotation_of(embeddings: tuple[Tensor, Tensor]) -> Tensor:
-    """Rotary embeddings as complex numbers.
-
-    embeddings: cosines and sines, [1, total_rows, head_dim], both halves alike. Returns [total_rows, 1, head_dim / 2].
-    """
+    """Turn cosines and sines [1, total_rows, head_dim], both halves alike, into complex [total_rows, 1, head_dim / 2]."""
     cosine, sine = embeddings
     half = cosine.shape[-1] // 2
     return torch.complex(cosine[0, :, None, :half].contiguous(), sine[0, :, None, :half].contiguous())

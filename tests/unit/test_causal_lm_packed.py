@@ -1,9 +1,9 @@
-"""The packed runner computes what transformers computes, whatever is packed together and however it is cut."""
+"""The packed runner computes what transformers computes, whatever is packed together and however it is cut; so does the
+same runner behind the CPU door."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,18 +15,10 @@ from transformers import AutoModelForCausalLM
 from hedgespec.models.causal_lm.block import Block, BlockOutput
 from hedgespec.models.causal_lm.folder import load_causal_lm
 from hedgespec.models.causal_lm.packed import PackedCausalLM
+from hedgespec.models.cpu.lean_network import accelerate
 from hedgespec.models.memory.kv_memory import KvMemory
-from tests.model_folders import VOCAB_SIZE, make_gemma, make_granite, make_llama, make_mistral, make_qwen2, make_qwen3
+from tests.model_folders import MAKERS, VOCAB_SIZE, make_llama, make_qwen3
 
-MAKERS = {
-    "gemma": make_gemma,
-    "granite": make_granite,
-    "llama": make_llama,
-    "llama-biased": partial(make_llama, attention_bias=True, mlp_bias=True),
-    "mistral": make_mistral,
-    "qwen2": make_qwen2,
-    "qwen3": make_qwen3,
-}
 TOLERANCE = 1e-4
 
 
@@ -51,9 +43,10 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return MAKERS[request.param](tmp_path_factory.mktemp(request.param))
 
 
-@pytest.fixture(scope="module")
-def model(folder: Path) -> PackedCausalLM:
-    return load_causal_lm(folder, "cpu", "target")
+@pytest.fixture(scope="module", params=["plain", "accelerated"])
+def model(request: pytest.FixtureRequest, folder: Path) -> PackedCausalLM:
+    loaded = load_causal_lm(folder, "cpu", "target")
+    return accelerate(loaded) if request.param == "accelerated" else loaded
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +147,7 @@ def test_only_wanted_logits_and_features_are_returned(model: PackedCausalLM, ref
 @pytest.mark.parametrize("make", [make_llama, make_qwen3])
 def test_a_shallow_model_gives_no_features_and_works_without(make: Callable[..., Path], tmp_path: Path) -> None:
     folder = make(tmp_path, num_hidden_layers=2)
-    model = load_causal_lm(folder, "cpu", "target")
+    model = accelerate(load_causal_lm(folder, "cpu", "target"))
     ids = random_ids(6)
     (output,) = model.forward([Block(KvMemory(8).open(8), ids, wants_features=True)])
     assert model.feature_width == 0

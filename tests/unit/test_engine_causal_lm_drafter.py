@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from hedgespec.models.causal_lm.drafter import CausalLmDrafter
 from hedgespec.models.causal_lm.folder import load_causal_lm
+from hedgespec.models.cpu.lean_network import accelerate
 from hedgespec.models.drafter_model import DraftRequest, ScoreRequest, Usage
 from hedgespec.types import DraftForm, Observation, SamplingParams
 from tests.engine_sessions import GREEDY, make_spec, random_ids, scores_of
@@ -28,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def drafter(folder: Path) -> CausalLmDrafter:
-    return CausalLmDrafter("small", load_causal_lm(folder, "cpu", "drafter small"), 4, 2048)
+    return CausalLmDrafter("small", accelerate(load_causal_lm(folder, "cpu", "drafter small")), 4, 2048)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,7 @@ def test_scores_are_the_ratio_at_the_realised_token(drafter: CausalLmDrafter, pr
 
 
 def test_catching_up_late_equals_catching_up_at_once(folder: Path) -> None:
-    model = load_causal_lm(folder, "cpu", "drafter small")
+    model = accelerate(load_causal_lm(folder, "cpu", "drafter small"))
     eager, lazy = (CausalLmDrafter(name, model, 4, 2048) for name in ("eager", "lazy"))
     for drafter in (eager, lazy):
         drafter.open(make_spec(PROMPT, max_draft_tokens=DEPTH))

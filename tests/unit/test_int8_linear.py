@@ -11,7 +11,7 @@ from hedgespec.models.cpu.int8_linear import can_use_int8, int8_matrix, int8_pro
 from hedgespec.models.eagle3.bank import HeadBank
 from hedgespec.models.eagle3.grouped_matrix import grouped_product
 from hedgespec.models.eagle3.loading import load_eagle3_drafters
-from hedgespec.models.safetensors_folder import read_embedding
+from hedgespec.models.folder import read_embedding
 from tests.model_folders import HIDDEN_SIZE, make_eagle3, make_llama
 from tests.unit.test_head_bank import attend_softly, make_heads
 

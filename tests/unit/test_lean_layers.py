@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,31 +10,24 @@ import pytest
 import torch
 from torch import nn
 from transformers import AutoModelForCausalLM
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from hedgespec.models.causal_lm.block import Block
-from hedgespec.models.causal_lm.network import LeanNetwork, TransformersNetwork, network_of
-from hedgespec.models.causal_lm.packed import ATTENTION_NAME, PackedCausalLM, packed_attention
+from hedgespec.models.causal_lm.network import attention_implementation
+from hedgespec.models.causal_lm.packed import PackedCausalLM
 from hedgespec.models.cpu.lean_layer import LeanLayer
-from hedgespec.models.cpu.lean_layers import lean_norm, replace_layers
+from hedgespec.models.cpu.lean_layers import lean_norm
+from hedgespec.models.cpu.lean_network import LeanNetwork, PaddedNetwork, accelerate
 from hedgespec.models.memory.kv_memory import KvMemory
-from tests.model_folders import VOCAB_SIZE, make_gemma, make_granite, make_llama, make_mistral, make_qwen2, make_qwen3
+from tests.model_folders import MAKERS, VOCAB_SIZE, make_gemma, make_granite, make_llama
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="needs torch with oneDNN")
 
-LEAN: dict[str, Callable[..., Path]] = {
-    "llama": make_llama,
-    "llama-biased": partial(make_llama, attention_bias=True, mlp_bias=True),
-    "llama-wide-gelu": partial(make_llama, intermediate_size=48, hidden_act="gelu"),
-    "mistral": make_mistral,
-    "qwen2": make_qwen2,
-    "qwen3": make_qwen3,
-}
+LEAN = sorted(set(MAKERS) - {"gemma", "granite"})
 
 
 def load(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
-    ALL_ATTENTION_FUNCTIONS.register(ATTENTION_NAME, packed_attention)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation=ATTENTION_NAME)
+    attention = attention_implementation()
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation=attention)
     return model.eval().requires_grad_(False)
 
 
@@ -52,23 +43,20 @@ def num_lean(model: Any) -> int:
     return sum(isinstance(layer, LeanLayer) for layer in model.model.layers)
 
 
-@pytest.mark.parametrize("name", sorted(LEAN))
+@pytest.mark.parametrize("name", LEAN)
 def test_a_known_model_is_lean_throughout_and_computes_the_same(name: str, tmp_path: Path) -> None:
-    folder = LEAN[name](tmp_path)
+    folder = MAKERS[name](tmp_path)
     plain, lean = load(folder), load(folder)
     perturb_norms(plain)
     perturb_norms(lean)
-    expected, actual = unchanged(plain), PackedCausalLM(lean, "", torch.device("cpu"))
-    assert isinstance(actual._network, LeanNetwork)
+    expected, actual = runner_of(plain), accelerate(runner_of(lean))
+    assert isinstance(actual.network, LeanNetwork)
     assert num_lean(lean) == len(lean.model.layers)
     torch.testing.assert_close(logits_of(actual), logits_of(expected), atol=1e-4, rtol=1e-4)
 
 
-def unchanged(model: Any) -> PackedCausalLM:
-    """A runner around the model as transformers built it."""
-    runner = PackedCausalLM(model, "", torch.device("meta"))
-    runner.device = torch.device("cpu")
-    return runner
+def runner_of(model: Any, device: str = "cpu") -> PackedCausalLM:
+    return PackedCausalLM(model, "", torch.device(device))
 
 
 def logits_of(runner: PackedCausalLM) -> torch.Tensor:
@@ -82,14 +70,14 @@ def logits_of(runner: PackedCausalLM) -> torch.Tensor:
 def test_layers_of_gemma_are_lean_but_not_its_scaled_embedding(tmp_path: Path) -> None:
     model = load(make_gemma(tmp_path))
     perturb_norms(model)
-    replace_layers(model, model.model.layers)
+    runner = accelerate(runner_of(model))
     assert num_lean(model) == len(model.model.layers)
-    assert isinstance(network_of(model, model.model.layers), TransformersNetwork)
+    assert isinstance(runner.network, PaddedNetwork)
 
 
 def test_a_model_of_an_unknown_type_keeps_its_layers(tmp_path: Path) -> None:
     model = load(make_granite(tmp_path))
-    replace_layers(model, model.model.layers)
+    accelerate(runner_of(model))
     assert num_lean(model) == 0
 
 
@@ -99,23 +87,23 @@ def test_a_layer_that_computes_something_else_keeps_its_place(tmp_path: Path) ->
     odd = model.model.layers[1]
     forward = odd.forward
     odd.forward = lambda *args, **kwargs: forward(*args, **kwargs) * 1.01
-    replace_layers(model, model.model.layers)
+    runner = accelerate(runner_of(model))
     assert model.model.layers[1] is odd
     assert num_lean(model) == len(model.model.layers) - 1
-    assert isinstance(network_of(model, model.model.layers), TransformersNetwork)
+    assert isinstance(runner.network, PaddedNetwork)
 
 
 def test_a_network_that_computes_something_else_is_left_to_transformers(tmp_path: Path) -> None:
     model = load(make_llama(tmp_path))
-    replace_layers(model, model.model.layers)
-    model.lm_head.register_forward_hook(lambda module, args, logits: logits * logits.abs())
-    model.model.norm.register_forward_hook(lambda module, args, states: states * 0.9)
-    assert isinstance(network_of(model, model.model.layers), TransformersNetwork)
+    model.model.embed_tokens.register_forward_hook(lambda module, args, states: states * 1.5)
+    runner = accelerate(runner_of(model))
+    assert num_lean(model) == len(model.model.layers)
+    assert isinstance(runner.network, PaddedNetwork)
 
 
 def test_other_types_than_float32_keep_their_layers(tmp_path: Path) -> None:
     model = load(make_llama(tmp_path), torch.bfloat16)
-    replace_layers(model, model.model.layers)
+    accelerate(runner_of(model))
     assert num_lean(model) == 0
 
 
@@ -135,8 +123,7 @@ def test_norms_of_both_conventions_are_read_and_others_refused(tmp_path: Path) -
 def test_the_table_of_rotations_grows_with_the_positions(tmp_path: Path) -> None:
     """Rows beyond the first table get the rotations that transformers computes."""
     model = load(make_llama(tmp_path, max_position_embeddings=4096))
-    replace_layers(model, model.model.layers)
-    network = network_of(model, model.model.layers)
+    network = accelerate(runner_of(model)).network
     assert isinstance(network, LeanNetwork)
     positions = torch.tensor([0, 1023, 1024, 3000, 4095])
     cosine, sine = model.model.rotary_emb(torch.zeros(1), positions.unsqueeze(0))
@@ -149,25 +136,26 @@ def test_the_table_of_rotations_grows_with_the_positions(tmp_path: Path) -> None
 def test_rotations_that_depend_on_the_length_of_the_text_get_no_table(tmp_path: Path) -> None:
     rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
     model = load(make_llama(tmp_path, rope_parameters=rope))
-    replace_layers(model, model.model.layers)
+    runner = accelerate(runner_of(model))
     assert num_lean(model) == len(model.model.layers)
-    assert isinstance(network_of(model, model.model.layers), TransformersNetwork)
+    assert isinstance(runner.network, PaddedNetwork)
 
 
 def test_a_model_on_another_device_is_not_tried(tmp_path: Path) -> None:
     """Trials compute on the CPU: a model elsewhere must not get one (`meta` stands for every other device)."""
     model = load(make_llama(tmp_path)).to("meta")
-    replace_layers(model, model.model.layers)
+    runner = runner_of(model, "meta")
+    network = runner.network
+    assert accelerate(runner).network is network
     assert num_lean(model) == 0
-    assert isinstance(network_of(model, model.model.layers), TransformersNetwork)
 
 
-@pytest.mark.parametrize("name", sorted(LEAN))
+@pytest.mark.parametrize("name", LEAN)
 def test_a_lean_network_runs_without_the_interpreter_and_computes_the_same(name: str, tmp_path: Path) -> None:
     """Many sessions at once, short and long pieces, trees and spare rows; torch compiles in the first passes."""
-    model = load(LEAN[name](tmp_path))
-    runner = PackedCausalLM(model, "", torch.device("cpu"))
-    network = runner._network
+    model = load(MAKERS[name](tmp_path))
+    runner = accelerate(runner_of(model))
+    network = runner.network
     assert isinstance(network, LeanNetwork)
     assert isinstance(network._scripted, torch.jit.ScriptModule)
     expected = passes(runner, network._stack)
@@ -177,7 +165,7 @@ def test_a_lean_network_runs_without_the_interpreter_and_computes_the_same(name:
 
 def passes(runner: PackedCausalLM, stack: Any) -> torch.Tensor:
     """Logits and features of passes through `stack`."""
-    runner._network._scripted = stack  # type: ignore[attr-defined]
+    runner.network._scripted = stack  # type: ignore[attr-defined]
     rng, memory = np.random.default_rng(0), KvMemory(1000)
     slots = [memory.open(60) for _ in range(3)]
     outputs = []

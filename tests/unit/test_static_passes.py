@@ -15,9 +15,11 @@ from hedgespec.engine.graphs import decode_in_graphs
 from hedgespec.models.causal_lm.block import Block, BlockOutput
 from hedgespec.models.causal_lm.folder import load_causal_lm
 from hedgespec.models.causal_lm.packed import PackedCausalLM
+from hedgespec.models.cpu.lean_network import accelerate
 from hedgespec.models.graphs.buckets import BLOCKS, Bucket, Buckets
 from hedgespec.models.graphs.kv_lanes import KvLanes
 from hedgespec.models.graphs.static_attention import StaticAttention
+from hedgespec.models.graphs.static_passes import StaticPasses, use_static_passes
 from hedgespec.models.memory.kv_memory import KvMemory, KvSlot
 from tests.engine_sessions import random_ids
 from tests.model_folders import make_gemma, make_llama, make_mistral, make_qwen2, make_qwen3
@@ -81,36 +83,40 @@ class Story:
 @pytest.fixture(scope="module", params=MAKERS)
 def load(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Loader:
     folder: Path = MAKERS[request.param](tmp_path_factory.mktemp(request.param))
-    return lambda device: load_causal_lm(folder, device, "target")  # type: ignore[arg-type]
+    return lambda device: accelerate(load_causal_lm(folder, device, "target"))  # type: ignore[arg-type]
+
+
+def passes_of(model: PackedCausalLM) -> StaticPasses:
+    assert isinstance(model.run_blocks, StaticPasses)
+    return model.run_blocks
 
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_every_output_is_that_of_packed_passes(load: Loader, device: str) -> None:
     packed, static = load(device), load(device)
-    num_passes = static.use_static_passes(NUM_LANES, CAPACITY)
+    num_passes = use_static_passes(static, NUM_LANES, CAPACITY)
     assert num_passes == len(list(Buckets(NUM_LANES, CAPACITY)))
     expected, story = Story(packed).tell(), Story(static)
     tolerance = 1e-4 if device == "cpu" else 0.1  # bfloat16, and other kernels
     for own, other in zip(story.tell(), expected, strict=True):
         torch.testing.assert_close(own.logits, other.logits, atol=tolerance, rtol=tolerance)
         torch.testing.assert_close(own.features, other.features, atol=tolerance, rtol=tolerance)
-    assert static.static_passes is not None
-    assert static.static_passes.lanes.num_free == NUM_LANES
+    assert passes_of(static).lanes.num_free == NUM_LANES
     assert story.memory.num_reserved_tokens == 0
 
 
 def test_what_fits_is_decoded_in_static_passes(load: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the test above compares packed passes with themselves."""
     model = load("cpu")
-    model.use_static_passes(NUM_LANES, CAPACITY)
+    use_static_passes(model, NUM_LANES, CAPACITY)
     packed: list[int] = []
-    inner = model._packed
+    inner = model.packed_pass
 
     def count(blocks: Sequence[Block]) -> list[BlockOutput]:
         packed.extend(block.num_rows for block in blocks)
         return inner(blocks)
 
-    monkeypatch.setattr(model, "_packed", count)
+    monkeypatch.setattr(model, "packed_pass", count)
     Story(model).tell()
     prompts, tree = [13, 15, 20, 14], [5]
     # "d" has no lane until "c" has left its own, which then stays without
@@ -120,9 +126,8 @@ def test_what_fits_is_decoded_in_static_passes(load: Loader, monkeypatch: pytest
 def test_a_graph_that_fails_costs_no_round(load: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also when it has written its rows already; nothing is decoded in graphs after it."""
     packed, static = load("cpu"), load("cpu")
-    static.use_static_passes(NUM_LANES, CAPACITY)
-    assert static.static_passes is not None
-    num_calls, inner = [0], static.static_passes.decode
+    use_static_passes(static, NUM_LANES, CAPACITY)
+    num_calls, inner = [0], passes_of(static).decode
 
     def decode(blocks: Sequence[Block]) -> dict[int, BlockOutput]:
         num_calls[0] += 1
@@ -131,11 +136,11 @@ def test_a_graph_that_fails_costs_no_round(load: Loader, monkeypatch: pytest.Mon
             raise RuntimeError("CUDA error: an illegal instruction was encountered")
         return outputs
 
-    monkeypatch.setattr(static.static_passes, "decode", decode)
+    monkeypatch.setattr(passes_of(static), "decode", decode)
     for own, other in zip(Story(static).tell(), Story(packed).tell(), strict=True):
         torch.testing.assert_close(own.logits, other.logits, atol=1e-4, rtol=1e-4)
     assert num_calls == [6]
-    assert static.static_passes is None
+    assert static.run_blocks == static.packed_pass
 
 
 def test_passes_that_compute_something_else_do_not_serve(load: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,14 +153,13 @@ def test_passes_that_compute_something_else_do_not_serve(load: Loader, monkeypat
         return whole(attention, window) & (columns != attention._rows[..., None])
 
     monkeypatch.setattr(StaticAttention, "_mask", without_diagonal)
-    use = partial(decode_in_graphs, "target", model.use_static_passes)
+    use = partial(decode_in_graphs, "target", partial(use_static_passes, model))
     config = TargetConfig(max_sessions=2, max_cached_tokens=256)
     assert not use(config)
-    assert model.static_passes is None
+    assert model.run_blocks == model.packed_pass
     monkeypatch.undo()
     assert use(config)
-    assert model.static_passes is not None
-    assert model.static_passes.lanes.num_free == 2
+    assert passes_of(model).lanes.num_free == 2
 
 
 def test_buckets_are_the_smallest_that_fit() -> None:

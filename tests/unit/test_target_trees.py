@@ -23,6 +23,7 @@ from hedgespec.errors import InvalidDraft, ReplicaLost
 from hedgespec.models.causal_lm.block import Block, BlockOutput
 from hedgespec.models.causal_lm.folder import load_causal_lm
 from hedgespec.models.causal_lm.packed import PackedCausalLM
+from hedgespec.models.cpu.lean_network import accelerate
 from hedgespec.models.memory.kv_memory import KvMemory
 from hedgespec.types import EMPTY_DRAFT, DraftForm, DraftTree, SamplingParams
 from tests.engine_sessions import Draft, decode, make_spec, random_ids
@@ -79,7 +80,7 @@ def bushy_around(known: list[int], num_prompt: int, rng: np.random.Generator) ->
 @torch.inference_mode()
 def test_every_path_of_a_random_tree_has_the_logits_of_a_plain_pass(folder: Path, reference: torch.nn.Module) -> None:
     """Several trees packed into one pass, after texts shorter and longer than the window of 8."""
-    model, memory, rng = load_causal_lm(folder, "cpu", "target"), KvMemory(400), np.random.default_rng(3)
+    model, memory, rng = accelerate(load_causal_lm(folder, "cpu", "target")), KvMemory(400), np.random.default_rng(3)
     texts = [random_ids(n, seed=n) for n in (3, 8, 30)]
     slots = [memory.open(len(text) + 25) for text in texts]
     model.forward([Block(slot, text) for slot, text in zip(slots, texts, strict=True)])

@@ -11,7 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from hedgespec.errors import ConfigError
 from hedgespec.models.eagle3.head import load_eagle3
-from hedgespec.models.safetensors_folder import read_embedding
+from hedgespec.models.folder import read_embedding
 from hedgespec.training.drafter import DrafterSettings, train_drafter
 from hedgespec.zoo.tokenizer import save_tokenizer, train_tokenizer
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hedgespec.models.eagle3.head import load_eagle3
-from hedgespec.models.safetensors_folder import read_embedding
+from hedgespec.models.folder import read_embedding
 from hedgespec.training.drafter import DrafterSettings
 from hedgespec.zoo import DOMAINS, DRAFTERS
 from hedgespec.zoo.build import build_zoo

@@ -1,4 +1,4 @@
-"""What a pass through a language model is asked for, per session, and what it gives."""
+"""The input and the output of a pass through a causal LM, per session."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hedgespec.models.graphs.buckets import BLOCKS
 from hedgespec.models.memory.kv_memory import KvSlot
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Consecutive new tokens of one session.
+    """Consecutive new tokens of one session, which follow the first `slot.length` rows of its slot.
 
-    parent:       [num_rows] for a draft tree, see `attention.Rows`; None is a chain
-    logits_from:  rows from this one on get logits; len(token_ids) is none
+    token_ids:   [num_rows]
+    parent:      [num_rows] for a draft tree, see `attention.Rows`; None is a chain
+    logits_from: the first row that gets logits; num_rows for none
     """
 
     slot: KvSlot
@@ -30,15 +30,14 @@ class Block:
     def num_rows(self) -> int:
         return len(self.token_ids)
 
-    @property
-    def is_short_chain(self) -> bool:
-        """What a static pass can take."""
-        return self.parent is None and self.logits_from == 0 and self.num_rows <= BLOCKS[-1]
-
 
 @dataclass(frozen=True, slots=True)
 class BlockOutput:
-    """logits: [num_rows - logits_from, vocab]; features: [num_rows, 3 * hidden] or None. Both in the model's type."""
+    """The logits and features of one block, in the model's dtype.
+
+    logits:   [num_rows - logits_from, vocab]
+    features: [num_rows, 3 * hidden], None where the block wants none
+    """
 
     logits: Tensor
     features: Tensor | None

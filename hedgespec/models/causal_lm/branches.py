@@ -1,7 +1,7 @@
-"""A tree that a language model drafts behind a place of a session's text: each level runs with its ancestors again.
+"""A tree that a causal LM drafts after a position of a session's text: each level is run together with its ancestors.
 
-Within one block the packed model knows who follows whom; rows of earlier blocks are the text of everybody. A tree has few
-rows, and a pass costs about the same with a few more.
+A packed pass knows parents only within a block; it takes the rows of earlier blocks for text that all rows follow. Running
+the ancestors again costs little: a tree has few rows, and a pass takes about as long with a few more.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ from hedgespec.models.memory.kv_memory import KvSlot
 
 
 class LmBranches:
-    """start: position of the first drafted token. Every block leaves the slot with the text's rows before `start`."""
+    """The drafted nodes of one tree.
+
+    start: position of the first drafted token; the slot holds rows of the text before it
+    """
 
     def __init__(self, text: SessionText, slot: KvSlot, start: int) -> None:
         self.slot = slot
@@ -25,14 +28,14 @@ class LmBranches:
         self._newest: list[int] = []
 
     def block(self, parent_rows: list[int], tokens: list[int]) -> Block:
-        """The rows that give logits after each of `tokens`, which follow the given rows of the block before."""
+        """Add `tokens` as children of these rows of the previous block; return the block that gives logits after them."""
         parents = [self._newest[row] if self._newest else -1 for row in parent_rows]
         kept = self._with_ancestors(parents)
-        place = {-1: -1} | {node: index for index, node in enumerate(kept)}
-        self._parents = [*(place[self._parents[node]] for node in kept), *(place[node] for node in parents)]
+        index = {-1: -1} | {node: new for new, node in enumerate(kept)}
+        self._parents = [*(index[self._parents[node]] for node in kept), *(index[node] for node in parents)]
         self._tokens = [*(self._tokens[node] for node in kept), *tokens]
         self._newest = list(range(len(kept), len(self._tokens)))
-        # an earlier tree may have been written over the last rows of the text
+        # an earlier tree may have overwritten the last rows of the text
         self.slot.length = min(self.slot.length, self.start)
         again = self._text.ids[self.slot.length : self.start].copy()
         token_ids = np.concatenate([again, np.array(self._tokens, np.int32)])
@@ -41,8 +44,7 @@ class LmBranches:
 
     def _with_ancestors(self, nodes: list[int]) -> list[int]:
         kept: set[int] = set()
-        for start in nodes:
-            node = start
+        for node in nodes:
             while node != -1 and node not in kept:
                 kept.add(node)
                 node = self._parents[node]

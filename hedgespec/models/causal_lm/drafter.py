@@ -1,4 +1,4 @@
-"""A smaller LM with the target's vocabulary as a drafter: it needs no features, only ids."""
+"""A smaller causal LM with the target's vocabulary drafts from token ids alone; it needs no features of the target."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ from hedgespec.types import SessionSpec
 
 CATCH_UP_TOKENS = 512
 MAX_KEPT_LOGITS = 64
-"""Rows of logits that wait for their scores; older ones are computed again."""
+"""Most rows of logits that a session keeps for scores to come; older ones are computed again."""
 
 
 class CausalLmSession(DraftSession):
-    """logits: position -> [1, vocab] after the id there, for the newest id and for what is about to be scored.
+    """One session's text, KV slot and logits.
 
-    What is scored later is computed again: logits are too large to be kept.
+    logits: position -> [1, vocab] after the id there, kept for the newest id and for ids that are scored next. Logits are
+    too large to keep more of them: for later scores they are computed again.
     """
 
     def __init__(self, owner: Owner, text: SessionText, slot: KvSlot) -> None:
@@ -39,16 +40,16 @@ class CausalLmSession(DraftSession):
 
     @property
     def first_needed(self) -> int:
-        """The first position whose logits are kept for a score that waits for them."""
+        """The first position whose logits are kept for a score to come."""
         return max(self.text.num_prompt + self.wanted_from - 1, len(self.text) - MAX_KEPT_LOGITS)
 
 
 class CausalLmDrafter(NeuralDrafter[CausalLmSession, LmBranches]):
-    """Its proposal at a position does not depend on where the round started, so its scores have depth 1."""
+    """Drafts with a causal LM; a proposal does not depend on where its round started, so scores have depth 1."""
 
     def __init__(self, drafter_id: str, model: PackedCausalLM, max_sessions: int, max_cached_tokens: int) -> None:
         super().__init__(drafter_id, model.digest, DraftVocabulary(model.vocab_size), max_sessions, max_cached_tokens)
-        self._model = model
+        self.model = model
 
     def _new_session(self, text: SessionText, slot: KvSlot) -> CausalLmSession:
         return CausalLmSession(self._owner, text, slot)
@@ -67,7 +68,7 @@ class CausalLmDrafter(NeuralDrafter[CausalLmSession, LmBranches]):
 
     def _advance(self, sessions: Sequence[CausalLmSession], token_ids: Sequence[int]) -> Tensor:
         blocks = [Block(s.slot, np.array([t], np.int32)) for s, t in zip(sessions, token_ids, strict=True)]
-        return torch.cat([output.logits for output in self._model.forward(blocks)])
+        return torch.cat([output.logits for output in self.model.forward(blocks)])
 
     def _drop_drafts(self, sessions: Sequence[CausalLmSession]) -> None:
         for session in sessions:
@@ -78,13 +79,13 @@ class CausalLmDrafter(NeuralDrafter[CausalLmSession, LmBranches]):
         return (logits, LmBranches(session.text, session.slot, position)) if found else None
 
     def _extend(self, steps: Sequence[tuple[LmBranches, list[int], list[int]]]) -> Tensor:
-        outputs = self._model.forward([branches.block(parents, tokens) for branches, parents, tokens in steps])
+        outputs = self.model.forward([branches.block(parents, tokens) for branches, parents, tokens in steps])
         for branches, _, _ in steps:
             branches.slot.length = branches.start
         return torch.cat([output.logits for output in outputs])
 
     def _end_branches(self, sessions: Sequence[CausalLmSession]) -> None:
-        """Nothing to do: rows behind a slot's length are forgotten, and text rows before it are run again."""
+        """Do nothing: rows past a slot's length are overwritten, and text rows before it are run again."""
 
     def _logits_at(self, spans: Sequence[tuple[CausalLmSession, int, int]]) -> list[tuple[list[int], Tensor]]:
         return [self._positions_at(*span) for span in spans]
@@ -97,21 +98,23 @@ class CausalLmDrafter(NeuralDrafter[CausalLmSession, LmBranches]):
             self._run([session], missing[0], positions[-1])
         logits = [session.logits[p - 1] for p in positions]
         session.logits = {p: row for p, row in session.logits.items() if p >= session.first_needed}
-        return positions, torch.cat(logits) if logits else torch.zeros((0, self._model.vocab_size))
+        return positions, torch.cat(logits) if logits else torch.zeros((0, self.model.vocab_size))
 
     def _num_draft_rows(self, spec: SessionSpec) -> int:
         return spec.max_draft_tokens * max(spec.draft_form.branching, 1)
 
     def _run(self, sessions: Sequence[CausalLmSession], logits_from: int | None = None, end: int | None = None) -> None:
-        """Run the text behind each slot's rows, in chunks, to its end or to position `end`; logits from a position on,
-        by default what is needed."""
+        """Run each session's text past its slot's rows, in chunks, to its end or to position `end`.
+
+        logits_from: the first position whose logits are kept; by default the first needed one
+        """
 
         def ends_at(session: CausalLmSession) -> int:
             return self._end(session) if end is None else end
 
         pending = [s for s in sessions if s.slot.length < ends_at(s)]
         while pending:
-            outputs = self._model.forward([self._block(s, ends_at(s), logits_from) for s in pending])
+            outputs = self.model.forward([self._block(s, ends_at(s), logits_from) for s in pending])
             for session, output in zip(pending, outputs, strict=True):
                 first = session.slot.length - len(output.logits)
                 for offset, row in enumerate(output.logits.split(1)):
@@ -119,8 +122,8 @@ class CausalLmDrafter(NeuralDrafter[CausalLmSession, LmBranches]):
             pending = [s for s in pending if s.slot.length < ends_at(s)]
 
     def _end(self, session: CausalLmSession) -> int:
-        """Positions that can be processed: a context shorter than the target's leaves the rest without drafts."""
-        return min(len(session.text), self._model.max_positions)
+        """Return the end of what fits this model's context; text beyond it, if the target's is longer, gets no drafts."""
+        return min(len(session.text), self.model.max_positions)
 
     def _block(self, session: CausalLmSession, end: int, logits_from: int | None) -> Block:
         start = session.slot.length

@@ -1,4 +1,4 @@
-"""Loading a causal LM folder for packed passes: everything that cannot be served is refused here, not in a request."""
+"""Load a causal LM folder for packed passes, and refuse whatever cannot be served now rather than in a request."""
 
 from __future__ import annotations
 
@@ -8,33 +8,32 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import logging as transformers_logging
 
 from hedgespec.config import Device
 from hedgespec.errors import ModelFolderError
 from hedgespec.models.causal_lm.block import Block
-from hedgespec.models.causal_lm.packed import ATTENTION_NAME, PackedCausalLM, packed_attention
+from hedgespec.models.causal_lm.network import attention_implementation
+from hedgespec.models.causal_lm.packed import PackedCausalLM
 from hedgespec.models.folder import check_model_folder, weights_digest
 from hedgespec.models.memory.kv_memory import KvMemory
 
 UNPACKABLE_ROPES = frozenset({"dynamic", "longrope"})
-"""Rotary embeddings that look at the longest position of a pass: packed sessions would change each other's logits."""
+"""Rotary embeddings that depend on the longest position of a pass: packed sessions would change each other's logits."""
 
 
 def load_causal_lm(folder: Path, device: Device, role: str) -> PackedCausalLM:
     """Load a safetensors folder: float32 on CPU, bfloat16 on CUDA. Nothing is downloaded, no code of the folder runs.
 
-    Raises ModelFolderError for anything that cannot be served, before the first request rather than in it.
+    role: whose folder it is, for messages (`target`, `drafter small`). Raises ModelFolderError.
     """
     check_model_folder(folder, role)
-    ALL_ATTENTION_FUNCTIONS.register(ATTENTION_NAME, packed_attention)
     transformers_logging.disable_progress_bar()
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=torch.float32 if device == "cpu" else torch.bfloat16,
-            attn_implementation=ATTENTION_NAME,
+            attn_implementation=attention_implementation(),
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
@@ -73,7 +72,7 @@ def _check_config(model: PreTrainedModel, folder: Path, role: str) -> None:
 
 
 def _warm_up(runner: PackedCausalLM, folder: Path, role: str) -> None:
-    """One pass over two tokens: a variant that packed attention cannot serve must fail here, not in a request."""
+    """Run one pass over two tokens: a variant that packed attention cannot serve fails here, not in a request."""
     slot = KvMemory(2).open(2)
     try:
         (output,) = runner.forward([Block(slot, np.zeros(2, np.int32), wants_features=True)])

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
-from hedgespec.models.cpu.planned_attention import AttentionPlan, attend_planned
 from hedgespec.models.cpu.scripting import exported
 from hedgespec.models.drafting.sampled_chains import SampledShape, on_device, sampled_tokens
 from hedgespec.models.eagle3.branched_attention import Branches, OwnRows, attend_branches
 from hedgespec.models.eagle3.grouped_matrix import grouped_product
 from hedgespec.models.eagle3.head_weights import HeadWeights, after_attention, before_attention, logits_after
+from hedgespec.models.memory.planned_attention import AttentionPlan, attend_planned
 
 
 class HeadStack(nn.Module):

@@ -1,6 +1,6 @@
-"""Linear layers with int8 weights on CPUs: a quarter of the bytes, and products of integers (ADR 13).
+"""Int8 linear layers on the CPU read a quarter of the bytes and multiply integers (ADR 13).
 
-Functions of plain tuples, so that `scripting` can compile them; annotations must be types here, no strings.
+Products are functions of tuples, which `scripting` can compile; annotations must be types here, no strings.
 """
 
 import warnings
@@ -17,38 +17,37 @@ from hedgespec.models.cpu.packed_linear import padded_rows
 log = structlog.get_logger(__name__)
 
 _TOLERANCE = 0.05
-"""Of the length of a product; with seven bits of the inputs it is off by 0.02."""
-
+"""Relative to the length of a product; with seven bits of the inputs the error is 0.02."""
 
 try:
     _PackedWeight = torch.classes.quantized.LinearPackedParamsBase
-except RuntimeError:  # a torch without it: nothing below is used
+except RuntimeError:  # a torch without it: `can_use_int8` says no
     _PackedWeight = Tensor
 
 
 class Int8Matrix(NamedTuple):
-    """y = x W^T + b. Weights are rounded per output feature; inputs per call, all rows by one step."""
+    """A matrix for y = x W^T + b. Weights are rounded per output feature, inputs per call with one step for all rows."""
 
     packed: _PackedWeight  # type: ignore[valid-type]
     out_features: int
 
 
 def int8_matrix(weight: Tensor, bias: Tensor | None = None) -> Int8Matrix:
-    """weight: [out_features, in_features] float32; bias: [out_features]"""
+    """Round and pack a float32 weight [out_features, in_features] and its bias [out_features]."""
     weight = weight.detach()
     steps = weight.abs().amax(dim=1).double().clamp(min=torch.finfo(torch.float32).tiny) / 127
     zero_points = torch.zeros(len(weight), dtype=torch.int64)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # torch will drop quantized tensors one day, see `can_use_int8`
+        warnings.simplefilter("ignore", UserWarning)  # torch will drop quantized tensors in time, see `can_use_int8`
         rounded = torch.quantize_per_channel(weight, steps, zero_points, 0, torch.qint8)
     packed = torch.ops.quantized.linear_prepack(rounded, None if bias is None else bias.detach())
     return Int8Matrix(packed, len(weight))
 
 
 def int8_product(matrix: Int8Matrix, rows: Tensor) -> Tensor:
-    """[num_rows, in_features] -> [num_rows, out_features]
+    """Multiply, [num_rows, in_features] -> [num_rows, out_features].
 
-    Row counts are rounded up for the reason given at `packed_linear.product`; rows of zeros do not change the step.
+    Row counts are rounded up as in `packed_linear.product`; rows of zeros do not change the step.
     """
     num_rows = rows.shape[0]
     if num_rows == 0:
@@ -63,7 +62,7 @@ def int8_product(matrix: Int8Matrix, rows: Tensor) -> Tensor:
 @cache
 @torch.inference_mode()
 def can_use_int8() -> bool:
-    """Whether this torch has such products on this machine, and whether they are right."""
+    """Whether torch has int8 products on this machine and they are right."""
     rows, weight = torch.linspace(-1.0, 1.0, 64).view(2, 32), torch.linspace(-1.0, 2.0, 512).sin().view(16, 32)
     expected = rows @ weight.T
     try:

@@ -1,10 +1,11 @@
-"""The decoder layer that Llama, Mistral, Qwen2, Qwen3 and Gemma share, in about fifteen operators.
+"""A lean layer computes the decoder layer of Llama, Mistral, Qwen2, Qwen3 and Gemma with about 15 operators instead of 36.
 
-transformers' own layer computes with about 36: seven products, two norms of six operators and a rotation of ten among them.
-With one row each of them costs its call, not its arithmetic. Here the norms' weights are part of the matrices behind
-them, queries, keys and values are one product, gate and up another, and the rotation is one complex product.
+With one row an operator costs its call, not its arithmetic. transformers' layer has seven products, two norms of six
+operators and a rotation of ten. Here the norms' weights are part of the matrices that follow them; queries, keys and values
+are one product, gate and up another, and the rotation is one complex product.
 
-A layer is a tuple of numbers and tensors, and functions of it that `scripting` can compile.
+A layer's weights are a tuple, and its two halves are functions of it that `scripting` can compile; annotations must be
+types here, no strings.
 """
 
 import math
@@ -18,14 +19,15 @@ from torch.nn.functional import gelu, silu
 
 from hedgespec.models.cpu.packed_linear import PackedMatrix, packed_matrix, product, product_onto
 from hedgespec.models.memory.attention import LayerShape, PassAttention
+from hedgespec.models.rotary import rotation_of
 
 ACTIVATIONS = ("silu", "gelu:tanh", "gelu:none")
-"""Names as `activated` takes them: torch's function, and its approximation behind a colon."""
+"""Names for `activated`: torch's function, then its approximation after a colon."""
 
 
 @dataclass(frozen=True, slots=True)
 class Norm:
-    """A root-mean-square norm. weight: [size], what the normed state is multiplied with."""
+    """A root-mean-square norm. weight: [size], the factor of the normed state."""
 
     weight: Tensor
     eps: float
@@ -36,19 +38,22 @@ class Norm:
 
     @property
     def scale(self) -> Tensor:
-        """[size]: what a state divided by `length_of` is multiplied with."""
+        """The factor of a state divided by `length_of`, [size]."""
         return self.weight * math.sqrt(self.size)
 
     @property
     def floor(self) -> Tensor:
-        """eps, as the length that every state has at least."""
+        """eps as the least length that a state is divided by."""
         return torch.tensor(math.sqrt(self.size * self.eps))
 
 
 @dataclass(frozen=True, slots=True)
 class LayerParts:
-    """What a decoder layer is made of. activation: one of ACTIVATIONS; window: rows that its attention sees, None for all;
-    index: its KV layer."""
+    """The parts of a decoder layer as transformers builds it.
+
+    query_key_norms: norms of each attention head's queries and keys, as in Qwen3
+    activation: one of ACTIVATIONS; scale: of attention scores; window: see `LayerShape`; index: its KV layer
+    """
 
     query: nn.Linear
     key: nn.Linear
@@ -59,7 +64,7 @@ class LayerParts:
     down: nn.Linear
     attention_norm: Norm
     mlp_norm: Norm
-    head_norms: tuple[Norm, Norm] | None
+    query_key_norms: tuple[Norm, Norm] | None
     activation: str
     head_dim: int
     scale: float
@@ -68,11 +73,13 @@ class LayerParts:
 
 
 class LayerWeights(NamedTuple):
-    """What a lean layer computes with. float32 on the CPU, inference only.
+    """The weights of a lean layer: float32 on the CPU, inference only.
 
-    joined:     queries, keys and values of all heads, with the norm before them
-    head_scale: [num_heads + num_kv_heads, head_dim], of norms of queries and keys
-    scale:      of attention scores
+    joined:           queries, keys and values of all attention heads, with the norm before them
+    gate_up:          gate and up of the MLP, with the norm before them
+    *_floor:          of the norms before attention and MLP and of queries and keys, see `Norm.floor`
+    query_key_scale:  [num_heads + num_kv_heads, head_dim], None without norms of queries and keys
+    scale:            of attention scores
     """
 
     joined: PackedMatrix
@@ -81,8 +88,8 @@ class LayerWeights(NamedTuple):
     down: PackedMatrix
     attention_floor: Tensor
     mlp_floor: Tensor
-    head_scale: Tensor | None
-    head_floor: Tensor
+    query_key_scale: Tensor | None
+    query_key_floor: Tensor
     num_heads: int
     num_kv_heads: int
     head_dim: int
@@ -91,26 +98,29 @@ class LayerWeights(NamedTuple):
 
 
 def layer_weights(parts: LayerParts) -> LayerWeights:
-    """Halves of a head become neighbours (the rows of the weights change places), so that a pair is a complex number and
-    turning it by its position one product. Queries and keys change alike, which no attention score notices.
+    """Join and pack the weights of a layer.
+
+    The rows of the query and key weights are reordered so that the two features of a rotated pair stand side by side: a pair
+    is then one complex number and its rotation one product. Queries and keys change alike, so attention scores do not.
     """
     dim = parts.head_dim
     num_heads, num_kv_heads = parts.query.out_features // dim, parts.key.out_features // dim
-    heads = [paired(parts.query, dim), paired(parts.key, dim), (parts.value.weight, parts.value.bias)]
+    projections = [paired(parts.query, dim), paired(parts.key, dim), (parts.value.weight, parts.value.bias)]
     gate_up = [(linear.weight, linear.bias) for linear in (parts.gate, parts.up)]
-    head_scale = None
-    if parts.head_norms is not None:
-        scales = zip(parts.head_norms, (num_heads, num_kv_heads), strict=True)
-        head_scale = torch.cat([norm.scale[_pairs(dim)].expand(num, dim) for norm, num in scales])
+    query_key_scale, query_key_floor = None, torch.zeros(())
+    if parts.query_key_norms is not None:
+        query_key_floor = parts.query_key_norms[0].floor
+        scales = zip(parts.query_key_norms, (num_heads, num_kv_heads), strict=True)
+        query_key_scale = torch.cat([norm.scale[_pairs(dim)].expand(num, dim) for norm, num in scales])
     return LayerWeights(
-        joined=joined_matrix(heads, parts.attention_norm.scale),
+        joined=joined_matrix(projections, parts.attention_norm.scale),
         output=packed_matrix(parts.output.weight, parts.output.bias),
         gate_up=joined_matrix(gate_up, parts.mlp_norm.scale),
         down=packed_matrix(parts.down.weight, parts.down.bias),
         attention_floor=parts.attention_norm.floor,
         mlp_floor=parts.mlp_norm.floor,
-        head_scale=head_scale,
-        head_floor=parts.head_norms[0].floor if parts.head_norms is not None else torch.zeros(()),
+        query_key_scale=query_key_scale,
+        query_key_floor=query_key_floor,
         num_heads=num_heads,
         num_kv_heads=num_kv_heads,
         head_dim=dim,
@@ -120,41 +130,57 @@ def layer_weights(parts: LayerParts) -> LayerWeights:
 
 
 def before_attention(layer: LayerWeights, hidden: Tensor, rotation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries [1, num_heads, total_rows, head_dim], keys and values [1, num_kv_heads, total_rows, head_dim].
+    """Return queries [1, num_heads, total_rows, head_dim], keys and values [1, num_kv_heads, total_rows, head_dim].
 
     hidden: [total_rows, hidden]; rotation: [total_rows, 1, head_dim / 2], see `rotary.rotation_of`
     """
-    num_rows, num_turned = hidden.shape[0], layer.num_heads + layer.num_kv_heads
+    num_rows, num_rotated = hidden.shape[0], layer.num_heads + layer.num_kv_heads
     joined = product(layer.joined, hidden / length_of(hidden, layer.attention_floor))
-    turned = joined.view(num_rows, -1, layer.head_dim).narrow(1, 0, num_turned)
-    head_scale = layer.head_scale
-    if head_scale is not None:
-        turned.div_(length_of(turned, layer.head_floor)).mul_(head_scale)
-    torch.view_as_complex(turned.view(num_rows, num_turned, -1, 2)).mul_(rotation)
-    heads = joined.view(1, num_rows, -1, layer.head_dim).transpose(1, 2)
-    query, key, value = heads.split_with_sizes([layer.num_heads, layer.num_kv_heads, layer.num_kv_heads], dim=1)
+    rotated = joined.view(num_rows, -1, layer.head_dim).narrow(1, 0, num_rotated)
+    query_key_scale = layer.query_key_scale
+    if query_key_scale is not None:
+        rotated.div_(length_of(rotated, layer.query_key_floor)).mul_(query_key_scale)
+    torch.view_as_complex(rotated.view(num_rows, num_rotated, -1, 2)).mul_(rotation)
+    by_attention_head = joined.view(1, num_rows, -1, layer.head_dim).transpose(1, 2)
+    query, key, value = by_attention_head.split_with_sizes(
+        [layer.num_heads, layer.num_kv_heads, layer.num_kv_heads], dim=1
+    )
     return query, key, value
 
 
 def after_attention(layer: LayerWeights, hidden: Tensor, attended: Tensor) -> Tensor:
-    """What leaves the layer, [total_rows, hidden]. attended: [1, num_heads, total_rows, head_dim]"""
+    """Return the layer's output, [total_rows, hidden]. attended: [1, num_heads, total_rows, head_dim]"""
     hidden = product_onto(layer.output, hidden, attended.transpose(1, 2).reshape(hidden.shape[0], -1))
     gate, up = product(layer.gate_up, hidden / length_of(hidden, layer.mlp_floor)).chunk(2, dim=-1)
     return product_onto(layer.down, hidden, activated(gate, layer.activation).mul_(up))
 
 
 def activated(states: Tensor, name: str) -> Tensor:
-    """name: one of ACTIVATIONS"""
+    """Apply the activation of that name, one of ACTIVATIONS."""
     if name == "silu":
         return silu(states)
     return gelu(states, approximate="tanh" if name == "gelu:tanh" else "none")
 
 
-class LeanLayer(nn.Module):
-    """Called by transformers in place of its decoder layer, with its names."""
+class RotationCache:
+    """Computes a pass's `rotary.rotation_of` once for all lean layers of a model."""
 
-    def __init__(self, parts: LayerParts) -> None:
+    def __init__(self) -> None:
+        self._newest: tuple[Tensor, Tensor] | None = None
+
+    def of(self, embeddings: tuple[Tensor, Tensor]) -> Tensor:
+        """Return the rotation of a pass's embeddings: transformers hands the same tensors to every layer of a pass."""
+        if self._newest is None or self._newest[0] is not embeddings[0]:
+            self._newest = embeddings[0], rotation_of(embeddings)
+        return self._newest[1]
+
+
+class LeanLayer(nn.Module):
+    """A lean layer that transformers calls as its own decoder layer; it chooses the parameter names."""
+
+    def __init__(self, parts: LayerParts, rotations: RotationCache) -> None:
         super().__init__()
+        self._rotations = rotations
         self.weights = layer_weights(parts)
         self.shape = LayerShape(parts.index, self.weights.num_kv_heads, parts.head_dim, parts.window)
 
@@ -166,38 +192,38 @@ class LeanLayer(nn.Module):
         packed: PassAttention,
         **_: object,
     ) -> Tensor:
-        """hidden_states: [1, total_rows, hidden]; position_embeddings: cosines and sines, [1, total_rows, head_dim]"""
-        return self.step(hidden_states[0], packed.rotation(position_embeddings), packed).unsqueeze(0)
+        """Compute the layer. hidden_states: [1, total_rows, hidden]; position_embeddings: see `rotary.rotation_of`"""
+        return self.step(hidden_states[0], self._rotations.of(position_embeddings), packed).unsqueeze(0)
 
     def step(self, hidden: Tensor, rotation: Tensor, packed: PassAttention) -> Tensor:
-        """hidden: [total_rows, hidden]; rotation: [total_rows, 1, head_dim / 2], see `rotary.rotation_of`"""
+        """Compute the layer on its own shapes. hidden: [total_rows, hidden]; rotation: [total_rows, 1, head_dim / 2]"""
         query, key, value = before_attention(self.weights, hidden, rotation)
         attended = packed.attend(self.shape.index, query, key, value, self.weights.scale, self.shape.window)
         return after_attention(self.weights, hidden, attended)
 
 
 def length_of(states: Tensor, floor: Tensor) -> Tensor:
-    """[..., size] -> [..., 1]: a state divided by it and times sqrt(size) is the normed state.
+    """Return sqrt(|x|^2 + size * eps), [..., size] -> [..., 1]; x divided by it and times sqrt(size) is the normed x.
 
-    sqrt(|x|^2 + size * eps); torch's `rms_norm` is no single operator on the CPU and takes three times as long.
+    torch's `rms_norm` is several operators on the CPU and takes three times as long.
     """
     return torch.hypot(torch.linalg.vector_norm(states, dim=[-1], keepdim=True), floor)
 
 
 def joined_matrix(matrices: Sequence[tuple[Tensor, Tensor | None]], scale: Tensor) -> PackedMatrix:
-    """One product for several, of inputs that `scale` is still to be multiplied with."""
+    """Join (weight, bias) pairs into one product whose inputs `scale` still has to be multiplied with."""
     weight = torch.cat([weight * scale for weight, _ in matrices])
     biases = [weight.new_zeros(len(own)) if bias is None else bias for own, bias in matrices]
     return packed_matrix(weight, torch.cat(biases) if any(bias is not None for _, bias in matrices) else None)
 
 
 def paired(linear: nn.Linear, head_dim: int) -> tuple[Tensor, Tensor | None]:
-    """Weight and bias with each head's features in the order of `_pairs`."""
+    """Return weight and bias with each attention head's features in the order of `_pairs`."""
     order = _pairs(head_dim)
     weight = linear.weight.unflatten(0, (-1, head_dim))[:, order].flatten(0, 1)
     return weight, None if linear.bias is None else linear.bias.unflatten(0, (-1, head_dim))[:, order].flatten()
 
 
 def _pairs(head_dim: int) -> Tensor:
-    """0, half, 1, half + 1, ...: what is turned together stands together."""
+    """Return 0, half, 1, half + 1, ...: the features of a rotated pair side by side."""
     return torch.arange(head_dim).view(2, -1).t().flatten()

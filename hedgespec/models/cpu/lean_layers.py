@@ -1,7 +1,7 @@
-"""Replacing transformers' decoder layers by lean ones: only what is known, and only what computes the same.
+"""Replace a model's decoder layers by lean ones where the lean layer is known to compute the same; leave all others alone.
 
-Before anything is replaced the model reads a few tokens, and every layer's input and output are kept. A lean layer takes
-a layer's place when it gives that output for that input; a layer of another kind stays as it is.
+Before anything is replaced the model reads a few tokens, and every layer's input and output are recorded. A lean layer
+replaces a layer of a known kind if it returns that output for that input.
 """
 
 from __future__ import annotations
@@ -12,30 +12,39 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
-from hedgespec.models.cpu.lean_layer import ACTIVATIONS, LayerParts, LeanLayer, Norm, activated, length_of
+from hedgespec.models.causal_lm.network import Inputs
+from hedgespec.models.causal_lm.packed import PackedCausalLM
+from hedgespec.models.cpu.lean_layer import (
+    ACTIVATIONS,
+    LayerParts,
+    LeanLayer,
+    Norm,
+    RotationCache,
+    activated,
+    length_of,
+)
 from hedgespec.models.cpu.packed_linear import can_pack
 from hedgespec.models.memory.attention import PackedAttention, Rows
 from hedgespec.models.memory.kv_memory import KvMemory
+from hedgespec.models.rotary import FIRST_POSITIONS
 
 KNOWN_TYPES = frozenset({"llama", "mistral", "qwen2", "qwen3", "gemma"})
-"""Names of configurations. What a layer does with long texts shows in no short trial, so others are left alone."""
+"""`model_type` of the configs whose layers may be replaced: a short trial does not show what others do with long texts."""
 
 _LAYER = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
 _ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj"}
-_HEAD_NORMS = {"q_norm", "k_norm"}
+_QUERY_KEY_NORMS = {"q_norm", "k_norm"}
 _MLP = {"gate_proj", "up_proj", "down_proj", "act_fn"}
 
-_NUM_TRIAL_ROWS = 7
-_LARGEST_TRIAL_POSITION = 512
+NUM_TRIAL_ROWS = 7
 _TOLERANCE = 1e-4
-"""Of the largest change that a layer makes to its input; float32 rounding is a hundred times smaller."""
+"""Relative to the largest change that a layer makes to its input; float32 rounding is a hundred times smaller."""
 
 
 @dataclass(slots=True)
 class _Trial:
-    """What one layer was given and what it returned. scale, window: of its attention."""
+    """A layer's recorded input and output, and how it called attention (scale, window)."""
 
     hidden: Tensor
     embeddings: tuple[Tensor, Tensor] | None
@@ -44,11 +53,13 @@ class _Trial:
     window: int | None = None
 
 
-class _Recorder(PackedAttention):
-    """Attention that remembers how each layer calls it."""
+class TrialAttention(PackedAttention):
+    """Attention for a trial of NUM_TRIAL_ROWS rows that records how each layer calls it."""
 
-    def __init__(self, rows: Sequence[Rows], dtype: torch.dtype) -> None:
-        super().__init__(rows, dtype, torch.device("cpu"))
+    def __init__(self) -> None:
+        slot = KvMemory(NUM_TRIAL_ROWS).open(NUM_TRIAL_ROWS)
+        slot.require(NUM_TRIAL_ROWS)
+        super().__init__([Rows(slot, 0, NUM_TRIAL_ROWS)], torch.float32, torch.device("cpu"))
         self.calls: dict[int, tuple[float, int | None]] = {}
 
     def attend(
@@ -58,23 +69,30 @@ class _Recorder(PackedAttention):
         return super().attend(layer, query, key, value, scale, window)
 
 
-@torch.inference_mode()
-def replace_layers(model: PreTrainedModel, layers: nn.ModuleList) -> None:
-    """Put lean layers in the place of those that they equal. One layer is held twice at a time.
+def trial_inputs(model: PackedCausalLM, attention: TrialAttention) -> Inputs:
+    """A pass over a few tokens at scattered positions, with logits for all rows but the first."""
+    token_ids = torch.linspace(0, model.vocab_size - 1, NUM_TRIAL_ROWS).long()
+    last_position = min(FIRST_POSITIONS, model.max_positions) - 1
+    positions = torch.linspace(0, last_position, NUM_TRIAL_ROWS).long()
+    return Inputs(token_ids, positions, torch.arange(1, NUM_TRIAL_ROWS), attention)
 
-    layers: the model's decoder layers. Its attention function is `packed.packed_attention`.
-    """
-    config = model.config.get_text_config()
-    if config.model_type not in KNOWN_TYPES or not all(can_pack(p) for p in model.parameters()):
+
+@torch.inference_mode()
+def replace_layers(model: PackedCausalLM) -> None:
+    """Replace every decoder layer that a lean layer equals. Each layer's weights are held twice while it is tried."""
+    is_known = model.model.config.get_text_config().model_type in KNOWN_TYPES
+    if not is_known or not all(can_pack(p) for p in model.model.parameters()):
         return
-    for index, trial in _trials(model, layers).items():
-        lean = _lean(layers[index], trial)
+    rotations = RotationCache()
+    for index, trial in _trials(model).items():
+        parts = _parts(model.layers[index], trial)
+        lean = None if parts is None else LeanLayer(parts, rotations)
         if lean is not None and _is_same(lean, trial):
-            layers[index] = lean
+            model.layers[index] = lean
 
 
 def lean_norm(module: Any) -> Norm | None:
-    """The norm that a module computes, with `weight` or, like Gemma, 1 + `weight`; None when it is another one."""
+    """Read a norm with factor `weight` or, as in Gemma, 1 + `weight`; None for a module that computes something else."""
     weight, eps = getattr(module, "weight", None), getattr(module, "variance_epsilon", getattr(module, "eps", None))
     if not isinstance(weight, Tensor) or weight.dim() != 1 or not isinstance(eps, float):
         return None
@@ -90,9 +108,8 @@ def lean_norm(module: Any) -> Norm | None:
 # ------------------------------------------------------------------------------------------------------------- helpers
 
 
-def _trials(model: PreTrainedModel, layers: nn.ModuleList) -> dict[int, _Trial]:
-    """What happens in every layer while the model reads a few tokens at scattered positions."""
-    config = model.config.get_text_config()
+def _trials(model: PackedCausalLM) -> dict[int, _Trial]:
+    """Record every layer while the model reads a few tokens."""
     trials: dict[int, _Trial] = {}
 
     def before(index: int) -> Any:
@@ -108,58 +125,38 @@ def _trials(model: PreTrainedModel, layers: nn.ModuleList) -> dict[int, _Trial]:
 
         return keep
 
-    hooks = [layer.register_forward_pre_hook(before(i), with_kwargs=True) for i, layer in enumerate(layers)]
-    hooks += [layer.register_forward_hook(after(i)) for i, layer in enumerate(layers)]
-    recorder = _Recorder([_trial_rows()], torch.float32)
-    last_position = min(_LARGEST_TRIAL_POSITION, config.max_position_embeddings) - 1
+    hooks = [layer.register_forward_pre_hook(before(i), with_kwargs=True) for i, layer in enumerate(model.layers)]
+    hooks += [layer.register_forward_hook(after(i)) for i, layer in enumerate(model.layers)]
+    attention = TrialAttention()
     try:
-        model(
-            input_ids=torch.linspace(0, config.vocab_size - 1, _NUM_TRIAL_ROWS).long().unsqueeze(0),
-            position_ids=torch.linspace(0, last_position, _NUM_TRIAL_ROWS).long().unsqueeze(0),
-            use_cache=False,
-            packed=recorder,
-        )
+        model.network(trial_inputs(model, attention), ())
     finally:
         for hook in hooks:
             hook.remove()
     for index, trial in trials.items():
-        trial.scale, trial.window = recorder.calls.get(index, (None, None))
+        trial.scale, trial.window = attention.calls.get(index, (None, None))
     return trials
 
 
-def _trial_rows() -> Rows:
-    slot = KvMemory(_NUM_TRIAL_ROWS).open(_NUM_TRIAL_ROWS)
-    slot.require(_NUM_TRIAL_ROWS)
-    return Rows(slot, 0, _NUM_TRIAL_ROWS)
-
-
-def _lean(layer: nn.Module, trial: _Trial) -> LeanLayer | None:
-    parts = _parts(layer, trial)
-    return None if parts is None else LeanLayer(parts)
-
-
 def _parts(layer: nn.Module, trial: _Trial) -> LayerParts | None:
-    """None for a layer that has more, less or other things inside than a lean one."""
+    """Take a layer apart; None for one that has more, fewer or other parts than a lean one."""
     if set(dict(layer.named_children())) != _LAYER or trial.scale is None:
         return None
     attention: Any = layer.self_attn
     mlp: Any = layer.mlp
     inside = set(dict(attention.named_children()))
-    if inside - _HEAD_NORMS != _ATTENTION or set(dict(mlp.named_children())) != _MLP:
+    if inside - _QUERY_KEY_NORMS != _ATTENTION or set(dict(mlp.named_children())) != _MLP:
         return None
     linears = [getattr(attention, name) for name in sorted(_ATTENTION)]
     linears += [mlp.gate_proj, mlp.up_proj, mlp.down_proj]
     if not all(type(linear) is nn.Linear for linear in linears):
         return None
     layer_norms = _norms(layer, ["input_layernorm", "post_attention_layernorm"])
-    head_norms = _norms(attention, ["q_norm", "k_norm"] if inside & _HEAD_NORMS else [])
+    query_key_norms = _norms(attention, ["q_norm", "k_norm"] if inside & _QUERY_KEY_NORMS else [])
     activation = _activation(mlp.act_fn)
-    if (
-        layer_norms is None
-        or head_norms is None
-        or activation is None
-        or not _are_of_heads(head_norms, attention.head_dim)
-    ):
+    if layer_norms is None or query_key_norms is None or activation is None:
+        return None
+    if not _fit_attention_heads(query_key_norms, attention.head_dim):
         return None
     return LayerParts(
         query=attention.q_proj,
@@ -171,7 +168,7 @@ def _parts(layer: nn.Module, trial: _Trial) -> LayerParts | None:
         down=mlp.down_proj,
         attention_norm=layer_norms[0],
         mlp_norm=layer_norms[1],
-        head_norms=(head_norms[0], head_norms[1]) if head_norms else None,
+        query_key_norms=(query_key_norms[0], query_key_norms[1]) if query_key_norms else None,
         activation=activation,
         head_dim=attention.head_dim,
         scale=trial.scale,
@@ -181,28 +178,27 @@ def _parts(layer: nn.Module, trial: _Trial) -> LayerParts | None:
 
 
 def _activation(module: nn.Module) -> str | None:
-    """Which of ours it is; transformers wraps torch's functions in modules, which costs as much as computing them."""
+    """Name the activation; transformers wraps torch's functions in modules, which costs as much as computing them."""
     states = torch.linspace(-4.0, 4.0, 99)
     expected = module(states)
     return next((name for name in ACTIVATIONS if torch.allclose(activated(states, name), expected, atol=1e-6)), None)
 
 
 def _norms(owner: nn.Module, names: Sequence[str]) -> list[Norm] | None:
-    """None when one of them is missing or another kind of norm."""
+    """Read these norms; None when one is missing or of another kind."""
     norms = [lean_norm(getattr(owner, name, None)) for name in names]
-    known = [norm for norm in norms if norm is not None]
-    return known if len(known) == len(norms) else None
+    found = [norm for norm in norms if norm is not None]
+    return found if len(found) == len(norms) else None
 
 
-def _are_of_heads(norms: Sequence[Norm], head_dim: int) -> bool:
-    """Both of one head's size, as Qwen3's are, and with the same eps; or none at all."""
+def _fit_attention_heads(norms: Sequence[Norm], head_dim: int) -> bool:
+    """Check that the norms are of one attention head's size, as in Qwen3, and have the same eps."""
     return all(norm.size == head_dim for norm in norms) and len({norm.eps for norm in norms}) <= 1
 
 
 def _is_same(lean: LeanLayer, trial: _Trial) -> bool:
     if trial.embeddings is None or trial.output is None or trial.embeddings[0].shape[-1] != lean.weights.head_dim:
         return False
-    packed = PackedAttention([_trial_rows()], torch.float32, torch.device("cpu"))
-    actual = lean(trial.hidden, position_embeddings=trial.embeddings, packed=packed)
+    actual = lean(trial.hidden, position_embeddings=trial.embeddings, packed=TrialAttention())
     largest_change = (trial.output - trial.hidden).abs().max()
     return bool((actual - trial.output).abs().max() <= _TOLERANCE * largest_change)

@@ -1,9 +1,9 @@
-"""Linear layers whose weights are laid out for oneDNN once, at load time, on CPUs.
+"""Packed linear layers: weights on the CPU are laid out for oneDNN once, at load time.
 
-A verify block has few rows. For those torch's default product re-reads an unfavourable layout: 111 us for 6 rows of
-256 x 768 on one core, 43 us with a packed weight; the output matrix of the zoo's target takes 883 us against 241 us.
+A verify block has few rows, and torch's default product reads them from an unfavourable layout: 6 rows times 256 x 768 take
+111 us on one core, 43 us with a packed weight; the output matrix of the zoo's target takes 883 us, packed 241 us.
 
-Products are functions of plain tuples, so that `scripting` can compile them; annotations must be types here, no strings.
+Products are functions of tuples, which `scripting` can compile; annotations must be types here, no strings.
 """
 
 from typing import NamedTuple
@@ -13,21 +13,20 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 _EXPECTED_ROWS = 6
-"""oneDNN chooses the layout for about so many rows; other counts work as well."""
-
+"""The row count that oneDNN chooses the layout for; other counts work as well."""
 
 _SMALL = 1 << 20
-"""Products of up to so many weights times rows are not oneDNN's: it needs about 28 us per call besides its arithmetic
-(AVX2), which those do not repay. Matrices that may have such a product are kept in columns as well; larger ones are not,
-where the memory would count."""
+"""Largest weights x rows that torch multiplies itself: a call of oneDNN takes about 28 us besides its arithmetic (AVX2).
+Matrices small enough for such products are kept in columns as well; for larger ones that would take too much memory."""
 
 
 class PackedMatrix(NamedTuple):
-    """y = x W^T + b for float32 rows on the CPU; inference only.
+    """A matrix for y = x W^T + b with float32 rows on the CPU; inference only.
 
-    packed:  W as oneDNN wants it
+    packed:  W in oneDNN's layout
     columns: W^T, [in_features, out_features], of a small matrix
     bias:    [out_features]
+    max_small_rows: largest row count that is multiplied with `columns`
     """
 
     packed: Tensor
@@ -38,7 +37,7 @@ class PackedMatrix(NamedTuple):
 
 
 def packed_matrix(weight: Tensor, bias: Tensor | None = None) -> PackedMatrix:
-    """weight: [out_features, in_features]; bias: [out_features]"""
+    """Pack a weight [out_features, in_features] and its bias [out_features]."""
     weight = weight.detach()
     packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), _EXPECTED_ROWS)
     is_small = weight.numel() <= _SMALL
@@ -48,10 +47,10 @@ def packed_matrix(weight: Tensor, bias: Tensor | None = None) -> PackedMatrix:
 
 
 def product(matrix: PackedMatrix, rows: Tensor) -> Tensor:
-    """[num_rows, in_features] -> [num_rows, out_features]
+    """Multiply, [num_rows, in_features] -> [num_rows, out_features].
 
-    Row counts are rounded up: oneDNN keeps about 0.4 MB for every count that a layer's shape has ever seen, and blocks of
-    many sessions have hundreds of them (measured: 192 counts of five shapes grow the process by 417 MB for good).
+    Row counts are rounded up: oneDNN keeps about 0.4 MB for every row count that a matrix shape has ever seen, and blocks of
+    many sessions have hundreds of counts (measured: 192 counts of five shapes grow the process by 417 MB for good).
     """
     num_rows = rows.shape[0]
     columns, bias = matrix.columns, matrix.bias
@@ -66,7 +65,7 @@ def product(matrix: PackedMatrix, rows: Tensor) -> Tensor:
 
 
 def product_onto(matrix: PackedMatrix, residual: Tensor, rows: Tensor) -> Tensor:
-    """residual + the product, in one operator where there is one. residual: [num_rows, out_features]"""
+    """Add the product to residual [num_rows, out_features], in one operator where there is one."""
     num_rows = rows.shape[0]
     columns = matrix.columns
     if columns is not None and matrix.bias is None and num_rows <= matrix.max_small_rows:
@@ -78,7 +77,7 @@ def product_onto(matrix: PackedMatrix, residual: Tensor, rows: Tensor) -> Tensor
 
 
 class PackedLinear(nn.Module):
-    """A packed matrix in the place of an `nn.Linear`."""
+    """A packed matrix that replaces an `nn.Linear`."""
 
     matrix: PackedMatrix
 
@@ -87,7 +86,7 @@ class PackedLinear(nn.Module):
         self.matrix = packed_matrix(linear.weight, linear.bias)
 
     def forward(self, states: Tensor) -> Tensor:
-        """[..., in_features] -> [..., out_features]"""
+        """Multiply, [..., in_features] -> [..., out_features]."""
         if states.dim() == 2:
             return product(self.matrix, states)
         rows = product(self.matrix, states.reshape(-1, states.shape[-1]))
@@ -95,10 +94,10 @@ class PackedLinear(nn.Module):
 
 
 def padded_rows(num_rows: int) -> int:
-    """The next row count that is computed: each up to eight (one session's blocks), then steps of four, and of an eighth
-    beyond 64 rows, so few counts in all.
+    """Round a row count up to one of few: every count to eight (one session's blocks), then steps of four, beyond 64 rows of
+    an eighth.
 
-    Wider steps (an eighth, but at least eight) held less memory and cost 10 to 20 % of a pass of 10 to 42 rows.
+    Wider steps (an eighth, but at least eight) take less memory and cost 10 to 20 % of a pass of 10 to 42 rows.
     """
     if num_rows <= 8:
         return num_rows
@@ -109,14 +108,12 @@ def padded_rows(num_rows: int) -> int:
 
 
 def can_pack(tensor: Tensor) -> bool:
-    """Float32 on a CPU, and a torch that has oneDNN."""
+    """Whether a tensor is float32 on a CPU and torch has oneDNN."""
     return torch.backends.mkldnn.is_available() and tensor.dtype == torch.float32 and tensor.device.type == "cpu"
 
 
 def pack_linears(model: nn.Module) -> None:
-    """Replace every float32 `nn.Linear` on the CPU, where oneDNN is there. The packed copies are no parameters any more:
-    count and check parameters before.
-    """
+    """Replace every `nn.Linear` that can be packed. Packed copies are no parameters: count and check parameters before."""
     for module in list(model.modules()):
         for name, child in module.named_children():
             if type(child) is nn.Linear and can_pack(child.weight):

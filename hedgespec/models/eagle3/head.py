@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from hedgespec.errors import ModelFolderError
 from hedgespec.models.eagle3.config import Eagle3Config, feature_layers
 from hedgespec.models.eagle3.layers import Attend, Midlayer, RMSNorm
+from hedgespec.models.folder import read_config, read_tensors
 from hedgespec.models.rotary import Rotary
-from hedgespec.models.safetensors_folder import read_config, read_tensors
 
 __all__ = ["Attend", "Eagle3Config", "Eagle3Head", "feature_layers", "load_eagle3", "save_eagle3"]
 

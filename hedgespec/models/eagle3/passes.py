@@ -9,13 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hedgespec.models.cpu.planned_attention import AttentionPlan
 from hedgespec.models.cpu.scripting import NUM_REHEARSALS
 from hedgespec.models.drafting.sampled_chains import SampledShape
 from hedgespec.models.eagle3.bank import HeadBank
 from hedgespec.models.eagle3.branches import HeadBranches
 from hedgespec.models.memory.attention import LayerShape, PackedAttention, Rows
 from hedgespec.models.memory.kv_memory import KvMemory
+from hedgespec.models.memory.planned_attention import AttentionPlan
 from hedgespec.speculative.device_sampling import Shaping
 
 

@@ -1,4 +1,4 @@
-"""Which sizes a static pass comes in: graphs are captured for a few, and what is smaller is filled up."""
+"""Buckets are the few sizes that graphs are captured for; smaller passes are padded to the next one."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
+"""Sessions in a pass."""
+
 BLOCKS = (1, 2, 4, 6, 8, 12)
 """Rows of one session: the last token and its draft."""
 
 FIRST_CONTEXT = 512
+"""The smallest bucket's context; each further one is twice the one before."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """batch sessions of `block` rows each, none of them at row `context` or beyond."""
+    """A pass over `batch` sessions of `block` rows each, all before row `context` of their lanes."""
 
     batch: int
     block: int
@@ -22,14 +25,15 @@ class Bucket:
 
 
 class Buckets:
+    """The buckets for up to max_batch sessions of up to max_context rows."""
+
     def __init__(self, max_batch: int, max_context: int) -> None:
-        """All that are needed for up to max_batch sessions of up to max_context rows."""
         self._batches = _up_to(BATCHES, max_batch)
         contexts = [FIRST_CONTEXT << doublings for doublings in range(32)]
         self.contexts = _up_to(contexts, max_context)
 
     def __iter__(self) -> Iterator[Bucket]:
-        """The largest first: what is captured later fits into the memory that they have taken."""
+        """Yield the largest first: graphs captured later fit into the memory of earlier ones."""
         for context in reversed(self.contexts):
             for batch in reversed(self._batches):
                 for block in reversed(BLOCKS):
@@ -37,7 +41,7 @@ class Buckets:
                         yield Bucket(batch, block, context)
 
     def smallest(self, batch: int, block: int, end: int) -> Bucket | None:
-        """end: rows of the longest session without this block. None: nothing is large enough."""
+        """Return the smallest bucket that fits, if any. end: rows of the longest session before this block"""
         own_batch, own_block = _first(self._batches, batch), _first(BLOCKS, block)
         if own_batch is None or own_block is None:
             return None
@@ -46,7 +50,7 @@ class Buckets:
 
 
 def _up_to(sizes: tuple[int, ...] | list[int], largest: int) -> list[int]:
-    """The sizes below the largest, and that one."""
+    """Return the sizes below the largest, and the largest."""
     return [size for size in sizes if size < largest] + [largest]
 
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from hedgespec.models.drafting.sampled_chains import SampledShape, sampled_tokens
 from hedgespec.models.eagle3.bank import HeadBank
 from hedgespec.models.eagle3.layers import Attend
+from hedgespec.models.graphs.captured import Captured
 from hedgespec.models.graphs.kv_lanes import KvLanes
-from hedgespec.models.graphs.replay import Replay
 from hedgespec.models.graphs.static_attention import StaticAttention
 from hedgespec.speculative.device_sampling import Shaping
 from hedgespec.types import MAX_SPARSE_IDS, SPARSE_MASS, Method
@@ -86,7 +86,7 @@ class ChainReplay:
                 steps.append(torch.cat(chosen, dim=1))
             return torch.stack(steps, dim=1)
 
-        self._replay = Replay(compute, bank.device, pool)
+        self._replay = Captured(compute, bank.device, pool)
 
     def run(self, starts: Sequence[ChainStart], sampled: SampledShape | None) -> Chains:
         """sampled: of these chains, on the CPU; None for greedy ones."""

@@ -1,7 +1,7 @@
-"""KV memory at addresses that never change: what a CUDA graph can replay on.
+"""KV lanes are KV memory at addresses that never change, as a captured graph needs.
 
-A session's rows are moved into a lane once and written there from then on; its slot's tensors are views of the lane, so that
-everything else works as before. A text that outgrows its lane leaves it and is decoded without graphs.
+A session's rows are moved into a lane once and written there from then on. Its slot's tensors become views of the lane, so
+that packed passes work as before. A text that outgrows its lane leaves it and is decoded without graphs.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ Layers = Mapping[int, tuple[Tensor, Tensor]]
 
 
 class KvLanes:
-    """num_lanes lanes of `capacity` rows, and a scratch one behind them, whose rows mean nothing.
+    """num_lanes lanes of `capacity` rows each, and the lane `scratch` for padding, whose rows mean nothing.
 
     layers: per layer keys and values, [num_lanes + 1, num_kv_heads, capacity, head_dim]
     """
 
     def __init__(self, num_lanes: int, capacity: int, like: Layers) -> None:
-        """like: the layers of any slot of the model, for their shapes. Lanes begin as zeros: what no row may see is
-        multiplied by 0, and must be finite."""
+        """Allocate. like: the layers of any slot of the model, for their shapes. Lanes start as zeros: rows that are masked
+        are multiplied by 0 and must be finite."""
         self.num_lanes = self.scratch = num_lanes
         self.capacity = capacity
         self.layers = {layer: (self._zeros(keys), self._zeros(values)) for layer, (keys, values) in like.items()}
@@ -38,9 +38,9 @@ class KvLanes:
 
     @torch.inference_mode()
     def lane_of(self, slot: KvSlot, num_rows: int) -> int | None:
-        """The lane of a slot that is about to hold num_rows rows, where it is moved to if need be.
+        """Return the lane of a slot that is about to hold num_rows rows, after moving it there if need be.
 
-        None: they do not fit, or every lane is taken.
+        Returns None when they do not fit or every lane is taken.
         """
         if num_rows > self.capacity or slot.layers.keys() != self.layers.keys():
             return None
@@ -57,7 +57,7 @@ class KvLanes:
                 own.narrow(2, 0, slot.length).copy_(old.narrow(2, 0, slot.length))
             slot.layers[layer] = keys, values
         slot.capacity = self.capacity
-        slot.on_leave = partial(self._leave, slot)
+        slot.on_move = partial(self._leave, slot)
         self._lane_of[slot] = lane
 
     def _leave(self, slot: KvSlot) -> None:

@@ -1,4 +1,4 @@
-"""Attention whose shapes and addresses depend on a bucket alone, so that a CUDA graph can replay it."""
+"""Attention whose shapes and addresses depend on the bucket alone, so that a graph can capture it."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from hedgespec.models.graphs.kv_lanes import KvLanes
-from hedgespec.models.rotary import rotation_of
 
 
 class StaticAttention:
-    """In the place of `attention.PackedAttention`: `batch` sessions with `block` consecutive rows each, all of a chain.
+    """A `PassAttention` of `batch` sessions with `block` consecutive rows each, all chains.
 
-    lane: [batch], where each session's rows stand; rows: [batch, block], which rows of its lane they are. Both are read when
-    it computes, so that a graph sees what was written into them before its replay.
-    context: no row is at `context` or beyond. Keys and values of so many rows are copied together per layer: no kernel of
-    torch's reads batches from scattered places, and beside the weights the copies are small until batches are large.
+    lane: [batch] each session's lane; rows: [batch, block] the rows of its lane. Both are read when attention is computed,
+    so that a captured graph sees what was written into them before its run.
+    context: all rows are before it. The keys and values of so many rows are copied together per layer, as no kernel of
+    torch reads batches from scattered lanes; compared with the weights the copies are small until batches are large.
     """
 
     def __init__(self, lanes: KvLanes, lane: Tensor, rows: Tensor, context: int) -> None:
@@ -27,17 +26,17 @@ class StaticAttention:
         self._masks: dict[int | None, Tensor] = {}
 
     def begin(self) -> None:
-        """Before every pass: masks are made of the rows that are there now."""
+        """Start a pass: masks are built from the rows that are in the buffers now."""
         self._masks = {}
 
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None = None
     ) -> Tensor:
-        """See `PackedAttention.attend`; [1, num_heads, batch * block, head_dim] in and out."""
+        """See `PassAttention.attend`; total_rows is batch * block."""
         keys, values = (self._stored(*pair) for pair in zip(self._lanes.layers[layer], (key, value), strict=True))
         (batch, block), (_, num_heads, _, head_dim), num_kv_heads = self._rows.shape, query.shape, key.shape[1]
         num_groups = num_heads // num_kv_heads
-        # queries that share keys become rows of one attention head: not every kernel knows groups
+        # queries that share keys become rows of one attention head: not every kernel supports groups
         grouped = query.reshape(num_kv_heads, num_groups, batch, block, head_dim).permute(2, 0, 1, 3, 4)
         mask = self._mask(window)[:, None, None].expand(batch, 1, num_groups, block, self._context)
         output = scaled_dot_product_attention(
@@ -50,18 +49,15 @@ class StaticAttention:
         parts = output.view(batch, num_kv_heads, num_groups, block, head_dim).permute(1, 2, 0, 3, 4)
         return parts.reshape(1, num_heads, batch * block, head_dim)
 
-    def rotation(self, embeddings: tuple[Tensor, Tensor]) -> Tensor:
-        return rotation_of(embeddings)
-
     def _stored(self, stored: Tensor, new: Tensor) -> Tensor:
-        """Write the new rows and return all of these sessions, [batch, num_kv_heads, context, head_dim]."""
+        """Write the new rows and return all rows of these sessions, [batch, num_kv_heads, context, head_dim]."""
         _, num_heads, _, head_dim = new.shape
         batch, block = self._rows.shape
         stored[self._lane[:, None], :, self._rows] = new[0].view(num_heads, batch, block, head_dim).permute(1, 2, 0, 3)
         return stored.narrow(2, 0, self._context).index_select(0, self._lane)
 
     def _mask(self, window: int | None) -> Tensor:
-        """[batch, block, context], True where a row may look."""
+        """Return [batch, block, context], True where a row attends to."""
         if window not in self._masks:
             columns = torch.arange(self._context, device=self._rows.device)
             visible = columns <= self._rows[..., None]

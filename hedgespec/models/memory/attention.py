@@ -1,6 +1,6 @@
-"""Attention over packed tokens: rows of all sessions stand in one sequence, each session attends to its own KV slot.
+"""Attention of one packed pass: rows of all sessions stand in one sequence, and each session sees only its own KV slot.
 
-Torch only: the target's runner registers it with transformers, the EAGLE-3 drafter calls it directly.
+transformers calls it through `causal_lm.network`; EAGLE-3 heads call it directly.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hedgespec.models.cpu.planned_attention import AttentionPlan, attend_planned
 from hedgespec.models.memory.kv_memory import KvSlot
-from hedgespec.models.rotary import rotation_of
+from hedgespec.models.memory.planned_attention import AttentionPlan, attend_planned
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +37,11 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class LayerShape:
-    """What attention must know of a layer. index: its KV layer; window: a row sees itself and the window - 1 rows before it,
-    None for all."""
+    """What attention needs to know of a decoder layer.
+
+    index:  its KV layer
+    window: a row sees itself and the window - 1 rows before it; None for all
+    """
 
     index: int
     num_kv_heads: int
@@ -48,19 +50,23 @@ class LayerShape:
 
 
 class PassAttention(Protocol):
-    """What a network's layers call: `PackedAttention`, or `static_attention.StaticAttention` on buffers that never move."""
+    """The attention that a network's layers call in one pass: `PackedAttention`, or one on fixed buffers."""
 
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None = None
-    ) -> Tensor: ...
+    ) -> Tensor:
+        """Store the new keys and values and attend to them and to all earlier rows of the same session.
 
-    def rotation(self, embeddings: tuple[Tensor, Tensor]) -> Tensor: ...
+        query: [1, num_heads, total_rows, head_dim]; key, value: [1, num_kv_heads, total_rows, head_dim]
+        window: see `LayerShape`. Returns [1, num_heads, total_rows, head_dim].
+        """
+        ...
 
 
 class PackedAttention:
-    """One packed pass: which rows belong to whom. Masks are built once and shared by all layers.
+    """The attention of one pass over these rows. Masks are built once and shared by all layers.
 
-    num_spare: rows behind all others that belong to nobody; what comes out for them means nothing
+    num_spare: rows after all others that no session owns; their outputs mean nothing
     """
 
     def __init__(self, rows: Sequence[Rows], dtype: torch.dtype, device: torch.device, num_spare: int = 0) -> None:
@@ -69,22 +75,16 @@ class PackedAttention:
         self._dtype = dtype
         self._device = device
         self._masks: dict[tuple[int, ...], Tensor] = {}
-        self._rotations: dict[int, tuple[tuple[Tensor, Tensor], Tensor]] = {}
 
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None = None
     ) -> Tensor:
-        """Store the new keys and values and attend to them and to everything before them in the same session.
-
-        query: [1, num_heads, total_rows, head_dim]; key, value: [1, num_kv_heads, total_rows, head_dim]
-        window: a row sees itself and the window - 1 rows before it
-        Returns [1, num_heads, total_rows, head_dim].
-        """
+        """See `PassAttention`."""
         shape = LayerShape(layer, key.shape[1], key.shape[3], window)
         return attend_planned(self.plan([shape]), 0, query, key, value, scale)
 
     def plan(self, layers: Sequence[LayerShape]) -> AttentionPlan:
-        """The whole pass through these layers as numbers and tensors."""
+        """Describe the pass through these layers by numbers and tensors alone."""
         keys, values, masks, is_causal = [], [], [], []
         for layer in layers:
             for session, rows in enumerate(self._rows):
@@ -97,27 +97,21 @@ class PackedAttention:
         starts = [rows.start for rows in self._rows]
         return AttentionPlan(self._sizes, starts, keys, values, masks, is_causal)
 
-    def rotation(self, embeddings: tuple[Tensor, Tensor]) -> Tensor:
-        """`rotary.rotation_of`, made once per pass however many layers ask for it."""
-        key = id(embeddings[0])
-        if key not in self._rotations:
-            self._rotations[key] = embeddings, rotation_of(embeddings)  # both kept, or another tensor could get the id
-        return self._rotations[key][1]
-
-    def _mask(self, index: int, window: int | None) -> Tensor | None:
-        """[num_rows, end] with 0 and -inf, one for all sessions that need the same; None where plain causal attention, or no
-        mask at all, says it as well."""
-        rows = self._rows[index]
+    def _mask(self, session: int, window: int | None) -> Tensor | None:
+        """Return [num_rows, end] with 0 and -inf, shared by sessions that need the same; None where causal attention, or
+        no mask, is enough."""
+        rows = self._rows[session]
         if window is not None and rows.end <= window:
             window = None
-        if window is None and rows.parent is None and (rows.start == 0 or rows.num_rows == 1):
+        is_plain = window is None and rows.parent is None
+        if is_plain and (rows.start == 0 or rows.num_rows == 1):
             return None
-        key = (rows.start, rows.num_rows) if window is None and rows.parent is None else (index, -1, window or -1)
+        key = (rows.start, rows.num_rows) if is_plain else (session, -1, window or -1)
         if key not in self._masks:
-            self._masks[key] = self._made_mask(rows, window)
+            self._masks[key] = self._build_mask(rows, window)
         return self._masks[key]
 
-    def _made_mask(self, rows: Rows, window: int | None) -> Tensor:
+    def _build_mask(self, rows: Rows, window: int | None) -> Tensor:
         if window is None and rows.parent is None:
             hidden = torch.full((rows.num_rows, rows.end), -torch.inf, dtype=self._dtype, device=self._device)
             return hidden.triu_(rows.start + 1)
@@ -127,7 +121,7 @@ class PackedAttention:
 
 
 def visible_rows(rows: Rows, window: int | None) -> NDArray[np.bool_]:
-    """[num_rows, end]: which slot rows each new row attends to."""
+    """Tell which slot rows each new row attends to, [num_rows, end]."""
     old = np.ones((rows.num_rows, rows.start), bool)
     new = np.tri(rows.num_rows, dtype=bool) if rows.parent is None else ancestors(rows.parent)
     visible = np.concatenate([old, new], axis=1)
@@ -139,16 +133,16 @@ def visible_rows(rows: Rows, window: int | None) -> NDArray[np.bool_]:
 
 
 def ancestors(parent: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """[num_rows, num_rows]: row i sees itself and everything on its path up."""
-    seen = np.eye(len(parent), dtype=bool)
+    """Mark each row's ancestors and the row itself, [num_rows, num_rows]."""
+    is_ancestor = np.eye(len(parent), dtype=bool)
     for row, above in enumerate(parent.tolist()):
         if above >= 0:
-            seen[row] |= seen[above]
-    return seen
+            is_ancestor[row] |= is_ancestor[above]
+    return is_ancestor
 
 
 def depths(parent: NDArray[np.int32] | None, num_rows: int) -> NDArray[np.int64]:
-    """[num_rows]: how many rows of the block stand above each row."""
+    """Count each row's ancestors within its block, [num_rows]."""
     if parent is None:
         return np.arange(num_rows)
     num_above: NDArray[np.int64] = ancestors(parent).sum(axis=1) - 1

@@ -1,7 +1,7 @@
-"""KV memory: one contiguous, growing slot per session, bounded by a number of tokens over all sessions.
+"""KV memory: one contiguous, growing slot per session; a number of tokens bounds all sessions together.
 
-A slot's rows are written in place, so that a verify pass copies only its own few rows. What a draft wrote and the
-target did not accept is forgotten by moving `length` back: rows past it are overwritten, never read.
+Rows are written in place, so a verify pass copies only its own few rows. Rejected draft rows are dropped by moving
+`length` back: rows past it are overwritten, never read.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ GROWTH = 1.5
 
 
 class KvMemory:
-    """The budget that all slots of one model share. `max_tokens` bounds the sum of what the slots have reserved."""
+    """The token budget of one model: max_tokens bounds the sum of all slots' reservations."""
 
     def __init__(self, max_tokens: int) -> None:
         self.max_tokens = max_tokens
         self._slots: set[KvSlot] = set()
-        self._give_back: Callable[[int], None] | None = None
+        self._evict: Callable[[int], None] | None = None
 
     @property
     def num_reserved_tokens(self) -> int:
@@ -38,14 +38,14 @@ class KvMemory:
         return sum(slot.length for slot in self._slots)
 
     def open(self, num_tokens: int) -> KvSlot:
-        """Reserve room for a session of num_tokens: it cannot run out of memory half-way. Raises ReplicaBusy."""
+        """Reserve a slot for num_tokens, so that a session cannot run out of memory half-way. Raises ReplicaBusy."""
         slot = KvSlot(self)
         self.extend(slot, num_tokens)
         self._slots.add(slot)
         return slot
 
     def extend(self, slot: KvSlot, num_tokens: int) -> None:
-        """Raise a slot's reservation to num_tokens. Raises ReplicaBusy, and then nothing has changed."""
+        """Raise a slot's reservation to num_tokens. Raises ReplicaBusy and then changes nothing."""
         others = self.num_reserved_tokens - (slot.num_reserved if slot in self._slots else 0)
         if others + num_tokens > self.max_tokens:
             raise ReplicaBusy(
@@ -53,18 +53,20 @@ class KvMemory:
                 "Try another replica, or raise max_cached_tokens."
             )
         slot.num_reserved = num_tokens
-        if self._give_back is not None:
-            self._give_back(self.max_tokens - others - num_tokens)
+        if self._evict is not None:
+            self._evict(self.max_tokens - others - num_tokens)
 
-    def lend(self, give_back: Callable[[int], None]) -> None:
-        """Let somebody keep rows in what no slot has reserved. give_back is called when slots reserve more: it is told
-        how many tokens are left unreserved and must keep no more."""
-        self._give_back = give_back
+    def share_unreserved(self, evict: Callable[[int], None]) -> None:
+        """Let a cache use unreserved rows; they are evicted on demand.
+
+        evict: called with the number of tokens still unreserved whenever a slot reserves more; keeps no more than those
+        """
+        self._evict = evict
 
     def free(self, slot: KvSlot) -> None:
-        """Give the slot's tensors and its reservation back; freeing twice is fine."""
+        """Release the slot's tensors and its reservation; freeing twice is fine."""
         self._slots.discard(slot)
-        slot.leave_lane()
+        slot.call_on_move()
         slot.length = slot.capacity = slot.num_reserved = 0
         slot.layers.clear()
 
@@ -72,18 +74,18 @@ class KvMemory:
 class KvSlot:
     """Keys and values of one session: per layer two tensors [1, num_kv_heads, capacity, head_dim].
 
-    length: rows that hold verified tokens (or the prefix of them that was computed so far)
-    on_leave: called once when its rows leave the lane that they stand in, see `kv_lanes`
+    length:  rows that hold verified tokens (or the part of them that was computed so far)
+    on_move: called once when the rows move to other tensors or are freed; for an owner of the tensors other than the slot
     """
 
-    __slots__ = ("_memory", "capacity", "layers", "length", "num_reserved", "on_leave")
+    __slots__ = ("_memory", "capacity", "layers", "length", "num_reserved", "on_move")
 
     def __init__(self, memory: KvMemory) -> None:
         self.length = 0
         self.capacity = 0
         self.num_reserved = 0
         self.layers: dict[int, tuple[Tensor, Tensor]] = {}
-        self.on_leave: Callable[[], None] | None = None
+        self.on_move: Callable[[], None] | None = None
         self._memory = memory
 
     def require(self, num_rows: int) -> None:
@@ -96,18 +98,18 @@ class KvSlot:
         self.capacity = max(num_rows, min(generous, self.num_reserved))
         for layer, (keys, values) in self.layers.items():
             self.layers[layer] = self._enlarged(keys), self._enlarged(values)
-        self.leave_lane()
+        self.call_on_move()
 
-    def leave_lane(self) -> None:
-        """Its rows stand elsewhere now, or nowhere."""
-        on_leave, self.on_leave = self.on_leave, None
-        if on_leave is not None:
-            on_leave()
+    def call_on_move(self) -> None:
+        """Call on_move and forget it."""
+        on_move, self.on_move = self.on_move, None
+        if on_move is not None:
+            on_move()
 
     def stored(
         self, layer: int, num_kv_heads: int, head_dim: int, dtype: torch.dtype, device: torch.device
     ) -> tuple[Tensor, Tensor]:
-        """Keys and values of a layer, without any rows at its first use."""
+        """Return a layer's keys and values, allocated at its first use."""
         if layer not in self.layers:
             shape = 1, num_kv_heads, self.capacity, head_dim
             keys, values = (torch.empty(shape, dtype=dtype, device=device) for _ in range(2))
@@ -115,7 +117,7 @@ class KvSlot:
         return self.layers[layer]
 
     def write(self, layer: int, key: Tensor, value: Tensor, start: int) -> None:
-        """Put rows at start, start + 1, ... of a layer. key, value: [1, num_kv_heads, num_rows, head_dim]"""
+        """Write rows start, start + 1, ... of a layer. key, value: [1, num_kv_heads, num_rows, head_dim]"""
         _, num_heads, num_rows, head_dim = key.shape
         for stored, rows in zip(
             self.stored(layer, num_heads, head_dim, key.dtype, key.device), (key, value), strict=True
@@ -124,7 +126,7 @@ class KvSlot:
 
     @torch.inference_mode()
     def keep(self, base: int, rows: Sequence[int]) -> None:
-        """Keep the first `base` rows and then the given later ones, in that order; `length` becomes base + len(rows).
+        """Keep the first `base` rows and then the given ones, in that order; `length` becomes base + len(rows).
 
         rows: rising row indices >= base, the accepted path of a draft. A path without gaps moves nothing.
         """
@@ -137,9 +139,9 @@ class KvSlot:
 
     @torch.inference_mode()
     def copied(self, start: int, num_rows: int) -> Tensor | None:
-        """A copy of some rows of all layers, [2 * num_layers, num_kv_heads, num_rows, head_dim], keys before values.
+        """Copy some rows of all layers, [2 * num_layers, num_kv_heads, num_rows, head_dim], keys before values.
 
-        None for a model whose layers are not alike and so cannot be stacked.
+        Returns None for a model whose layers differ in shape and so cannot be stacked.
         """
         stored = [tensor for layer in sorted(self.layers) for tensor in self.layers[layer]]
         is_uniform = len({(tensor.shape, tensor.dtype) for tensor in stored}) == 1
@@ -149,7 +151,7 @@ class KvSlot:
 
     @torch.inference_mode()
     def fill(self, rows: Tensor) -> None:
-        """Begin an empty slot with rows that were `copied`. Raises ReplicaBusy."""
+        """Fill an empty slot with rows that `copied` returned. Raises ReplicaBusy."""
         self.require(rows.shape[2])
         for layer, (key, value) in enumerate(zip(rows[0::2], rows[1::2], strict=True)):
             self.write(layer, key.unsqueeze(0), value.unsqueeze(0), 0)

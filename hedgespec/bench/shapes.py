@@ -1,4 +1,4 @@
-"""Models of published shapes with random weights: speed does not depend on what the weights are."""
+"""Models of published shapes with random weights, for benchmarks: speed does not depend on the weights' values."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, Qwen3Config
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from hedgespec.config import Device
 from hedgespec.errors import ConfigError
-from hedgespec.models.causal_lm.packed import ATTENTION_NAME, PackedCausalLM, packed_attention
+from hedgespec.models.causal_lm.network import attention_implementation
+from hedgespec.models.causal_lm.packed import PackedCausalLM
 from hedgespec.models.eagle3.config import Eagle3Config
 
 _SHAPES: dict[str, Callable[[], PreTrainedConfig]] = {
@@ -57,16 +57,17 @@ _SHAPES: dict[str, Callable[[], PreTrainedConfig]] = {
 }
 
 _DRAFTED_IDS = 32_000
-"""Draft vocabulary of published heads."""
+"""The draft vocabulary's size in published heads."""
 
 _TINY_HEAD = {"intermediate_size": 256, "draft_vocab_size": 1024}
-"""Where the embedded zoo's heads are smaller than their target's layers."""
+"""Config keys in which the embedded zoo's heads are smaller than their target's layers."""
 
 SHAPES: tuple[str, ...] = tuple(_SHAPES)
 
 
 def head_config(shape: str) -> Eagle3Config:
-    """The EAGLE-3 head of that shape's target: as wide as one of its layers. Raises ConfigError for an unknown shape."""
+    """Return the config of an EAGLE-3 head as wide as one layer of that shape's target. Raises ConfigError for an unknown
+    shape."""
     _check(shape)
     own = _TINY_HEAD if shape == "tiny" else {"draft_vocab_size": _DRAFTED_IDS}
     return Eagle3Config.from_published({**_SHAPES[shape]().to_dict(), "num_hidden_layers": 1, **own})
@@ -78,11 +79,11 @@ def _check(shape: str) -> None:
 
 
 def random_causal_lm(shape: str, device: Device, seed: int = 0) -> PackedCausalLM:
-    """A packed runner of that shape: float32 on CPU, bfloat16 on CUDA. Raises ConfigError for an unknown shape."""
+    """Make a runner of that shape: float32 on CPU, bfloat16 on CUDA. Raises ConfigError for an unknown shape."""
     _check(shape)
-    ALL_ATTENTION_FUNCTIONS.register(ATTENTION_NAME, packed_attention)
     torch.manual_seed(seed)
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
+    attention = attention_implementation()
     with torch.device(device):
-        model: Any = AutoModelForCausalLM.from_config(_SHAPES[shape](), dtype=dtype, attn_implementation=ATTENTION_NAME)
+        model: Any = AutoModelForCausalLM.from_config(_SHAPES[shape](), dtype=dtype, attn_implementation=attention)
     return PackedCausalLM(model.eval().requires_grad_(False), f"random-{shape}-{seed}", torch.device(device))

@@ -1,4 +1,4 @@
-"""A computation on buffers of its own that is replayed: as a CUDA graph on CUDA, by computing it again elsewhere."""
+"""Run a computation on buffers of its own: on CUDA as a captured graph, elsewhere by computing it again."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ import torch
 T = TypeVar("T")
 
 WARM_UP_RUNS = 2
-"""Before a capture: libraries choose kernels and allocate workspace on the first calls, which a graph must not contain."""
+"""Runs before a capture: the first calls choose kernels and allocate workspace, which a graph must not contain."""
 
 
-class Replay(Generic[T]):
-    """compute: reads its inputs from buffers, never waits for the device, and returns tensors.
+class Captured(Generic[T]):
+    """A computation that is captured once and run often.
 
-    What a replay returns is overwritten by the next replay of any graph of the same pool.
+    compute: reads its inputs from buffers, never waits for the device, and returns tensors. The next run of any graph of
+    the same pool overwrites them.
     """
 
     def __init__(self, compute: Callable[[], T], device: torch.device, pool: Any = None) -> None:
-        """pool: of `torch.cuda.graph_pool_handle`; graphs that never run at the same time share one."""
+        """Capture on CUDA. pool: from `torch.cuda.graph_pool_handle`; graphs that never run at the same time share one."""
         self._compute = compute
         self._graph: torch.cuda.CUDAGraph | None = None
         self._result: T | None = None
