@@ -11,7 +11,7 @@ types here, no strings.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -47,31 +47,6 @@ class Norm:
         return torch.tensor(math.sqrt(self.size * self.eps))
 
 
-@dataclass(frozen=True, slots=True)
-class LayerParts:
-    """The parts of a decoder layer as transformers builds it.
-
-    query_key_norms: norms of each attention head's queries and keys, as in Qwen3
-    activation: one of ACTIVATIONS; scale: of attention scores; window: see `LayerShape`; index: its KV layer
-    """
-
-    query: nn.Linear
-    key: nn.Linear
-    value: nn.Linear
-    output: nn.Linear
-    gate: nn.Linear
-    up: nn.Linear
-    down: nn.Linear
-    attention_norm: Norm
-    mlp_norm: Norm
-    query_key_norms: tuple[Norm, Norm] | None
-    activation: str
-    head_dim: int
-    scale: float
-    window: int | None
-    index: int
-
-
 class LayerWeights(NamedTuple):
     """The weights of a lean layer: float32 on the CPU, inference only.
 
@@ -97,35 +72,39 @@ class LayerWeights(NamedTuple):
     activation: str
 
 
-def layer_weights(parts: LayerParts) -> LayerWeights:
-    """Join and pack the weights of a layer.
+def layer_weights(
+    attention: Any, mlp: Any, norms: Sequence[Norm], query_key_norms: Sequence[Norm], activation: str, scale: float
+) -> LayerWeights:
+    """Join and pack the weights of a layer of transformers.
+
+    norms: before attention and before the MLP; query_key_norms: of each attention head's queries and keys, or none
+    activation: one of ACTIVATIONS; scale: of attention scores
 
     The rows of the query and key weights are reordered so that the two features of a rotated pair stand side by side: a pair
     is then one complex number and its rotation one product. Queries and keys change alike, so attention scores do not.
     """
-    dim = parts.head_dim
-    num_heads, num_kv_heads = parts.query.out_features // dim, parts.key.out_features // dim
-    projections = [paired(parts.query, dim), paired(parts.key, dim), (parts.value.weight, parts.value.bias)]
-    gate_up = [(linear.weight, linear.bias) for linear in (parts.gate, parts.up)]
+    dim = attention.head_dim
+    num_heads, num_kv_heads = attention.q_proj.out_features // dim, attention.k_proj.out_features // dim
+    value = attention.v_proj.weight, attention.v_proj.bias
     query_key_scale, query_key_floor = None, torch.zeros(())
-    if parts.query_key_norms is not None:
-        query_key_floor = parts.query_key_norms[0].floor
-        scales = zip(parts.query_key_norms, (num_heads, num_kv_heads), strict=True)
+    if query_key_norms:
+        query_key_floor = query_key_norms[0].floor
+        scales = zip(query_key_norms, (num_heads, num_kv_heads), strict=True)
         query_key_scale = torch.cat([norm.scale[_pairs(dim)].expand(num, dim) for norm, num in scales])
     return LayerWeights(
-        joined=joined_matrix(projections, parts.attention_norm.scale),
-        output=packed_matrix(parts.output.weight, parts.output.bias),
-        gate_up=joined_matrix(gate_up, parts.mlp_norm.scale),
-        down=packed_matrix(parts.down.weight, parts.down.bias),
-        attention_floor=parts.attention_norm.floor,
-        mlp_floor=parts.mlp_norm.floor,
+        joined=joined_matrix([paired(attention.q_proj, dim), paired(attention.k_proj, dim), value], norms[0].scale),
+        output=packed_matrix(attention.o_proj.weight, attention.o_proj.bias),
+        gate_up=joined_matrix([(part.weight, part.bias) for part in (mlp.gate_proj, mlp.up_proj)], norms[1].scale),
+        down=packed_matrix(mlp.down_proj.weight, mlp.down_proj.bias),
+        attention_floor=norms[0].floor,
+        mlp_floor=norms[1].floor,
         query_key_scale=query_key_scale,
         query_key_floor=query_key_floor,
         num_heads=num_heads,
         num_kv_heads=num_kv_heads,
         head_dim=dim,
-        scale=parts.scale,
-        activation=parts.activation,
+        scale=scale,
+        activation=activation,
     )
 
 
@@ -178,11 +157,12 @@ class RotationCache:
 class LeanLayer(nn.Module):
     """A lean layer that transformers calls as its own decoder layer; it chooses the parameter names."""
 
-    def __init__(self, parts: LayerParts, rotations: RotationCache) -> None:
+    def __init__(self, weights: LayerWeights, index: int, window: int | None, rotations: RotationCache) -> None:
+        """index, window: see `LayerShape`"""
         super().__init__()
+        self.weights = weights
+        self.shape = LayerShape(index, weights.num_kv_heads, weights.head_dim, window)
         self._rotations = rotations
-        self.weights = layer_weights(parts)
-        self.shape = LayerShape(parts.index, self.weights.num_kv_heads, parts.head_dim, parts.window)
 
     def forward(
         self,

@@ -17,11 +17,11 @@ from hedgespec.models.causal_lm.network import Inputs
 from hedgespec.models.causal_lm.packed import PackedCausalLM
 from hedgespec.models.cpu.lean_layer import (
     ACTIVATIONS,
-    LayerParts,
     LeanLayer,
     Norm,
     RotationCache,
     activated,
+    layer_weights,
     length_of,
 )
 from hedgespec.models.cpu.packed_linear import can_pack
@@ -42,15 +42,15 @@ _TOLERANCE = 1e-4
 """Relative to the largest change that a layer makes to its input; float32 rounding is a hundred times smaller."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Trial:
     """A layer's recorded input and output, and how it called attention (scale, window)."""
 
     hidden: Tensor
     embeddings: tuple[Tensor, Tensor] | None
-    output: Tensor | None = None
-    scale: float | None = None
-    window: int | None = None
+    output: Any
+    scale: float
+    window: int | None
 
 
 class TrialAttention(PackedAttention):
@@ -85,8 +85,7 @@ def replace_layers(model: PackedCausalLM) -> None:
         return
     rotations = RotationCache()
     for index, trial in _trials(model).items():
-        parts = _parts(model.layers[index], trial)
-        lean = None if parts is None else LeanLayer(parts, rotations)
+        lean = _lean(model.layers[index], trial, rotations)
         if lean is not None and _is_same(lean, trial):
             model.layers[index] = lean
 
@@ -109,38 +108,30 @@ def lean_norm(module: Any) -> Norm | None:
 
 
 def _trials(model: PackedCausalLM) -> dict[int, _Trial]:
-    """Record every layer while the model reads a few tokens."""
+    """Record every layer that attends while the model reads a few tokens."""
     trials: dict[int, _Trial] = {}
-
-    def before(index: int) -> Any:
-        def keep(module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Any]) -> None:
-            hidden = args[0] if args else kwargs["hidden_states"]
-            trials[index] = _Trial(hidden.clone(), kwargs.get("position_embeddings"))
-
-        return keep
-
-    def after(index: int) -> Any:
-        def keep(module: nn.Module, args: tuple[Tensor, ...], output: Any) -> None:
-            trials[index].output = output.clone() if isinstance(output, Tensor) else None
-
-        return keep
-
-    hooks = [layer.register_forward_pre_hook(before(i), with_kwargs=True) for i, layer in enumerate(model.layers)]
-    hooks += [layer.register_forward_hook(after(i)) for i, layer in enumerate(model.layers)]
     attention = TrialAttention()
+
+    def record(index: int) -> Any:
+        def keep(module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Any], output: Any) -> None:
+            if index in attention.calls:
+                hidden = args[0] if args else kwargs["hidden_states"]
+                trials[index] = _Trial(hidden, kwargs.get("position_embeddings"), output, *attention.calls[index])
+
+        return keep
+
+    hooks = [layer.register_forward_hook(record(i), with_kwargs=True) for i, layer in enumerate(model.layers)]
     try:
         model.network(trial_inputs(model, attention), ())
     finally:
         for hook in hooks:
             hook.remove()
-    for index, trial in trials.items():
-        trial.scale, trial.window = attention.calls.get(index, (None, None))
     return trials
 
 
-def _parts(layer: nn.Module, trial: _Trial) -> LayerParts | None:
-    """Take a layer apart; None for one that has more, fewer or other parts than a lean one."""
-    if set(dict(layer.named_children())) != _LAYER or trial.scale is None:
+def _lean(layer: nn.Module, trial: _Trial, rotations: RotationCache) -> LeanLayer | None:
+    """Build a lean layer from a layer's parts; None for one that has more, fewer or other parts."""
+    if set(dict(layer.named_children())) != _LAYER:
         return None
     attention: Any = layer.self_attn
     mlp: Any = layer.mlp
@@ -151,30 +142,15 @@ def _parts(layer: nn.Module, trial: _Trial) -> LayerParts | None:
     linears += [mlp.gate_proj, mlp.up_proj, mlp.down_proj]
     if not all(type(linear) is nn.Linear for linear in linears):
         return None
-    layer_norms = _norms(layer, ["input_layernorm", "post_attention_layernorm"])
+    norms = _norms(layer, ["input_layernorm", "post_attention_layernorm"])
     query_key_norms = _norms(attention, ["q_norm", "k_norm"] if inside & _QUERY_KEY_NORMS else [])
     activation = _activation(mlp.act_fn)
-    if layer_norms is None or query_key_norms is None or activation is None:
+    if norms is None or query_key_norms is None or activation is None:
         return None
     if not _fit_attention_heads(query_key_norms, attention.head_dim):
         return None
-    return LayerParts(
-        query=attention.q_proj,
-        key=attention.k_proj,
-        value=attention.v_proj,
-        output=attention.o_proj,
-        gate=mlp.gate_proj,
-        up=mlp.up_proj,
-        down=mlp.down_proj,
-        attention_norm=layer_norms[0],
-        mlp_norm=layer_norms[1],
-        query_key_norms=(query_key_norms[0], query_key_norms[1]) if query_key_norms else None,
-        activation=activation,
-        head_dim=attention.head_dim,
-        scale=trial.scale,
-        window=trial.window,
-        index=attention.layer_idx,
-    )
+    weights = layer_weights(attention, mlp, norms, query_key_norms, activation, trial.scale)
+    return LeanLayer(weights, attention.layer_idx, trial.window, rotations)
 
 
 def _activation(module: nn.Module) -> str | None:
@@ -197,7 +173,9 @@ def _fit_attention_heads(norms: Sequence[Norm], head_dim: int) -> bool:
 
 
 def _is_same(lean: LeanLayer, trial: _Trial) -> bool:
-    if trial.embeddings is None or trial.output is None or trial.embeddings[0].shape[-1] != lean.weights.head_dim:
+    if trial.embeddings is None or trial.embeddings[0].shape[-1] != lean.weights.head_dim:
+        return False
+    if not isinstance(trial.output, Tensor):
         return False
     actual = lean(trial.hidden, position_embeddings=trial.embeddings, packed=TrialAttention())
     largest_change = (trial.output - trial.hidden).abs().max()

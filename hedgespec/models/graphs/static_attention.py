@@ -14,8 +14,8 @@ class StaticAttention:
 
     lane: [batch] each session's lane; rows: [batch, block] the rows of its lane. Both are read when attention is computed,
     so that a captured graph sees what was written into them before its run.
-    context: all rows are before it. The keys and values of so many rows are copied together per layer, as no kernel of
-    torch reads batches from scattered lanes; compared with the weights the copies are small until batches are large.
+    context: all rows are before this one. The first `context` keys and values of the lanes are copied together per layer, as
+    no kernel of torch reads batches from scattered lanes; beside the weights the copies are small until batches are large.
     """
 
     def __init__(self, lanes: KvLanes, lane: Tensor, rows: Tensor, context: int) -> None:

@@ -121,7 +121,7 @@ class PackedAttention:
 
 
 def visible_rows(rows: Rows, window: int | None) -> NDArray[np.bool_]:
-    """Tell which slot rows each new row attends to, [num_rows, end]."""
+    """Mark the slot rows that each new row attends to, [num_rows, end]."""
     old = np.ones((rows.num_rows, rows.start), bool)
     new = np.tri(rows.num_rows, dtype=bool) if rows.parent is None else ancestors(rows.parent)
     visible = np.concatenate([old, new], axis=1)
