@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -140,7 +142,7 @@ def test_a_graph_that_fails_costs_no_round(load: Loader, monkeypatch: pytest.Mon
     for own, other in zip(Story(static).tell(), Story(packed).tell(), strict=True):
         torch.testing.assert_close(own.logits, other.logits, atol=1e-4, rtol=1e-4)
     assert num_calls == [6]
-    assert static.run_blocks == static.packed_pass
+    assert static.run_blocks is PackedCausalLM.packed_pass
 
 
 def test_passes_that_compute_something_else_do_not_serve(load: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,10 +158,23 @@ def test_passes_that_compute_something_else_do_not_serve(load: Loader, monkeypat
     use = partial(decode_in_graphs, "target", partial(use_static_passes, model))
     config = TargetConfig(max_sessions=2, max_cached_tokens=256)
     assert not use(config)
-    assert model.run_blocks == model.packed_pass
+    assert model.run_blocks is PackedCausalLM.packed_pass
     monkeypatch.undo()
     assert use(config)
     assert passes_of(model).lanes.num_free == 2
+
+
+def test_a_model_is_freed_as_soon_as_it_is_dropped(load: Loader) -> None:
+    """The doors put no reference to a model into the model: its memory must not wait for the garbage collector."""
+    model = load("cpu")
+    use_static_passes(model, NUM_LANES, CAPACITY)
+    gc.disable()
+    try:
+        dropped = weakref.ref(model)
+        del model
+        assert dropped() is None
+    finally:
+        gc.enable()
 
 
 def test_buckets_are_the_smallest_that_fit() -> None:

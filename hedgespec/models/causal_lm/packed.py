@@ -21,8 +21,8 @@ from hedgespec.models.memory.attention import PackedAttention, Rows, depths
 MIN_FEATURE_LAYERS = 5
 """The depth that `feature_layers` needs; shallower targets work with drafters that use no features."""
 
-RunBlocks = Callable[[Sequence[Block]], list[BlockOutput]]
-"""Computes blocks whose slots have room for them, and leaves `slot.length` as it is."""
+RunBlocks = Callable[["PackedCausalLM", Sequence[Block]], list[BlockOutput]]
+"""Computes blocks of a model whose slots have room for them, and leaves `slot.length` as it is."""
 
 
 class PackedCausalLM:
@@ -47,7 +47,7 @@ class PackedCausalLM:
         self.layers = _decoder_layers(model, self.num_layers)
         self.tapped = feature_layers(self.num_layers) if self.num_layers >= MIN_FEATURE_LAYERS else ()
         self.network: Network = TransformersNetwork(model, self.layers)
-        self.run_blocks: RunBlocks = self.packed_pass
+        self.run_blocks: RunBlocks = PackedCausalLM.packed_pass
 
     @property
     def feature_width(self) -> int:
@@ -62,7 +62,7 @@ class PackedCausalLM:
         """
         for block in blocks:
             block.slot.require(block.slot.length + block.num_rows)
-        outputs = self.run_blocks(blocks)
+        outputs = self.run_blocks(self, blocks)
         for block in blocks:
             block.slot.length += block.num_rows
         return outputs

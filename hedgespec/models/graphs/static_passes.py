@@ -6,7 +6,7 @@ pass. Off CUDA the same passes are computed without graphs, which is how they ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 import structlog
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hedgespec.errors import ReplicaLost
 from hedgespec.models.causal_lm.block import Block, BlockOutput
-from hedgespec.models.causal_lm.network import Inputs
+from hedgespec.models.causal_lm.network import Inputs, Network
 from hedgespec.models.causal_lm.packed import PackedCausalLM
 from hedgespec.models.graphs.buckets import BLOCKS, Bucket, Buckets
 from hedgespec.models.graphs.captured import Captured
@@ -61,7 +61,8 @@ class StaticPasses:
     def __init__(self, model: PackedCausalLM, lanes: KvLanes) -> None:
         self.lanes = lanes
         self.buckets = Buckets(lanes.num_lanes, lanes.capacity)
-        self._model = model
+        # not the model itself, which holds this object: it is freed as soon as its owner lets go of it
+        self._network, self._tapped, self._device = model.network, model.tapped, model.device
         self._pool = torch.cuda.graph_pool_handle() if model.device.type == "cuda" else None
         self._passes: dict[Bucket, _StaticPass] = {}
 
@@ -73,18 +74,18 @@ class StaticPasses:
             advance(len(buckets))
         return len(buckets)
 
-    def __call__(self, blocks: Sequence[Block]) -> list[BlockOutput]:
+    def __call__(self, model: PackedCausalLM, blocks: Sequence[Block]) -> list[BlockOutput]:
         """See `packed.RunBlocks`. After a failure, which is logged, the model takes packed passes only: the rows that the
         graph may have written lie past the slots' lengths, where the packed pass writes as well."""
         try:
             outputs = self.decode(blocks)
         except RuntimeError as error:  # torch's own
             log.error("graphs_given_up", **failure_fields(error))
-            self._model.run_blocks = self._model.packed_pass
+            model.run_blocks = PackedCausalLM.packed_pass
             outputs = {}
         others = [index for index in range(len(blocks)) if index not in outputs]
         if others:
-            outputs |= zip(others, self._model.packed_pass([blocks[index] for index in others]), strict=True)
+            outputs |= zip(others, model.packed_pass([blocks[index] for index in others]), strict=True)
         return [outputs[index] for index in range(len(blocks))]
 
     def decode(self, blocks: Sequence[Block]) -> dict[int, BlockOutput]:
@@ -117,31 +118,40 @@ class StaticPasses:
 
     def _pass_for(self, bucket: Bucket) -> _StaticPass:
         if bucket not in self._passes:
-            self._passes[bucket] = _StaticPass(bucket, self._model, self.lanes, self._pool)
+            own = self._network, self._tapped, self.lanes, self._device, self._pool
+            self._passes[bucket] = _StaticPass(bucket, *own)
         return self._passes[bucket]
 
 
 class _StaticPass:
     """One bucket: its buffers, and the computation that reads them."""
 
-    def __init__(self, bucket: Bucket, model: PackedCausalLM, lanes: KvLanes, pool: object) -> None:
+    def __init__(
+        self,
+        bucket: Bucket,
+        network: Network,
+        tapped: Collection[int],
+        lanes: KvLanes,
+        device: torch.device,
+        pool: object,
+    ) -> None:
         num_rows = bucket.batch * bucket.block
         self._bucket = bucket
         self._scratch = lanes.scratch
         # one buffer and so one copy: token ids, positions, lanes
         size = 2 * num_rows + bucket.batch
-        self._host = torch.zeros(size, dtype=torch.int64, pin_memory=model.device.type == "cuda")
-        self._inputs = torch.zeros_like(self._host, device=model.device)
+        self._host = torch.zeros(size, dtype=torch.int64, pin_memory=device.type == "cuda")
+        self._inputs = torch.zeros_like(self._host, device=device)
         self._fill([])
         token_ids, positions, lane = self._inputs.split([num_rows, num_rows, bucket.batch])
         attention = StaticAttention(lanes, lane, positions.view(bucket.batch, bucket.block), bucket.context)
 
         def compute() -> tuple[Tensor, Tensor | None]:
             attention.begin()
-            logits, taps = model.network(Inputs(token_ids, positions, None, attention), model.tapped)
+            logits, taps = network(Inputs(token_ids, positions, None, attention), tapped)
             return logits, torch.cat(taps, dim=-1) if taps else None
 
-        self._captured = Captured(compute, model.device, pool)
+        self._captured = Captured(compute, device, pool)
 
     def run(self, chains: Sequence[InLane]) -> list[BlockOutput]:
         """Return each block's logits [num_rows, vocab] and, if wanted and given, features [num_rows, 3 * hidden]."""
