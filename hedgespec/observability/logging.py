@@ -17,7 +17,20 @@ ALLOWED_FIELDS = frozenset(
         *("event", "level", "logger", "timestamp", "request_id", "tenant", "scope", "replica", "endpoint", "status"),
         *("code", "param", "seconds", "ttft_s", "prompt_tokens", "completion_tokens", "finish_reason", "client_gone"),
         *("drafter", "drafter_id", "drafted", "accepted", "rounds", "round_index", "draft_s", "verify_s", "learn_s"),
-        *("weights", "losses", "reason", "attempt", "count", "address", "port", "path", "device", "error", "frames"),
+        *(
+            "weights",
+            "losses",
+            "operation",
+            "reason",
+            "attempt",
+            "count",
+            "address",
+            "port",
+            "path",
+            "device",
+            "error",
+            "frames",
+        ),
         "dropped_fields",
     }
 )

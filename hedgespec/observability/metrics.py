@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.metrics_core import Metric
@@ -15,6 +16,9 @@ from prometheus_client.metrics_core import Metric
 from hedgespec import errors
 from hedgespec.observability.vllm_metrics import VllmMetrics
 from hedgespec.types import DecodeStats, FinishReason, RoundReport
+
+if TYPE_CHECKING:
+    from hedgespec.store.fields import StoreEvent
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 NO_DRAFTER = "none"
@@ -54,7 +58,9 @@ class Metrics:
             "draft_failures", "Proposals that never came or were refused.", "drafter", "reason"
         )
         self._missing = self._counter("scores_missing", "Scores that came too late or not at all.", "drafter")
-        self._store_failures = self._counter("store_failures", "Failed operations of the preference store.", "kind")
+        self._store_failures = self._counter(
+            "store_failures", "Failed operations of the preference store, and records left out.", "kind"
+        )
         self._migrations = self._counter("migrations", "Answers moved to another target replica.")
         self._requests = self._counter("http_requests", "HTTP requests.", "endpoint", "status")
         self._prompt_tokens = self._counter("prompt_tokens", "Prompt tokens of finished answers.")
@@ -106,9 +112,8 @@ class Metrics:
     def score_missing(self, drafter_id: str) -> None:
         self._missing.labels(self._replica, self._known(drafter_id)).inc()
 
-    def store_failed(self, kind: str) -> None:
-        """kind: the name of one of our exceptions."""
-        self._store_failures.labels(self._replica, kind if kind in _FAILURES else _OTHER).inc()
+    def store_failed(self, event: StoreEvent) -> None:
+        self._store_failures.labels(self._replica, event).inc()
 
     def migrated(self) -> None:
         self._migrations.labels(self._replica).inc()
