@@ -1,4 +1,4 @@
-"""How many answers a tenant may have in progress on this router."""
+"""Admission bounds how many answers a tenant may have in progress on this router."""
 
 from __future__ import annotations
 
@@ -36,9 +36,6 @@ class Admission:
         finally:
             self._running[tenant] -= num_answers
             self._forget_idle(tenant)
-
-    def num_running(self, tenant: str) -> int:
-        return self._running.get(tenant, 0)
 
     def _forget_idle(self, tenant: str) -> None:
         if self._running[tenant] == 0:

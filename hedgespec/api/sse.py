@@ -1,4 +1,4 @@
-"""Server-sent events: `data: JSON`, a blank line, and `data: [DONE]` after a complete answer."""
+"""Server-sent events are `data: JSON` and a blank line each, and `data: [DONE]` after a complete answer."""
 
 from __future__ import annotations
 
