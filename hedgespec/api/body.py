@@ -1,4 +1,4 @@
-"""Read a request's body: bounded in size, time and depth, and JSON in the strict sense."""
+"""Request bodies are bounded in size, time and depth, and JSON in the strict sense."""
 
 from __future__ import annotations
 

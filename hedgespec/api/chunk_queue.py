@@ -14,7 +14,7 @@ from hedgespec.protocols import Generator
 from hedgespec.types import GenerationChunk, GenerationRequest
 
 _QUEUE_CHUNKS = 16
-"""A client that reads slowly stops its generation after so many chunks instead of filling memory."""
+"""Chunks that may wait: a client that reads slowly stops its generation instead of filling memory."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Prompts and messages, from what clients write to token ids.
 
-First everything is checked that needs no tokenizer, then a place is taken (`Admission`), then texts are encoded: in threads,
-and never more of them than the context could hold.
+What needs no tokenizer is checked first, then the request is admitted, then its texts are encoded: in threads, and never
+much more of them than the context could hold.
 """
 
 from __future__ import annotations

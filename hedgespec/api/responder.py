@@ -94,9 +94,9 @@ class Responder:
 
     async def _collect(self, queue: ChunkQueue) -> Json:
         while not queue.is_finished:
-            event = await queue.next()
-            if event is not None:
-                self._answers[event.prompt_index].add(event.chunk)
+            item = await queue.next()
+            if item is not None:
+                self._answers[item.prompt_index].add(item.chunk)
         choices = []
         for index, answer in enumerate(self._answers):
             assert answer.finish_reason is not None
@@ -107,17 +107,17 @@ class Responder:
 
     async def _stream(self, queue: ChunkQueue, first: PromptChunk | None) -> AsyncGenerator[bytes, None]:
         try:
-            event = first
+            item = first
             while True:
-                if event is None:
+                if item is None:
                     yield KEEP_ALIVE
                 else:
-                    piece = self._piece(event, queue.is_finished)
+                    piece = self._piece(item, queue.is_finished)
                     if piece is not None:
                         yield encode_event(piece)
                     if queue.is_finished:
                         break
-                event = await queue.next(self._context.keep_alive_s)
+                item = await queue.next(self._context.keep_alive_s)
         except Exception as error:
             yield encode_event(error_object(self._stream_error(error)))
             return  # without [DONE], which stands for a complete answer
@@ -126,16 +126,16 @@ class Responder:
             yield encode_event(self._with_report(usage))
         yield DONE
 
-    def _piece(self, event: PromptChunk, is_last: bool) -> Json | None:
+    def _piece(self, item: PromptChunk, is_last: bool) -> Json | None:
         """Return the chunk's object; None for a chunk that has nothing to show."""
-        answer, chunk = self._answers[event.prompt_index], event.chunk
+        answer, chunk = self._answers[item.prompt_index], item.chunk
         self._measure_gap(answer)
         answer.add(chunk)
         if not chunk.text and chunk.finish_reason is None:
             return None
         answer.num_pieces += 1
         answer.texts.clear()
-        choice = self._form.piece(event.prompt_index, chunk.text, chunk.finish_reason, answer.num_pieces == 1)
+        choice = self._form.piece(item.prompt_index, chunk.text, chunk.finish_reason, answer.num_pieces == 1)
         piece = self._object(self._form.piece_object, [choice])
         if self._wants_usage:
             piece["usage"] = self._usage() if self._wants_continuous_usage else None

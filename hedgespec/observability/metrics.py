@@ -1,4 +1,4 @@
-"""What one router replica counts, for Prometheus.
+"""`Metrics` counts what one router replica does, for Prometheus.
 
 Labels are replicas, configured drafters and short fixed lists, never tenants or anything a client sends: the number
 of series does not grow with traffic. The `vllm:` names are vLLM's own, so that its bench and dashboards work unchanged.
@@ -138,7 +138,7 @@ class Metrics:
                 gauge.dec()
 
     def render(self) -> bytes:
-        """Everything in Prometheus' text form, `CONTENT_TYPE`."""
+        """Return everything in Prometheus' text form, `CONTENT_TYPE`."""
         return generate_latest(_WithoutCreationTimes(self._registry))
 
     def _known(self, drafter_id: str | None) -> str:
@@ -157,7 +157,7 @@ class Metrics:
 
 
 class _WithoutCreationTimes:
-    """prometheus_client adds a `_created` series to every counter, and can be told not to only process-wide."""
+    """Leaves out the `_created` series of every counter: prometheus_client can only switch them off process-wide."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
