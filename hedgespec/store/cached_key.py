@@ -60,7 +60,7 @@ class CachedKey:
         """
         stored = loaded.get(self.name, _EMPTY)
         self.others = _newest(self.others, {name: r for name, r in loaded.items() if name != self.name})
-        mark = loaded.get(FOLDED_FIELD, _EMPTY).folded.get(self.name)
+        mark = loaded.get(FOLDED_FIELD, _EMPTY).mark_of(self.name)
         if mark is None:
             return stored.sequence < self.own.sequence
         self.name, self.own = new_name(), self.own.minus(self._folded(mark))
@@ -78,9 +78,10 @@ def _newest(
 ) -> dict[str, PreferenceRecord]:
     """Return loaded records, and the last good copy of those that are older or missing (corrupt) now.
 
-    What has been folded counts in the sum alone.
+    What has been folded counts in the sum alone: a copy of a record that is gone since, and a record that was loaded
+    before the fold that is known already.
     """
     newer = {name: record for name, record in loaded.items() if record.sequence >= known.get(name, _EMPTY).sequence}
-    records = {**known, **newer}
-    folded = records.get(FOLDED_FIELD, _EMPTY).folded
-    return {name: record for name, record in records.items() if name not in folded}
+    folded = {**known, **newer}.get(FOLDED_FIELD, _EMPTY)
+    current = newer if loaded.get(FOLDED_FIELD, _EMPTY).sequence == folded.sequence else {}
+    return {n: r for n, r in {**known, **newer}.items() if n in current or folded.mark_of(n) is None}

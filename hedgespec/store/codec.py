@@ -31,7 +31,9 @@ def encode(record: PreferenceRecord) -> bytes:
     }
     content: dict[str, Any] = {"sequence": record.sequence, "buckets": buckets}
     if record.folded:
-        content["folded"] = {name: [mark.sequence, mark.newest_bucket_s] for name, mark in record.folded.items()}
+        content["folded"] = {
+            process: [mark.number, mark.sequence, mark.newest_bucket_s] for process, mark in record.folded.items()
+        }
     payload = json.dumps(content, separators=(",", ":")).encode("ascii")
     if _HEADER.size + len(payload) > MAX_RECORD_BYTES:
         raise StoreError(f"A preference record of {len(payload)} bytes is too large; keep fewer or wider time buckets.")
@@ -49,7 +51,7 @@ def decode(data: bytes) -> PreferenceRecord:
             _whole(int(bucket_s)): {str(name): _totals(values) for name, values in totals.items()}
             for bucket_s, totals in content["buckets"].items()
         }
-        folded = {str(name): _mark(values) for name, values in content.get("folded", {}).items()}
+        folded = {str(process): _mark(values) for process, values in content.get("folded", {}).items()}
         return PreferenceRecord(_whole(content["sequence"]), buckets, folded)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
         raise CorruptRecord(f"A preference record has impossible content: {error}.") from error
@@ -95,8 +97,8 @@ def _totals(values: Any) -> DrafterTotals:
 
 
 def _mark(values: Any) -> FoldMark:
-    sequence, newest_bucket_s = values
-    return FoldMark(_whole(sequence), _whole(newest_bucket_s))
+    number, sequence, newest_bucket_s = values
+    return FoldMark(_whole(number), _whole(sequence), _whole(newest_bucket_s))
 
 
 def _whole(value: Any) -> int:

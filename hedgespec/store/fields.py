@@ -8,7 +8,7 @@ from typing import Literal
 
 from hedgespec.errors import CorruptRecord, RecordFolded, StoreError
 from hedgespec.store.codec import decode, encode, is_newer_schema
-from hedgespec.store.record import FoldMark, PreferenceRecord, merged
+from hedgespec.store.record import FoldMark, PreferenceRecord, merged, process_and_number
 
 StoreEvent = Literal[
     "corrupt_record",  # a field that fails its checks
@@ -63,7 +63,7 @@ def replacement(
     if stored is not None and is_newer_schema(stored):
         on_event("newer_schema")
         return None
-    if incarnation in _marks(fields):
+    if _folded(fields).mark_of(incarnation) is not None:
         raise RecordFolded(f"Incarnation {incarnation!r} has been folded; save what is new under another name.")
     try:
         if stored is not None and decode(stored).sequence > record.sequence:
@@ -81,7 +81,7 @@ def fold_fields(
 
     unchanged: incarnation -> sequence that its record must still have
     oldest_bucket_s: buckets that start earlier are forgotten, and so are the marks of what had only such buckets
-    The mark of a folded incarnation lasts as long as any of its sums: until then its late saves raise RecordFolded.
+    The mark of what was folded lasts as long as its sums: until then a late save raises RecordFolded.
     Fields that cannot be read stay where they are. Raises CorruptRecord when FOLDED_FIELD itself cannot be read (adding
     to it would lose what it holds), and StoreError when it has grown too large.
     """
@@ -92,13 +92,22 @@ def fold_fields(
     if not records:
         return None
     total = merged((folded, *records.values()), folded.sequence + 1)
-    marks = {name: FoldMark(r.sequence, max(r.buckets)) for name, r in records.items() if r.buckets}
-    new = PreferenceRecord(total.sequence, total.buckets, {**folded.folded, **marks})
+    new = PreferenceRecord(total.sequence, total.buckets, _marked(folded.folded, records))
     return encode(new.since(oldest_bucket_s)), sorted(records)
 
 
-def _marks(fields: Mapping[str, bytes]) -> Mapping[str, FoldMark]:
+def _marked(marks: Mapping[str, FoldMark], records: Mapping[str, PreferenceRecord]) -> dict[str, FoldMark]:
+    """Return the marks after these records have been folded: one per process, so they stay few."""
+    marked = dict(marks)
+    for name, record in records.items():
+        process, number = process_and_number(name)
+        if record.buckets and (process not in marked or marked[process].number < number):
+            marked[process] = FoldMark(number, record.sequence, max(record.buckets))
+    return marked
+
+
+def _folded(fields: Mapping[str, bytes]) -> PreferenceRecord:
     try:
-        return decode(fields[FOLDED_FIELD]).folded if FOLDED_FIELD in fields else {}
+        return decode(fields[FOLDED_FIELD]) if FOLDED_FIELD in fields else PreferenceRecord()
     except CorruptRecord:
-        return {}  # what it held is lost already; saving must go on
+        return PreferenceRecord()  # what it held is lost already; saving must go on

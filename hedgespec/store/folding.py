@@ -1,8 +1,8 @@
 """Folding keeps keys small: records that are no longer written, of dead routers, are summed into one (design 7).
 
 A router cannot see whether another one is dead. It folds what it has seen unchanged for long; should the owner be alive
-after all, the store refuses its next save, and it goes on under a new name (`CachedKey.take`). So a wrong guess costs one
-write and never a count. Routers need not agree on who folds: each waits a random time, and a fold is one transaction.
+after all, the store refuses its next save, and it goes on under a new name (`CachedKey.take`). A wrong guess costs one write
+and never a count. Routers need not agree on who folds: each waits a random time, and a fold is one transaction.
 """
 
 from __future__ import annotations

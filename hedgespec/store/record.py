@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote
@@ -13,6 +14,7 @@ SCHEMA = 1
 """Version of keys and records. A reader ignores a newer one and never overwrites it."""
 
 _MAX_PART_CHARS = 96
+_NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +72,21 @@ Totals = Mapping[str, DrafterTotals]
 
 @dataclass(frozen=True, slots=True)
 class FoldMark:
-    """What a fold has added of one incarnation: its record with this sequence.
+    """What a fold has added of one process: its record with this number, when it had this sequence.
 
+    number:          of the newest name that was folded; a process that has a newer one has given up the older ones
     newest_bucket_s: start of that record's newest bucket; once it is forgotten, so is the mark
     """
 
+    number: int
     sequence: int
     newest_bucket_s: int
+
+
+def process_and_number(incarnation: str) -> tuple[str, int]:
+    """Split a name PROCESS.NUMBER; a name without a number has number 0."""
+    process, _, number = incarnation.rpartition(".")
+    return (process, int(number)) if process and _NUMBER.fullmatch(number) else (incarnation, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +95,7 @@ class PreferenceRecord:
 
     sequence: rises with every change, so that a late write cannot undo a newer one
     buckets: start of the bucket in Unix seconds -> totals
-    folded: in the record that sums up incarnations, those that it contains; empty in every other record
+    folded: process -> mark, in the record that sums up incarnations that no longer write; empty in every other record
     """
 
     sequence: int = 0
@@ -103,6 +113,12 @@ class PreferenceRecord:
             {b: t for b, t in self.buckets.items() if b >= oldest_bucket_s},
             {name: mark for name, mark in self.folded.items() if mark.newest_bucket_s >= oldest_bucket_s},
         )
+
+    def mark_of(self, incarnation: str) -> FoldMark | None:
+        """Return the mark by which this incarnation, or a newer one of its process, is known to be folded."""
+        process, number = process_and_number(incarnation)
+        mark = self.folded.get(process)
+        return mark if mark is not None and number <= mark.number else None
 
     def minus(self, earlier: PreferenceRecord) -> PreferenceRecord:
         """What was added since an earlier state of this record; the empty record when nothing was."""

@@ -21,7 +21,7 @@ from hedgespec.store.codec import decode, encode
 from hedgespec.store.fields import FOLDED_FIELD, StoreEvent
 from hedgespec.store.memory_store import MemoryStore
 from hedgespec.store.open import open_store
-from hedgespec.store.record import DrafterTotals, PreferenceKey, PreferenceRecord, merged
+from hedgespec.store.record import DrafterTotals, FoldMark, PreferenceKey, PreferenceRecord, merged
 from hedgespec.store.redis_store import checked_redis_url
 from hedgespec.store.sqlite_store import SqliteStore
 from tests.redis_server import RedisServer, running_redis
@@ -224,6 +224,21 @@ async def test_a_folded_incarnation_cannot_save(store) -> None:
     loaded = await store.load(KEY)
     assert set(loaded) == {FOLDED_FIELD}
     assert merged(loaded.values()).totals()["eagle"].wins == 2.0
+
+
+async def test_a_fold_leaves_one_mark_per_process(store) -> None:
+    """A process that went on under a newer name has given up its older ones: their late saves are refused as well."""
+    for number in (1, 2, 12):
+        await store.save(KEY, f"r.{number}", record(1, eagle=1.0))
+    await store.fold(KEY, {"r.12": 1, "r.2": 1}, 0)
+    await store.save(KEY, "r.13", record(1, eagle=1.0))
+    await store.fold(KEY, {"r.1": 1}, 0)
+    loaded = await store.load(KEY)
+    assert set(loaded) == {"r.13", FOLDED_FIELD}
+    assert loaded[FOLDED_FIELD].folded == {"r": FoldMark(12, 1, 86400)}
+    for name in ("r.1", "r.7", "r.12"):
+        with pytest.raises(RecordFolded):
+            await store.save(KEY, name, record(9, eagle=1.0))
 
 
 async def test_a_record_that_has_changed_is_not_folded(store) -> None:

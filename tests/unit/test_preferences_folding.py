@@ -7,11 +7,10 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from hedgespec.config import StoreConfig
 from hedgespec.errors import CorruptRecord, StoreError, StoreUnavailable
+from hedgespec.store.cached_key import CachedKey
 from hedgespec.store.fields import FOLDED_FIELD, StoreEvent
 from hedgespec.store.folding import FEWEST_FIELDS, MAX_FIELDS, Folding
 from hedgespec.store.memory_store import MemoryStore
@@ -58,7 +57,7 @@ class Routers:
         self.clock = Clock()
         self.stores = [DeafStore(self.fields) for _ in range(num_routers)]
         self.routers = [
-            Preferences(store, CONFIG, incarnation=f"r{i}", monotonic_s=self.clock)
+            Preferences(store, CONFIG, incarnation=f"r{i}", monotonic_s=self.clock, max_keys=1)
             for i, store in enumerate(self.stores)
         ]
 
@@ -68,6 +67,11 @@ class Routers:
         await self.routers[index].prior(KEY, DRAFTERS)
         await asyncio.sleep(0)
         return float((await self.routers[index].prior(KEY, DRAFTERS))[0])
+
+    async def give_up(self, index: int) -> None:
+        """Let another key push this one out of a router's memory, unless it has something unsaved."""
+        if KEY not in self.routers[index]._unsaved:
+            await self.routers[index].prior(OTHER_KEY, DRAFTERS)
 
     async def fold(self, which: slice = slice(None)) -> None:
         """Fold the records of some incarnations, dead or alive."""
@@ -131,47 +135,61 @@ async def test_a_save_without_an_answer_and_then_a_fold(fate: str) -> None:
     assert (await world.stored())["a"] == DrafterTotals(3.0, 30.0, 120, 3)
 
 
-STEPS = st.one_of(
-    st.tuples(st.just("answer"), st.integers(0, 2)),
-    st.tuples(st.just("flush"), st.integers(0, 2)),
-    st.tuples(st.just("refresh"), st.integers(0, 2)),
-    st.tuples(st.just("fold"), st.integers(0, 3)),
-    st.tuples(st.sampled_from(["lost", "written"]), st.integers(0, 2)),
-)
+async def test_a_load_that_began_before_a_fold_and_ends_after_it_counts_nothing_twice() -> None:
+    """Two loads may overtake each other; what is known to be folded is not counted from the older one."""
+    store = MemoryStore()
+    for name in ("dead.1", "dead.2", "other.1"):
+        await store.save(KEY, name, PreferenceRecord().plus(0, ONE))
+    before = await store.load(KEY)
+    await store.fold(KEY, {"dead.2": 1}, 0)
+    after = await store.load(KEY)
+    cached = CachedKey("me.1")
+    for loaded in (before, after, before, after):
+        cached.take(loaded, lambda: "me.2")
+        assert cached.everything().totals()["a"].wins <= 3.0
+    assert cached.everything().totals()["a"].wins == 3.0
 
 
-@settings(max_examples=300, deadline=None)
-@given(st.lists(STEPS, min_size=5, max_size=40))
-def test_whatever_happens_every_answer_counts_once(steps: list[tuple[str, int]]) -> None:
-    """Answers, saves with and without an answer, refreshes and folds of anybody's records, in any order."""
+STEPS = {"answer": 0.3, "flush": 0.2, "refresh": 0.2, "fold": 0.15, "give up": 0.05, "lost": 0.05, "written": 0.05}
+"""What happens next, and how likely that is. lost, written: a save that is not answered."""
 
-    async def run() -> None:
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_whatever_happens_every_answer_counts_once(seed: int) -> None:
+    """Three routers, ten lives of theirs, any order of events: no prior ever counts an answer twice, and none is lost."""
+    rng = np.random.default_rng(seed)
+    for _ in range(10):
         world, num_answers = Routers(3), 0
-        for step, number in steps:
+        for step in rng.choice(list(STEPS), size=60, p=list(STEPS.values())):
+            index = int(rng.integers(3))
             if step == "answer":
-                world.routers[number].record(KEY, A_WINS)
+                world.routers[index].record(KEY, A_WINS)
                 num_answers += 1
             elif step == "flush":
-                await world.routers[number].flush()
+                await world.routers[index].flush()
             elif step == "refresh":
-                await world.refresh(number)
+                assert await world.refresh(index) <= share(num_answers) + 1e-9
+            elif step == "give up":
+                await world.give_up(index)
             elif step == "fold":
-                await world.fold(slice(number, number + 2))
+                await world.fold(slice(index, index + 2))
             else:
-                world.stores[number].next_saves.append(step)
+                world.stores[index].next_saves.append(str(step))
         for router, store in zip(world.routers, world.stores, strict=True):
             store.next_saves.clear()
             for _ in range(4):
                 await router.flush()
-        totals = await world.stored()
-        assert (totals["a"].wins if totals else 0.0) == pytest.approx(num_answers)
-        assert (totals["a"].count, totals["a"].tokens) == (num_answers, 40 * num_answers) if totals else True
+        assert (await world.stored())["a"].wins == pytest.approx(num_answers)
+        assert (await world.stored())["a"].count == num_answers
         for index in range(3):
             await world.refresh(index)
-            assert await world.refresh(index) == pytest.approx((num_answers + 0.5) / (num_answers + 1))
+            assert await world.refresh(index) == pytest.approx(share(num_answers))
         await world.close()
 
-    asyncio.run(run())
+
+def share(num_wins: int) -> float:
+    """The preference of a drafter that has won every answer, of two."""
+    return (num_wins + 0.5) / (num_wins + 1)
 
 
 def made_folding(store: MemoryStore, clock: Clock, failures: list[StoreError]) -> Folding:
