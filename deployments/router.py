@@ -76,7 +76,6 @@ class RouterReplica:
             self._metrics,
             self._args.limits,
             served_name(self._args.target),
-            self._drafter_ids,
             version=_version(),
             is_ready=lambda: self._fleet.is_ready,
         )

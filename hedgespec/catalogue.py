@@ -52,3 +52,15 @@ OBJECTIVES: Registry[Any] = Registry(
     },
 )
 """A subclass of `hedgespec.learning.objectives.objective.Objective`."""
+
+STORES: Registry[Any] = Registry(
+    "store",
+    "hedgespec.stores",
+    {
+        "memory": "hedgespec.store.memory_store:from_url",
+        "sqlite": "hedgespec.store.sqlite_store:from_url",
+        "redis": "hedgespec.store.redis_store:RedisStore",
+        "rediss": "hedgespec.store.redis_store:RedisStore",
+    },
+)
+"""URL scheme -> `(url: str, config: StoreConfig, on_event: OnEvent) -> PreferenceStore`, see `hedgespec.store.open`."""

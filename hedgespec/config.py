@@ -218,6 +218,7 @@ class StoreConfig(Section):
     refresh_interval_s: float = Field(1.0, gt=0)
     bucket_s: float = Field(86400.0, gt=0, description="width of a forgetting bucket")
     num_buckets: int = Field(30, ge=1, description="older buckets are forgotten")
+    fold_after_s: float = Field(3600.0, gt=0, description="records unchanged for so long are summed into one")
 
 
 class LimitsConfig(Section):

@@ -14,6 +14,7 @@ HedgeSpecError
 |- StoreError               the preference store cannot be reached or its content cannot be trusted
    |- StoreUnavailable
    |- CorruptRecord
+   |- RecordFolded          a record to be saved is already part of the folded sum
 """
 
 from __future__ import annotations
@@ -90,3 +91,7 @@ class StoreUnavailable(StoreError):
 
 class CorruptRecord(StoreError):
     """A stored record fails its checks; it is ignored and the last good copy is kept."""
+
+
+class RecordFolded(StoreError):
+    """The record to be saved is part of the folded sum already: what is new goes under another name."""

@@ -142,7 +142,16 @@ class PreferenceStore(Protocol):
     async def save(self, key: PreferenceKey, incarnation: str, record: PreferenceRecord) -> None:
         """Replace this incarnation's record unless the stored one has a higher sequence number.
 
-        Raises StoreUnavailable.
+        Raises RecordFolded when a fold has taken the record, StoreUnavailable.
+        """
+        ...
+
+    async def fold(self, key: PreferenceKey, unchanged: Mapping[str, int], oldest_bucket_s: int) -> None:
+        """Add the records of these incarnations to one field and remove theirs, in one step.
+
+        unchanged: incarnation -> the sequence that its record must still have
+        oldest_bucket_s: start of the oldest time bucket that still counts
+        Raises CorruptRecord (the field that holds the sum cannot be read), StoreUnavailable.
         """
         ...
 

@@ -31,7 +31,7 @@ async def http_router(args: AppArgs, tenants: Tenants) -> AsyncIterator[httpx.As
     async with open_local_fleet(args) as fleet:
         preferences = Preferences(open_store(args.store, args.store_url, metrics.store_failed), args.store)
         service = GenerationService(args, fleet, tokenizer, preferences, metrics, target_identity(args.target))
-        app = create_app(service, tokenizer, tenants, metrics, args.limits, MODEL, drafter_ids, version="test")
+        app = create_app(service, tokenizer, tenants, metrics, args.limits, MODEL, version="test")
         listener = socket.create_server(("127.0.0.1", 0))
         server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off", ws="none"))
         running = asyncio.create_task(server.serve(sockets=[listener]))

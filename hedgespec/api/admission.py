@@ -1,4 +1,4 @@
-"""How many answers a tenant may have in progress on this router."""
+"""Admission bounds how many answers a tenant may have in progress on this router."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ RETRY_AFTER_S = 1
 
 
 class Admission:
-    """Counts per tenant; tenants without running answers take no memory."""
+    """Counts running answers per tenant; tenants without any take no memory."""
 
     def __init__(self, max_concurrent: int) -> None:
         self._max_concurrent = max_concurrent
@@ -20,7 +20,7 @@ class Admission:
 
     @contextmanager
     def admit(self, tenant: str, num_answers: int) -> Iterator[None]:
-        """Hold places while the context is open. Raises RequestError 429 when there are not enough."""
+        """Count the answers while the context is open. Raises RequestError 429 when they would be too many."""
         if self._running[tenant] + num_answers > self._max_concurrent:
             self._forget_idle(tenant)
             raise RequestError(
@@ -36,9 +36,6 @@ class Admission:
         finally:
             self._running[tenant] -= num_answers
             self._forget_idle(tenant)
-
-    def num_running(self, tenant: str) -> int:
-        return self._running.get(tenant, 0)
 
     def _forget_idle(self, tenant: str) -> None:
         if self._running[tenant] == 0:

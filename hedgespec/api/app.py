@@ -1,17 +1,17 @@
-"""The FastAPI application: routes, error handlers and the boundary, nothing else."""
+"""The FastAPI application puts routes, error handlers and the boundary together."""
 
 from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from hedgespec.api import generation, operations
+from hedgespec.api import completions, server_info, token_ids
 from hedgespec.api.admission import Admission
 from hedgespec.api.boundary import Boundary
 from hedgespec.api.context import ApiContext
@@ -26,17 +26,17 @@ from hedgespec.tokenization import Tokenizer
 Endpoint = Callable[[ApiContext, Request], Awaitable[Response]]
 
 ROUTES: tuple[tuple[str, str, Endpoint], ...] = (
-    ("POST", "/v1/completions", generation.complete),
-    ("POST", "/v1/chat/completions", generation.chat),
-    ("GET", "/v1/models", operations.models),
-    ("GET", "/v1/models/{model_id:path}", operations.model),
-    ("POST", "/tokenize", operations.tokenize),
-    ("POST", "/detokenize", operations.detokenize),
-    ("GET", "/health", operations.health),
-    ("GET", "/version", operations.version),
-    ("GET", "/metrics", operations.metrics),
+    ("POST", "/v1/completions", completions.complete),
+    ("POST", "/v1/chat/completions", completions.chat),
+    ("GET", "/v1/models", server_info.models),
+    ("GET", "/v1/models/{model_id:path}", server_info.model),
+    ("POST", "/tokenize", token_ids.tokenize),
+    ("POST", "/detokenize", token_ids.detokenize),
+    ("GET", "/health", server_info.health),
+    ("GET", "/version", server_info.version),
+    ("GET", "/metrics", server_info.metrics),
 )
-"""All public paths; everything else is 404."""
+"""Every public path; all others answer 404."""
 
 
 def new_request_id() -> str:
@@ -50,7 +50,6 @@ def create_app(
     metrics: Metrics,
     limits: LimitsConfig,
     model_name: str,
-    drafter_ids: Sequence[str],
     *,
     version: str,
     is_ready: Callable[[], bool] = lambda: True,
@@ -58,7 +57,12 @@ def create_app(
     now: Callable[[], float] = time.time,
     request_id: Callable[[], str] = new_request_id,
 ) -> FastAPI:
-    """Serve one model. now and request_id are passed in so that a test can fix every byte of an answer."""
+    """Make the application that serves one model.
+
+    is_ready: whether requests can be served, for /health
+    keep_alive_s: silence on a stream after which a comment line is sent
+    now, request_id: passed in so that a test can fix every byte of an answer
+    """
     context = ApiContext(
         generator=generator,
         tokenizer=tokenizer,
@@ -67,7 +71,6 @@ def create_app(
         limits=limits,
         admission=Admission(limits.max_concurrent_per_tenant),
         model_name=model_name,
-        drafter_ids=tuple(drafter_ids),
         is_ready=is_ready,
         version=version,
         now=now,
@@ -95,5 +98,5 @@ def _bind(endpoint: Endpoint, context: ApiContext) -> Callable[[Request], Awaita
 async def _answer_error(request: Request, error: Exception) -> Response:
     known = as_request_error(error)
     if known.status == 500:
-        raise error  # the boundary logs and answers what nobody expected
+        raise error  # the boundary logs and answers what is unexpected
     return error_response(known)

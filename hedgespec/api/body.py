@@ -1,4 +1,4 @@
-"""Read a request's body: bounded in size, time and depth, and JSON in the strict sense."""
+"""Request bodies are bounded in size, time and depth, and JSON in the strict sense."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SUSPICIOUS = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 
 
 async def read_json_object(request: Request, max_bytes: int) -> dict[str, Any]:
-    """Raises RequestError: 408, 413, 415, or 400 `invalid_json`."""
+    """Return the object that the body holds. Raises RequestError 408, 413, 415, or 400 `invalid_json`."""
     _check_content_type(request)
     body = await _read(request, max_bytes)
     content = _parse(body)

@@ -1,4 +1,5 @@
-"""The outermost layer: a request id of ours, header limits, one log line, one count, no exception beyond it."""
+"""The boundary is the outermost layer: it gives a request its id, limits headers, logs and counts one line, and lets no
+exception out."""
 
 from __future__ import annotations
 

@@ -1,29 +1,37 @@
-"""What every endpoint needs, made once per application."""
+"""`ApiContext` holds what every endpoint needs and takes requests in; it is made once per application."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
+from typing import Any, TypeVar
 
 from starlette.requests import Request
 
 from hedgespec.api.admission import Admission
+from hedgespec.api.body import read_json_object
+from hedgespec.api.schemas import ChatBody, CompletionBody, DetokenizeBody, TokenizeBody
+from hedgespec.api.validation import parse_body
 from hedgespec.config import LimitsConfig
+from hedgespec.errors import RequestError
 from hedgespec.observability.metrics import Metrics
 from hedgespec.protocols import Generator
 from hedgespec.tenancy.tenants import Tenants
 from hedgespec.tokenization import Tokenizer
+
+Body = TypeVar("Body", CompletionBody, ChatBody, TokenizeBody, DetokenizeBody)
 
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
 @dataclass(frozen=True, slots=True)
 class ApiContext:
-    """now: Unix seconds, for `created`. keep_alive_s: silence on a stream after which a comment line is sent.
+    """Parts of the application, and the checks that every endpoint begins with.
 
-    encoding: at most so many prompts are tokenized at a time, in threads.
+    now: Unix seconds, for `created`. keep_alive_s: silence on a stream after which a comment line is sent.
+    encoding: bounds how many prompts are tokenized at a time, in threads.
     """
 
     generator: Generator
@@ -33,7 +41,6 @@ class ApiContext:
     limits: LimitsConfig
     admission: Admission
     model_name: str
-    drafter_ids: tuple[str, ...]
     is_ready: Callable[[], bool]
     version: str
     now: Callable[[], float]
@@ -42,17 +49,39 @@ class ApiContext:
     encoding: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
 
     def authenticate(self, request: Request) -> str:
-        """-> tenant id. Raises RequestError 401."""
+        """Return the tenant id. Raises RequestError 401."""
         tenant = self.tenants.authenticate(request.headers.get("authorization"), is_from_this_machine(request))
         request.state.tenant = tenant
         return tenant
 
+    async def accept(
+        self, request: Request, schema: type[Body], unsupported: Mapping[str, tuple[Any, ...]]
+    ) -> tuple[str, Body]:
+        """Return the tenant id and the checked body of a POST.
+
+        unsupported: as in `neutral`. Raises RequestError 400, 401, 404, 408, 413 or 415.
+        """
+        tenant = self.authenticate(request)
+        body = parse_body(await read_json_object(request, self.limits.max_body_bytes), schema, unsupported)
+        self.check_model(body.model)
+        return tenant, body
+
+    def check_model(self, name: str | None) -> None:
+        """Raise RequestError 404 for a model that is not served here; None is the one that is."""
+        if name is not None and name != self.model_name:
+            raise RequestError(
+                f"This server has no such model, only {self.model_name}.",
+                status=404,
+                code="model_not_found",
+                param="model",
+            )
+
 
 def is_from_this_machine(request: Request) -> bool:
-    """Whether a program on this machine asks directly.
+    """Return whether a program on this machine asks directly.
 
     The Host header must be local as well: a web page whose name was rebound to 127.0.0.1 reaches loopback ports from
-    the owner's browser, but under its own name. A forwarded request comes from whoever the proxy serves.
+    the owner's browser, but under its own name. A forwarded request comes from any client of the proxy.
     """
     if request.client is None or "x-forwarded-for" in request.headers or "forwarded" in request.headers:
         return False

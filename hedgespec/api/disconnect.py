@@ -11,11 +11,11 @@ from starlette.types import Receive
 Result = TypeVar("Result")
 
 CLIENT_GONE = 499
-"""Status of a request whose client left; nobody sees it but the metrics."""
+"""Status of a request whose client left; only metrics and logs see it."""
 
 
 class ClientGone(Exception):
-    """The client closed its connection; there is nobody to answer."""
+    """The client closed its connection, so an answer would reach no one."""
 
 
 async def unless_gone(receive: Receive, work: Coroutine[Any, Any, Result]) -> Result:

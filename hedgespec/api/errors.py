@@ -1,4 +1,4 @@
-"""OpenAI's error object, for every error there is."""
+"""Every error becomes OpenAI's error object."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from hedgespec.errors import ReplicaBusy, ReplicaLost, RequestError, TargetUnavailable, UnknownDrafter
+from hedgespec.errors import ReplicaBusy, ReplicaLost, RequestError, TargetUnavailable
 
 _RETRYABLE = frozenset({408, 429, 500, 503})
 _ROUTING_ERRORS = {
@@ -28,11 +28,9 @@ def error_response(error: RequestError) -> JSONResponse:
 
 
 def as_request_error(error: Exception) -> RequestError:
-    """What a client is told about any exception. Unexpected ones say nothing of our inside."""
+    """Return what a client may know about any exception: of an unexpected one, nothing of our inside."""
     if isinstance(error, RequestError):
         return error
-    if isinstance(error, UnknownDrafter):
-        return RequestError("No such drafter.", code="unknown_drafter", param="hedgespec.drafter")
     if isinstance(error, TargetUnavailable | ReplicaBusy | ReplicaLost):
         return RequestError(
             "No model replica could serve the request in time. Try again shortly.",
@@ -53,7 +51,7 @@ def as_request_error(error: Exception) -> RequestError:
 
 
 def is_expected(error: Exception) -> bool:
-    """Whether the error needs no stack trace in the log."""
+    """Return whether the error needs no stack trace in the log."""
     return as_request_error(error).code != "internal_error"
 
 
@@ -67,5 +65,5 @@ def timed_out(seconds: float) -> RequestError:
 
 
 def shown_name(name: object) -> str:
-    """A client's own parameter name, short and harmless enough to be repeated in a message."""
+    """Make a client's own parameter name short and harmless enough to be repeated in a message."""
     return re.sub(r"[^A-Za-z0-9_.-]", "?", str(name))[:64]

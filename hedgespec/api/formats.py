@@ -1,4 +1,4 @@
-"""How the two endpoints write an answer, whole and in pieces."""
+"""The two formats of an answer, completions and chat, whole and in pieces."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ Json = dict[str, Any]
 
 
 class Format(Protocol):
-    """whole_object, piece_object: the `object` field. id_prefix: before our request id."""
+    """One endpoint's way to write an answer.
+
+    source: the parameter that holds the prompt. whole_object, piece_object: the `object` field. id_prefix: before our
+    request id.
+    """
+
+    @property
+    def source(self) -> str: ...
 
     @property
     def whole_object(self) -> str: ...
@@ -23,16 +30,17 @@ class Format(Protocol):
     def id_prefix(self) -> str: ...
 
     def whole(self, index: int, text: str, finish_reason: FinishReason) -> Json:
-        """One entry of `choices` of a complete answer."""
+        """Return one entry of `choices` of a complete answer."""
         ...
 
     def piece(self, index: int, text: str, finish_reason: FinishReason | None, is_first: bool) -> Json:
-        """One entry of `choices` of a streamed chunk."""
+        """Return one entry of `choices` of a streamed chunk."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class CompletionFormat:
+    source: str = "prompt"
     whole_object: str = "text_completion"
     piece_object: str = "text_completion"
     id_prefix: str = "cmpl-"
@@ -46,6 +54,7 @@ class CompletionFormat:
 
 @dataclass(frozen=True, slots=True)
 class ChatFormat:
+    source: str = "messages"
     whole_object: str = "chat.completion"
     piece_object: str = "chat.completion.chunk"
     id_prefix: str = "chatcmpl-"

@@ -1,10 +1,19 @@
-"""Prompts and messages as clients write them -> text or token ids."""
+"""Prompts and messages, from what clients write to token ids.
+
+What needs no tokenizer is checked first, then the request is admitted, then its texts are encoded: in threads, and never
+much more of them than the context could hold.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from hedgespec.api.context import ApiContext
 from hedgespec.api.errors import shown_name
 from hedgespec.api.neutral import drop_neutral
 from hedgespec.errors import RequestError
@@ -12,7 +21,13 @@ from hedgespec.errors import RequestError
 Prompt = str | list[int]
 """Text, or token ids."""
 
+TokenIds = NDArray[np.int32]
+"""[num_tokens]"""
+
 MAX_PROMPTS = 16
+
+_INLINE_CHARS = 2000
+"""Shorter texts are tokenized at once: a thread would cost more than it saves."""
 
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 _NEUTRAL_IN_MESSAGE: Mapping[str, tuple[Any, ...]] = {
@@ -29,7 +44,7 @@ _NEUTRAL_IN_MESSAGE: Mapping[str, tuple[Any, ...]] = {
 
 
 def completion_prompts(prompt: str | list[Any], vocab_size: int, max_model_len: int) -> list[Prompt]:
-    """A text, a token list, a list of texts or a list of token lists -> 1 to MAX_PROMPTS prompts."""
+    """Return 1 to MAX_PROMPTS checked prompts of a text, a token list, a list of texts or a list of token lists."""
     is_one = isinstance(prompt, str) or _is_token_list(prompt)
     prompts = [prompt] if is_one else prompt
     if not prompts or any(isinstance(p, str | list) and not p for p in prompts):
@@ -46,13 +61,9 @@ def completion_prompts(prompt: str | list[Any], vocab_size: int, max_model_len: 
 
 
 def check_token_ids(name: str, token_ids: Sequence[int], vocab_size: int, max_count: int) -> None:
-    """Raises RequestError for ids that this model does not have, or for too many of them."""
+    """Raise RequestError for ids that this model does not have, or for too many of them."""
     if len(token_ids) > max_count:
-        raise RequestError(
-            f"This model's context is {max_count} tokens; {name} has {len(token_ids)}.",
-            code="context_length_exceeded",
-            param=name,
-        )
+        raise _too_long(name, max_count)
     if not all(type(i) is int for i in token_ids):
         raise _wrong(name, "token ids must be whole numbers", code="invalid_type")
     if token_ids and not 0 <= min(token_ids) <= max(token_ids) < vocab_size:
@@ -60,10 +71,49 @@ def check_token_ids(name: str, token_ids: Sequence[int], vocab_size: int, max_co
 
 
 def chat_messages(messages: Sequence[Mapping[str, Any]], max_messages: int) -> list[dict[str, str]]:
-    """-> role and plain text of every message. `developer` is the newer name of `system`."""
+    """Return role and plain text of every message. `developer` is the newer name of `system`."""
     if len(messages) > max_messages:
         raise _wrong("messages", f"at most {max_messages} messages")
     return [_message(f"messages[{index}]", message) for index, message in enumerate(messages)]
+
+
+async def encode_prompt(
+    context: ApiContext, prompt: Prompt, *, add_special_tokens: bool = True, max_tokens: int | None = None
+) -> TokenIds:
+    """Return the ids of one checked prompt. max_tokens: raise RequestError as soon as it is clear that it has more."""
+    if isinstance(prompt, list):
+        return np.asarray(prompt, dtype=np.int32)
+
+    def encode() -> TokenIds:
+        _check_length(context, prompt, max_tokens, "prompt")
+        return context.tokenizer.encode(prompt, add_special_tokens)
+
+    return await _run(context, len(prompt), encode)
+
+
+async def encode_chat(
+    context: ApiContext, messages: Sequence[dict[str, str]], max_tokens: int | None = None
+) -> TokenIds:
+    """Return the ids of the text that the chat template makes of the messages. max_tokens: as in `encode_prompt`."""
+
+    def encode() -> TokenIds:
+        text = context.tokenizer.render_chat(messages)
+        _check_length(context, text, max_tokens, "messages")
+        return context.tokenizer.encode(text, add_special_tokens=False)
+
+    return await _run(context, sum(len(m["content"]) for m in messages), encode)
+
+
+def _check_length(context: ApiContext, text: str, max_tokens: int | None, source: str) -> None:
+    if max_tokens is not None and context.tokenizer.is_surely_longer(text, max_tokens):
+        raise _too_long(source, max_tokens)
+
+
+async def _run(context: ApiContext, num_chars: int, encode: Callable[[], TokenIds]) -> TokenIds:
+    if num_chars <= _INLINE_CHARS:
+        return encode()
+    async with context.encoding:
+        return await asyncio.to_thread(encode)
 
 
 def _message(where: str, message: Mapping[str, Any]) -> dict[str, str]:
@@ -111,3 +161,11 @@ def _is_token_list(value: Any) -> bool:
 
 def _wrong(param: str, what: str, code: str = "invalid_value") -> RequestError:
     return RequestError(f"Wrong value for {param}: {what}.", code=code, param=param)
+
+
+def _too_long(param: str, max_tokens: int) -> RequestError:
+    return RequestError(
+        f"This model's context is {max_tokens} tokens; {param} alone has more. Shorten it.",
+        code="context_length_exceeded",
+        param=param,
+    )

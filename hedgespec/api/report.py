@@ -1,4 +1,4 @@
-"""The speculation report that a request may ask for with `{"hedgespec": {"report": true}}`."""
+"""The speculation report is what a request may ask for with `{"hedgespec": {"report": true}}`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hedgespec.types import DecodeStats
 
 
 class Seconds(BaseModel):
-    """Wall time of the decode loop. transport is contained in draft and verify."""
+    """Wall time of the decode loop, in seconds. transport is contained in draft and verify."""
 
     draft: float
     verify: float
@@ -18,7 +18,7 @@ class Seconds(BaseModel):
 
 
 class SpeculationReport(BaseModel):
-    """Definitions differ between servers; ours stand at each field."""
+    """How speculation went in one answer. Definitions differ between servers; ours stand at each field."""
 
     rounds: int = Field(description="target passes")
     drafts: int = Field(description="passes that had a proposal to verify")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 from hedgespec.api.prompts import check_token_ids
 from hedgespec.api.schemas import GenerationBody
@@ -37,31 +36,6 @@ def sampling_params(
         frequency_penalty=body.frequency_penalty,
         repetition_penalty=body.repetition_penalty,
     )
-
-
-def check_drafter(drafter: str | None, drafter_ids: Sequence[str]) -> None:
-    """Raises RequestError for an id that is not configured."""
-    if drafter is not None and drafter not in ("none", "random", *drafter_ids):
-        names = ", ".join(drafter_ids) or "no drafters at all"
-        raise RequestError(
-            f"No such drafter. Configured: {names}; 'none' turns speculation off.",
-            code="unknown_drafter",
-            param="hedgespec.drafter",
-        )
-
-
-def fit_max_tokens(num_prompt: int, stated: int | None, default: int, max_model_len: int, param: str) -> int:
-    """Tokens that the answer may have. A default shrinks to what the context leaves; a stated number must fit."""
-    wanted = default if stated is None else stated
-    room = max_model_len - num_prompt
-    if room < (1 if stated is None else wanted):
-        raise RequestError(
-            f"This model's context is {max_model_len} tokens; the request needs {num_prompt + max(wanted, 1)} "
-            f"({num_prompt} in {param}, {wanted} for the answer). Shorten {param} or lower max_tokens.",
-            code="context_length_exceeded",
-            param=param,
-        )
-    return min(wanted, room)
 
 
 def _max_tokens(stated: int | None, limits: LimitsConfig) -> int:

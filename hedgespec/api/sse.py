@@ -1,4 +1,4 @@
-"""Server-sent events: `data: JSON`, a blank line, and `data: [DONE]` after a complete answer."""
+"""Server-sent events are `data: JSON` and a blank line each, and `data: [DONE]` after a complete answer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hedgespec.api.disconnect import ClientGone, unless_gone
 DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": keep-alive\n\n"
 SEND_TIMEOUT_S = 10.0
-"""A client that does not read for this long is treated as gone: it holds a place on the target."""
+"""A client that does not read for this long is treated as gone: it holds a session on the target."""
 
 
 def encode_event(content: dict[str, Any]) -> bytes:

@@ -1,4 +1,4 @@
-"""From a JSON object to a checked request; the first thing that is wrong becomes a RequestError.
+"""Validation makes a checked body of a JSON object; the first thing that is wrong becomes a RequestError.
 
 Messages name the field and the limit, never the value: prompts and keys do not come back in errors or logs.
 """
@@ -23,7 +23,7 @@ _OPEN_DICTIONARIES = frozenset({"metadata", "logit_bias"})
 
 
 def parse_body(body: Mapping[str, Any], schema: type[Body], unsupported: Mapping[str, tuple[Any, ...]]) -> Body:
-    """unsupported: as in `neutral`. Raises RequestError."""
+    """Return the body as its schema says. unsupported: as in `neutral`. Raises RequestError."""
     # A null field is an absent one, as in OpenAI's API. An unknown field stays, null or not, to be refused.
     supported = drop_neutral(body, unsupported)
     stated = {k: v for k, v in supported.items() if v is not None or k not in schema.model_fields}
@@ -51,7 +51,7 @@ def _first_problem(details: list[ErrorDetails]) -> RequestError:
 
 
 def _param(location: tuple[int | str, ...]) -> str:
-    """`stop[2]` or `stream_options.include_usage`; the branch names that pydantic adds for unions are left out."""
+    """Return `stop[2]` or `stream_options.include_usage`, without the branch names that pydantic adds for unions."""
     name = ""
     for part in location[:1] if location[0] in _OPEN_DICTIONARIES else location:
         if isinstance(part, int):

@@ -1,4 +1,4 @@
-"""Structured logs with a list of allowed fields: a prompt, an answer or a key cannot get into them by mistake."""
+"""Logs are structured and keep only allowed fields: a prompt, an answer or a key cannot get into them by mistake."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ ALLOWED_FIELDS = frozenset(
         *("event", "level", "logger", "timestamp", "request_id", "tenant", "scope", "replica", "endpoint", "status"),
         *("code", "param", "seconds", "ttft_s", "prompt_tokens", "completion_tokens", "finish_reason", "client_gone"),
         *("drafter", "drafter_id", "drafted", "accepted", "rounds", "round_index", "draft_s", "verify_s", "learn_s"),
-        *("weights", "losses", "reason", "attempt", "count", "address", "port", "path", "device", "error", "frames"),
-        "dropped_fields",
+        *("weights", "losses", "operation", "reason", "attempt", "count", "address", "port", "path", "device", "error"),
+        *("frames", "dropped_fields"),
     }
 )
 """`error` is an exception's type; its message may quote input and is never logged."""
@@ -66,8 +66,8 @@ def replace_exception(_: Any, __: str, fields: MutableMapping[str, Any]) -> Muta
 
 
 def failure_fields(error: BaseException) -> dict[str, Any]:
-    """An exception as log fields. Better than exc_info, which structlog renders with every local variable until
+    """Return an exception as log fields. Better than exc_info, which structlog renders with every local variable until
     `configure_logging` has run."""
     frames = traceback.extract_tb(error.__traceback__)[-8:]
-    places = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
-    return {"error": type(error).__name__, "frames": places}
+    lines = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
+    return {"error": type(error).__name__, "frames": lines}

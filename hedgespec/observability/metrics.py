@@ -1,4 +1,4 @@
-"""What one router replica counts, for Prometheus.
+"""`Metrics` counts what one router replica does, for Prometheus.
 
 Labels are replicas, configured drafters and short fixed lists, never tenants or anything a client sends: the number
 of series does not grow with traffic. The `vllm:` names are vLLM's own, so that its bench and dashboards work unchanged.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.metrics_core import Metric
@@ -15,6 +16,9 @@ from prometheus_client.metrics_core import Metric
 from hedgespec import errors
 from hedgespec.observability.vllm_metrics import VllmMetrics
 from hedgespec.types import DecodeStats, FinishReason, RoundReport
+
+if TYPE_CHECKING:
+    from hedgespec.store.fields import StoreEvent
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 NO_DRAFTER = "none"
@@ -54,7 +58,9 @@ class Metrics:
             "draft_failures", "Proposals that never came or were refused.", "drafter", "reason"
         )
         self._missing = self._counter("scores_missing", "Scores that came too late or not at all.", "drafter")
-        self._store_failures = self._counter("store_failures", "Failed operations of the preference store.", "kind")
+        self._store_failures = self._counter(
+            "store_failures", "Failed operations of the preference store, and records left out.", "kind"
+        )
         self._migrations = self._counter("migrations", "Answers moved to another target replica.")
         self._requests = self._counter("http_requests", "HTTP requests.", "endpoint", "status")
         self._prompt_tokens = self._counter("prompt_tokens", "Prompt tokens of finished answers.")
@@ -106,9 +112,8 @@ class Metrics:
     def score_missing(self, drafter_id: str) -> None:
         self._missing.labels(self._replica, self._known(drafter_id)).inc()
 
-    def store_failed(self, kind: str) -> None:
-        """kind: the name of one of our exceptions."""
-        self._store_failures.labels(self._replica, kind if kind in _FAILURES else _OTHER).inc()
+    def store_failed(self, event: StoreEvent) -> None:
+        self._store_failures.labels(self._replica, event).inc()
 
     def migrated(self) -> None:
         self._migrations.labels(self._replica).inc()
@@ -133,7 +138,7 @@ class Metrics:
                 gauge.dec()
 
     def render(self) -> bytes:
-        """Everything in Prometheus' text form, `CONTENT_TYPE`."""
+        """Return everything in Prometheus' text form, `CONTENT_TYPE`."""
         return generate_latest(_WithoutCreationTimes(self._registry))
 
     def _known(self, drafter_id: str | None) -> str:
@@ -152,7 +157,7 @@ class Metrics:
 
 
 class _WithoutCreationTimes:
-    """prometheus_client adds a `_created` series to every counter, and can be told not to only process-wide."""
+    """Leaves out the `_created` series of every counter: prometheus_client can only switch them off process-wide."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry

@@ -1,4 +1,4 @@
-"""The series that vLLM exports under the same names, so that `vllm bench serve` and existing dashboards read ours."""
+"""Series with vLLM's own names, so that `vllm bench serve` and existing dashboards read ours."""
 
 from __future__ import annotations
 

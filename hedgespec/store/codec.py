@@ -1,4 +1,4 @@
-"""Records as bytes. What comes back from a store is untrusted: it is checked before it counts, and never unpickled.
+"""The codec writes records as bytes and reads them back. Stored bytes are untrusted: they are checked and never unpickled.
 
     magic "HSPR" | schema u16 | payload size u32 | CRC-32 u32 of everything else | payload, JSON     (big endian)
 
@@ -14,7 +14,7 @@ import zlib
 from typing import Any
 
 from hedgespec.errors import CorruptRecord, StoreError
-from hedgespec.store.record import SCHEMA, DrafterTotals, PreferenceRecord
+from hedgespec.store.record import SCHEMA, DrafterTotals, FoldMark, PreferenceRecord
 
 MAX_RECORD_BYTES = 1 << 20
 
@@ -29,7 +29,12 @@ def encode(record: PreferenceRecord) -> bytes:
         str(bucket_s): {name: [t.wins, t.passes, t.tokens, t.count] for name, t in totals.items()}
         for bucket_s, totals in record.buckets.items()
     }
-    payload = json.dumps({"sequence": record.sequence, "buckets": buckets}, separators=(",", ":")).encode("ascii")
+    content: dict[str, Any] = {"sequence": record.sequence, "buckets": buckets}
+    if record.folded:
+        content["folded"] = {
+            process: [mark.number, mark.sequence, mark.newest_bucket_s] for process, mark in record.folded.items()
+        }
+    payload = json.dumps(content, separators=(",", ":")).encode("ascii")
     if _HEADER.size + len(payload) > MAX_RECORD_BYTES:
         raise StoreError(f"A preference record of {len(payload)} bytes is too large; keep fewer or wider time buckets.")
     return _HEADER.pack(_MAGIC, SCHEMA, len(payload), _crc(SCHEMA, payload)) + payload
@@ -46,13 +51,14 @@ def decode(data: bytes) -> PreferenceRecord:
             _whole(int(bucket_s)): {str(name): _totals(values) for name, values in totals.items()}
             for bucket_s, totals in content["buckets"].items()
         }
-        return PreferenceRecord(_whole(content["sequence"]), buckets)
+        folded = {str(process): _mark(values) for process, values in content.get("folded", {}).items()}
+        return PreferenceRecord(_whole(content["sequence"]), buckets, folded)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
         raise CorruptRecord(f"A preference record has impossible content: {error}.") from error
 
 
 def is_newer_schema(data: bytes) -> bool:
-    """An intact record that a newer version has written."""
+    """Whether this is an intact record that a newer version has written."""
     try:
         return _opened(data)[0] > SCHEMA
     except CorruptRecord:
@@ -88,6 +94,11 @@ def _totals(values: Any) -> DrafterTotals:
     if totals.wins > totals.count * slack or totals.passes > totals.tokens * slack:
         raise ValueError(f"{wins} wins in {count} answers, or {passes} passes for {tokens} tokens")
     return totals
+
+
+def _mark(values: Any) -> FoldMark:
+    number, sequence, newest_bucket_s = values
+    return FoldMark(_whole(number), _whole(sequence), _whole(newest_bucket_s))
 
 
 def _whole(value: Any) -> int:

@@ -1,9 +1,11 @@
-"""`memory://`: preferences that end with the process, for tests and for runs that should leave nothing behind."""
+"""`memory://` keeps preferences that end with the process, for tests and for runs that should leave nothing behind."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 
+from hedgespec.config import StoreConfig
+from hedgespec.errors import ConfigError
 from hedgespec.store.fields import (
     FOLDED_FIELD,
     OnEvent,
@@ -28,14 +30,13 @@ class MemoryStore:
 
     async def save(self, key: PreferenceKey, incarnation: str, record: PreferenceRecord) -> None:
         fields = self._fields.setdefault(str(key), {})
-        data = replacement(fields.get(checked_incarnation(incarnation)), record, self._on_event)
+        data = replacement(fields, checked_incarnation(incarnation), record, self._on_event)
         if data is not None:
             fields[incarnation] = data
 
-    async def fold(self, key: PreferenceKey, incarnations: Iterable[str]) -> None:
-        """Add the records of incarnations that will never write again up into one field."""
+    async def fold(self, key: PreferenceKey, unchanged: Mapping[str, int], oldest_bucket_s: int) -> None:
         fields = self._fields.get(str(key), {})
-        folded = fold_fields(fields, incarnations)
+        folded = fold_fields(fields, unchanged, oldest_bucket_s)
         if folded is not None:
             fields[FOLDED_FIELD], replaced = folded
             for name in replaced:
@@ -43,3 +44,9 @@ class MemoryStore:
 
     async def close(self) -> None:
         """Nothing to close."""
+
+
+def from_url(url: str, config: StoreConfig, on_event: OnEvent) -> MemoryStore:
+    if url != "memory://":
+        raise ConfigError(f"The store URL {url!r} is not memory://, which takes nothing more.")
+    return MemoryStore(on_event=on_event)

@@ -1,4 +1,4 @@
-"""From sums over answers to a preference over drafters (design 7). Pure."""
+"""Sums over answers become a preference over drafters (design 7). Pure functions."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class AnswerOutcome:
 def preference_vector(
     record: PreferenceRecord, drafter_ids: Sequence[str], alpha: float = ALPHA
 ) -> NDArray[np.float64]:
-    """[num_drafters]: (wins + alpha/N) / (total wins + alpha), sums to 1.
+    """Return [num_drafters]: (wins + alpha/N) / (total wins + alpha), sums to 1.
 
     Drafters that are no longer configured do not count; one that the record does not know gets its share of alpha.
     """
@@ -46,7 +46,7 @@ def preference_vector(
 
 
 def answer_totals(outcome: AnswerOutcome) -> dict[str, DrafterTotals]:
-    """One answer's addition to the sums. The drafters with the fewest passes share one win.
+    """Return what one answer adds to the sums. The drafters with the fewest passes share one win.
 
     A drafter without a competitor wins nothing: being the only one that was scored says nothing about being good.
     Raises InvalidObservation for passes that are not between 0 and the number of tokens.

@@ -1,7 +1,7 @@
-"""The router's view of preferences: a cache in front of the store that never makes a request wait for it twice.
+"""`Preferences` gives a router its tenants' preferences from memory, and keeps the store up to date behind.
 
-This incarnation's sums are cumulative and stay here, so nothing is lost while the store is away: the next successful
-write carries everything. Requests read memory; loading and writing happen in background tasks.
+Requests read memory; loading, writing and folding happen in background tasks. This incarnation's sums are cumulative and
+stay in memory, so nothing is lost while the store is away: the next successful write carries everything.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ import math
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from itertools import islice
 
 import numpy as np
@@ -20,11 +19,13 @@ import structlog
 from numpy.typing import NDArray
 
 from hedgespec.config import StoreConfig
-from hedgespec.errors import StoreError, StoreUnavailable
+from hedgespec.errors import RecordFolded, StoreError, StoreUnavailable
 from hedgespec.protocols import PreferenceStore
-from hedgespec.store.fields import FOLDED_FIELD, OnEvent, StoreEvent, checked_incarnation, ignore_event
+from hedgespec.store.cached_key import CachedKey
+from hedgespec.store.fields import OnEvent, StoreEvent, checked_incarnation, ignore_event
+from hedgespec.store.folding import Folding
 from hedgespec.store.preference import AnswerOutcome, answer_totals, preference_vector
-from hedgespec.store.record import PreferenceKey, PreferenceRecord, merged
+from hedgespec.store.record import PreferenceKey
 
 MAX_KEYS = 4096
 """Keys in memory; beyond it the least recently used one is given up."""
@@ -32,20 +33,6 @@ MAX_KEYS = 4096
 _LOG_INTERVAL_S = 60.0
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(slots=True, eq=False)
-class _Entry:
-    """field_name: where `own` is written, new for every entry, so that an entry can be given up and made again
-    loaded_s, tried_s: monotonic time of the last successful and of the last attempted load
-    """
-
-    field_name: str
-    own: PreferenceRecord = field(default_factory=PreferenceRecord)
-    others: Mapping[str, PreferenceRecord] = field(default_factory=dict)
-    loaded_s: float | None = None
-    tried_s: float = -math.inf
-    loading: asyncio.Task[None] | None = None
 
 
 class Preferences:
@@ -73,40 +60,46 @@ class Preferences:
         self._wall_s = wall_s
         self._monotonic_s = monotonic_s
         self._max_keys = max_keys
-        self._entries: OrderedDict[PreferenceKey, _Entry] = OrderedDict()
-        self._unsaved: dict[PreferenceKey, _Entry] = {}
-        self._num_entries_made = 0
+        self._cached: OrderedDict[PreferenceKey, CachedKey] = OrderedDict()
+        self._unsaved: dict[PreferenceKey, CachedKey] = {}
+        self._num_names = 0
         self._is_store_up = True
         self._next_attempt_s = -math.inf
         self._logged_s = -math.inf
         self._flusher: asyncio.Task[None] | None = None
         self._flush_lock = asyncio.Lock()
+        self._folding = Folding(
+            store,
+            config.fold_after_s,
+            lambda error: self._count_and_log("fold_failed", error),
+            self._oldest_bucket_s,
+            monotonic_s,
+        )
 
     async def prior(self, key: PreferenceKey, drafter_ids: Sequence[str]) -> NDArray[np.float64]:
-        """[num_drafters], the tenant's preference, sums to 1; mix it with uniform before use (`mixed_prior`).
+        """Return the tenant's preference, [num_drafters], sums to 1; mix it with uniform before use (`mixed_prior`).
 
         Waits for the store only for a key that was never loaded, at most for the operation timeout, and not at all
         while the store is known to be down.
         """
-        entry = self._entry(key)
-        if entry.loading is None and self._is_load_due(entry):
-            entry.tried_s = self._monotonic_s()
-            entry.loading = asyncio.create_task(self._load(key, entry))
-        if entry.loading is not None and entry.loaded_s is None and self._is_store_up:
+        cached = self._cache(key)
+        if cached.loading is None and self._is_load_due(cached):
+            cached.tried_s = self._monotonic_s()
+            cached.loading = asyncio.create_task(self._load(key, cached))
+        if cached.loading is not None and cached.loaded_s is None and self._is_store_up:
             # wait does not cancel the load, neither on a timeout nor when this request is cancelled
-            await asyncio.wait({entry.loading}, timeout=self._config.operation_timeout_s)
-        everything = merged((entry.own, *entry.others.values()))
-        return preference_vector(everything.since(self._oldest_bucket_s()), drafter_ids)
+            await asyncio.wait({cached.loading}, timeout=self._config.operation_timeout_s)
+        return preference_vector(cached.everything().since(self._oldest_bucket_s()), drafter_ids)
 
     def record(self, key: PreferenceKey, outcome: AnswerOutcome) -> None:
         """Add one answer to this incarnation's sums; it is written in the background. Raises InvalidObservation."""
         totals = answer_totals(outcome)
         if not totals:
             return
-        entry = self._entry(key)
+        cached = self._cache(key)
         bucket_s = int(self._wall_s() // self._config.bucket_s * self._config.bucket_s)
-        entry.own = entry.own.since(self._oldest_bucket_s()).plus(bucket_s, totals)
-        self._save_later(key, entry)
+        cached.own = cached.own.since(self._oldest_bucket_s()).plus(bucket_s, totals)
+        self._save_later(key, cached)
 
     async def flush(self) -> None:
         """Write everything unsaved now; what cannot be written stays and is tried again in the background."""
@@ -119,8 +112,9 @@ class Preferences:
 
     async def close(self) -> None:
         """Write what is unsaved, for at most the operation timeout, and close the store."""
-        tasks = [entry.loading for entry in self._entries.values() if entry.loading is not None]
+        tasks = [cached.loading for cached in self._cached.values() if cached.loading is not None]
         tasks += [] if self._flusher is None else [self._flusher]
+        await self._folding.close()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -136,55 +130,75 @@ class Preferences:
         await self._store.close()
 
     async def _flush_once(self) -> None:
-        for key, entry in list(self._unsaved.items()):
-            saved = entry.own
-            try:
-                await self._store.save(key, entry.field_name, saved)
-            except StoreUnavailable as error:
-                self._store_failed("save_failed", error)
+        for key, cached in list(self._unsaved.items()):
+            is_retry = cached.unconfirmed is not None
+            is_up = await self._save(key, cached)
+            if is_up and is_retry and self._unsaved.get(key) is cached:
+                is_up = await self._save(key, cached)
+            if not is_up:
                 return
-            except StoreError as error:
-                # this key is spoilt in the store; the others are not
-                self._count_and_log("save_failed", error)
-                continue
-            self._store_answered()
-            if entry.own is saved and self._unsaved.get(key) is entry:
-                del self._unsaved[key]
 
-    async def _load(self, key: PreferenceKey, entry: _Entry) -> None:
+    async def _save(self, key: PreferenceKey, cached: CachedKey) -> bool:
+        """Write one record. Returns False when the store is down; what cannot be written stays in `_unsaved`."""
+        name, record = cached.name, cached.next_save()
         try:
-            loaded = dict(await self._store.load(key))
+            await self._store.save(key, name, record)
+        except StoreUnavailable as error:
+            self._store_failed("save_failed", error)
+            return False
+        except RecordFolded:
+            await self._load(key, cached)
+        except StoreError as error:
+            # this key is spoilt in the store; the others are not
+            cached.unconfirmed = None
+            self._count_and_log("save_failed", error)
+            return True
+        else:
+            self._store_answered()
+            if cached.name == name:
+                cached.confirm(record)
+        if cached.is_saved and self._unsaved.get(key) is cached:
+            del self._unsaved[key]
+        return True
+
+    async def _load(self, key: PreferenceKey, cached: CachedKey) -> None:
+        try:
+            loaded = await self._store.load(key)
         except StoreError as error:
             self._store_failed("load_failed", error)
             return
         finally:
-            entry.loading = None
-        stored_own = loaded.pop(entry.field_name, PreferenceRecord())
-        entry.others = _newest(entry.others, loaded)
-        entry.loaded_s = self._monotonic_s()
+            cached.loading = None
+        is_write_due = cached.take(loaded, self._new_name)
+        cached.loaded_s = self._monotonic_s()
         self._store_answered()
-        if stored_own.sequence < entry.own.sequence and self._entries.get(key) is entry:
-            # not written yet, or the store has lost it
-            self._save_later(key, entry)
+        if self._cached.get(key) is cached:
+            self._folding.observe(key, {name: record for name, record in loaded.items() if name != cached.name})
+            if is_write_due:  # not written yet, or the store has lost it
+                self._save_later(key, cached)
 
-    def _entry(self, key: PreferenceKey) -> _Entry:
-        entry = self._entries.get(key)
-        if entry is None:
-            while len(self._entries) >= self._max_keys:
+    def _cache(self, key: PreferenceKey) -> CachedKey:
+        cached = self._cached.get(key)
+        if cached is None:
+            while len(self._cached) >= self._max_keys:
                 self._give_up_one()
-            self._num_entries_made += 1
-            entry = self._entries[key] = _Entry(f"{self._incarnation}.{self._num_entries_made}")
-        self._entries.move_to_end(key)
-        return entry
+            cached = self._cached[key] = CachedKey(self._new_name())
+        self._cached.move_to_end(key)
+        return cached
+
+    def _new_name(self) -> str:
+        self._num_names += 1
+        return f"{self._incarnation}.{self._num_names}"
 
     def _give_up_one(self) -> None:
-        oldest = list(islice(self._entries, 32))
+        oldest = list(islice(self._cached, 32))
         victim = next((key for key in oldest if key not in self._unsaved), oldest[0])
-        del self._entries[victim]
+        del self._cached[victim]
+        self._folding.forget(victim)
         if self._unsaved.pop(victim, None) is not None:
             self._on_event("update_dropped")
 
-    def _is_load_due(self, entry: _Entry) -> bool:
+    def _is_load_due(self, cached: CachedKey) -> bool:
         now_s = self._monotonic_s()
         if not self._is_store_up:
             # one request per interval finds out for all of them whether the store is back
@@ -192,13 +206,13 @@ class Preferences:
                 return False
             self._next_attempt_s = now_s + self._config.refresh_interval_s
             return True
-        return entry.loaded_s is None or now_s - entry.tried_s >= self._config.refresh_interval_s
+        return cached.loaded_s is None or now_s - cached.tried_s >= self._config.refresh_interval_s
 
     def _oldest_bucket_s(self) -> int:
         return math.ceil(self._wall_s() - self._config.bucket_s * self._config.num_buckets)
 
-    def _save_later(self, key: PreferenceKey, entry: _Entry) -> None:
-        self._unsaved[key] = entry
+    def _save_later(self, key: PreferenceKey, cached: CachedKey) -> None:
+        self._unsaved[key] = cached
         if self._flusher is None or self._flusher.done():
             self._flusher = asyncio.create_task(self._flush_until_saved())
 
@@ -218,9 +232,9 @@ class Preferences:
             return
         self._is_store_up = True
         # it may have come back empty or with an older copy; writing everything again is harmless
-        for key, entry in self._entries.items():
-            if entry.own.sequence > 0:
-                self._save_later(key, entry)
+        for key, cached in self._cached.items():
+            if cached.own.sequence > 0:
+                self._save_later(key, cached)
 
     def _store_failed(self, event: StoreEvent, error: StoreError) -> None:
         self._is_store_up = False
@@ -232,18 +246,4 @@ class Preferences:
         now_s = self._monotonic_s()
         if now_s - self._logged_s >= _LOG_INTERVAL_S:
             self._logged_s = now_s
-            log.warning("preference_store_failed", operation=event, cause=str(error))
-
-
-def _newest(
-    known: Mapping[str, PreferenceRecord], loaded: Mapping[str, PreferenceRecord]
-) -> Mapping[str, PreferenceRecord]:
-    """Loaded records, and the last good copy of those that are older or missing (corrupt) now.
-
-    After a fold missing fields are part of the folded one, and keeping their copies would count them twice.
-    """
-    none = PreferenceRecord()
-    if loaded.get(FOLDED_FIELD, none).sequence > known.get(FOLDED_FIELD, none).sequence:
-        return loaded
-    newer = {name: record for name, record in loaded.items() if record.sequence >= known.get(name, none).sequence}
-    return {**known, **newer}
+            log.warning("preference_store_failed", operation=event, reason=str(error))

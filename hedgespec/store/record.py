@@ -1,8 +1,9 @@
-"""What a store keeps: additive statistics of one router incarnation under one key (design 7)."""
+"""Records are what a store keeps: additive statistics of one router incarnation under one key (design 7)."""
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote
@@ -10,14 +11,15 @@ from urllib.parse import quote
 from hedgespec.types import Method
 
 SCHEMA = 1
-"""Of keys and records. A reader ignores a newer one and never overwrites it."""
+"""Version of keys and records. A reader ignores a newer one and never overwrites it."""
 
 _MAX_PART_CHARS = 96
+_NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 @dataclass(frozen=True, slots=True)
 class PreferenceKey:
-    """What preferences are kept apart by; everything that changes which drafter is best.
+    """A key names one set of statistics: it holds everything that changes which drafter is best.
 
     scope: optional sub-key chosen by the tenant; target: the model's name
     """
@@ -54,9 +56,37 @@ class DrafterTotals:
             self.wins + other.wins, self.passes + other.passes, self.tokens + other.tokens, self.count + other.count
         )
 
+    def __sub__(self, earlier: DrafterTotals) -> DrafterTotals:
+        """What was added since; rounding never makes it negative."""
+        return DrafterTotals(
+            max(0.0, self.wins - earlier.wins),
+            max(0.0, self.passes - earlier.passes),
+            self.tokens - earlier.tokens,
+            self.count - earlier.count,
+        )
+
 
 Totals = Mapping[str, DrafterTotals]
 """Drafter id (name + weight digest) -> sums."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoldMark:
+    """What a fold has added of one process: its record with this number, when it had this sequence.
+
+    number:          of the newest name that was folded; a process that has a newer one has given up the older ones
+    newest_bucket_s: start of that record's newest bucket; once it is forgotten, so is the mark
+    """
+
+    number: int
+    sequence: int
+    newest_bucket_s: int
+
+
+def process_and_number(incarnation: str) -> tuple[str, int]:
+    """Split a name PROCESS.NUMBER; a name without a number has number 0."""
+    process, _, number = incarnation.rpartition(".")
+    return (process, int(number)) if process and _NUMBER.fullmatch(number) else (incarnation, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +95,40 @@ class PreferenceRecord:
 
     sequence: rises with every change, so that a late write cannot undo a newer one
     buckets: start of the bucket in Unix seconds -> totals
+    folded: process -> mark, in the record that sums up incarnations that no longer write; empty in every other record
     """
 
     sequence: int = 0
     buckets: Mapping[int, Totals] = field(default_factory=dict)
+    folded: Mapping[str, FoldMark] = field(default_factory=dict)
 
     def plus(self, bucket_s: int, totals: Totals) -> PreferenceRecord:
         """The next record: these totals added to one bucket."""
         return PreferenceRecord(self.sequence + 1, _summed((self.buckets, {bucket_s: totals})))
 
     def since(self, oldest_bucket_s: int) -> PreferenceRecord:
-        """Without the buckets that start earlier."""
-        return PreferenceRecord(self.sequence, {b: t for b, t in self.buckets.items() if b >= oldest_bucket_s})
+        """The record without the buckets that start earlier, and without marks of what had only such buckets."""
+        return PreferenceRecord(
+            self.sequence,
+            {b: t for b, t in self.buckets.items() if b >= oldest_bucket_s},
+            {name: mark for name, mark in self.folded.items() if mark.newest_bucket_s >= oldest_bucket_s},
+        )
+
+    def mark_of(self, incarnation: str) -> FoldMark | None:
+        """Return the mark by which this incarnation, or a newer one of its process, is known to be folded."""
+        process, number = process_and_number(incarnation)
+        mark = self.folded.get(process)
+        return mark if mark is not None and number <= mark.number else None
+
+    def minus(self, earlier: PreferenceRecord) -> PreferenceRecord:
+        """What was added since an earlier state of this record; the empty record when nothing was."""
+        buckets = {}
+        for bucket_s, totals in self.buckets.items():
+            before = earlier.buckets.get(bucket_s, {})
+            added = {name: total - before.get(name, DrafterTotals()) for name, total in totals.items()}
+            buckets[bucket_s] = {name: total for name, total in added.items() if total.count > 0}
+        kept = {bucket_s: totals for bucket_s, totals in buckets.items() if totals}
+        return PreferenceRecord(self.sequence, kept) if kept else PreferenceRecord()
 
     def totals(self) -> dict[str, DrafterTotals]:
         """Summed over the buckets."""

@@ -1,10 +1,10 @@
-"""`redis://`: one hash per key, one field per incarnation. The only module that knows Redis."""
+"""`redis://` keeps one hash per key with one field per incarnation. The only module that knows Redis."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -61,8 +61,9 @@ class RedisStore:
         async with self._bounded(), self._client.pipeline(transaction=True) as pipeline:
             while True:
                 await pipeline.watch(str(key))
-                stored: Any = await pipeline.hget(str(key), name)
-                data = replacement(stored, record, self._on_event)
+                fields = {field: await _field(pipeline, key, field) for field in (name, FOLDED_FIELD)}
+                stored = {field: data for field, data in fields.items() if data is not None}
+                data = replacement(stored, name, record, self._on_event)
                 if data is None:
                     return
                 pipeline.multi()
@@ -71,13 +72,11 @@ class RedisStore:
                 if await _executed(pipeline):
                     return
 
-    async def fold(self, key: PreferenceKey, incarnations: Iterable[str]) -> None:
-        """Add the records of incarnations that will never write again up into one field."""
-        names = tuple(incarnations)
+    async def fold(self, key: PreferenceKey, unchanged: Mapping[str, int], oldest_bucket_s: int) -> None:
         async with self._bounded(), self._client.pipeline(transaction=True) as pipeline:
             while True:
                 await pipeline.watch(str(key))
-                folded = fold_fields(_named(await pipeline.hgetall(str(key))), names)
+                folded = fold_fields(_named(await pipeline.hgetall(str(key))), unchanged, oldest_bucket_s)
                 if folded is None:
                     return
                 data, replaced = folded
@@ -105,7 +104,7 @@ class RedisStore:
 
 
 def checked_redis_url(url: str) -> str:
-    """HOST:PORT of a redis:// or rediss:// URL, without its password. Raises ConfigError."""
+    """Return HOST:PORT of a redis:// or rediss:// URL, without its password. Raises ConfigError."""
     form = "redis://[USER:PASSWORD@]HOST[:PORT][/DB], or rediss:// for TLS"
     try:
         parts = urlsplit(url)
@@ -121,8 +120,14 @@ def checked_redis_url(url: str) -> str:
     return f"{host}:{port}"
 
 
+async def _field(pipeline: Pipeline, key: PreferenceKey, name: str) -> bytes | None:
+    """Read one field between WATCH and MULTI. One HGET each: access lists of running servers do not have HMGET."""
+    data: Any = await pipeline.hget(str(key), name)
+    return data if data is None else bytes(data)
+
+
 async def _executed(pipeline: Pipeline) -> bool:
-    """False when somebody else wrote to the key since WATCH: read again and try again, until the timeout."""
+    """Return False when the key was written to since WATCH: read again and try again, until the timeout."""
     try:
         await pipeline.execute()
     except WatchError:

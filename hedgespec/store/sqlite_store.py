@@ -1,17 +1,17 @@
-"""`sqlite:///FILE`: the embedded default. Several processes may share the file."""
+"""`sqlite:///FILE` is the embedded default. Several processes may share the file."""
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
 from hedgespec.config import StoreConfig
-from hedgespec.errors import StoreUnavailable
+from hedgespec.errors import ConfigError, StoreUnavailable
 from hedgespec.store.fields import (
     FOLDED_FIELD,
     OnEvent,
@@ -62,10 +62,8 @@ class SqliteStore:
         for event in events:
             self._on_event(event)
 
-    async def fold(self, key: PreferenceKey, incarnations: Iterable[str]) -> None:
-        """Add the records of incarnations that will never write again up into one field."""
-        names = tuple(incarnations)
-        await self._in_thread(lambda connection: self._fold(connection, str(key), names))
+    async def fold(self, key: PreferenceKey, unchanged: Mapping[str, int], oldest_bucket_s: int) -> None:
+        await self._in_thread(lambda connection: self._fold(connection, str(key), unchanged, oldest_bucket_s))
 
     async def close(self) -> None:
         if not self._is_closed:
@@ -130,14 +128,16 @@ class SqliteStore:
     ) -> list[StoreEvent]:
         events: list[StoreEvent] = []
         with _Transaction(connection):
-            data = replacement(_fields(connection, key, name).get(name), record, events.append)
+            data = replacement(_fields(connection, key, name, FOLDED_FIELD), name, record, events.append)
             if data is not None:
                 self._put(connection, key, name, data)
         return events
 
-    def _fold(self, connection: sqlite3.Connection, key: str, names: tuple[str, ...]) -> None:
+    def _fold(
+        self, connection: sqlite3.Connection, key: str, unchanged: Mapping[str, int], oldest_bucket_s: int
+    ) -> None:
         with _Transaction(connection):
-            folded = fold_fields(_fields(connection, key), names)
+            folded = fold_fields(_fields(connection, key), unchanged, oldest_bucket_s)
             if folded is not None:
                 data, replaced = folded
                 self._put(connection, key, FOLDED_FIELD, data)
@@ -150,8 +150,15 @@ class SqliteStore:
         connection.execute("INSERT OR REPLACE INTO preferences VALUES (?, ?, ?, ?)", row)
 
 
+def from_url(url: str, config: StoreConfig, on_event: OnEvent) -> SqliteStore:
+    path = url.removeprefix("sqlite:///")
+    if path == url or not path or "\0" in path:
+        raise ConfigError(f"The store URL {url!r} is not sqlite:///FILE (four slashes for an absolute path).")
+    return SqliteStore(Path(path).expanduser(), config, on_event)
+
+
 class _Transaction:
-    """BEGIN IMMEDIATE: the write lock is taken before reading, so nobody writes between our read and our write."""
+    """BEGIN IMMEDIATE takes the write lock before reading, so no one writes between our read and our write."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -163,8 +170,11 @@ class _Transaction:
         self._connection.execute("COMMIT" if error_type is None else "ROLLBACK")
 
 
-def _fields(connection: sqlite3.Connection, key: str, name: str | None = None) -> dict[str, bytes]:
+def _fields(connection: sqlite3.Connection, key: str, *names: str) -> dict[str, bytes]:
+    """Read the fields of a key: those of the given names, or all."""
     query = "SELECT incarnation, record FROM preferences WHERE key = ?"
-    rows = connection.execute(*((query, (key,)) if name is None else (query + " AND incarnation = ?", (key, name))))
+    if names:
+        query += f" AND incarnation IN ({', '.join('?' * len(names))})"
+    rows = connection.execute(query, (key, *names))
     # a column can hold any type in SQLite; anything that is not bytes is a damaged record
     return {str(field): record if isinstance(record, bytes) else b"" for field, record in rows}

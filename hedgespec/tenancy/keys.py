@@ -1,4 +1,4 @@
-"""API keys: how they look, how one is made, what is kept of it."""
+"""API keys are random secrets with a checksum; only their hashes are kept."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def hash_key(secret: str) -> str:
 
 
 def is_well_formed(secret: str) -> bool:
-    """Whether this could be one of our keys; the checksum catches cut-off and mistyped ones before any look-up."""
+    """Return whether this could be one of our keys; the checksum catches cut-off and mistyped ones."""
     match = _KEY.fullmatch(secret)
     return match is not None and _checksum(match.group(1)) == match.group(2)
 

@@ -1,4 +1,4 @@
-"""The keys file: which hash belongs to which tenant.
+"""The keys file says which key hash belongs to which tenant.
 
     tenants:
       - id: acme
@@ -32,7 +32,7 @@ FileStamp = tuple[int, int, int]
 
 
 def read_keys_file(path: Path) -> dict[str, str]:
-    """-> key hash -> tenant id. Raises ConfigError that lists every problem, never a key or a hash."""
+    """Return the tenant id of every key hash. Raises ConfigError that lists every problem, never a key or a hash."""
     text = _read(path)
     try:
         content = json.loads(text, object_pairs_hook=_unique) if path.suffix == ".json" else _load_yaml(text)
@@ -52,7 +52,7 @@ def read_keys_file(path: Path) -> dict[str, str]:
 
 
 def stamp_of(path: Path) -> FileStamp | None:
-    """Changes whenever the file does, also when a link to it is turned elsewhere (as Kubernetes does)."""
+    """Return what changes whenever the file does, also when a link to it is turned elsewhere (as Kubernetes does)."""
     try:
         status = path.stat()
     except OSError:
@@ -61,7 +61,7 @@ def stamp_of(path: Path) -> FileStamp | None:
 
 
 def mode_problem(mode: int, owner_uid: int, our_uid: int) -> str | None:
-    """What is wrong with the permissions of a file with secrets in it.
+    """Say what is wrong with the permissions of a file with secrets in it; None when nothing is.
 
     A Secret volume in a pod that does not run as root is owned by root and readable by the pod's group (0440): there is
     no stricter form, so group reading is allowed where the file is not ours to change.

@@ -1,4 +1,4 @@
-"""Who is asking: the tenant comes from the API key and from nothing else."""
+"""A request's tenant comes from its API key and from nothing else."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _log = structlog.get_logger("hedgespec.tenancy")
 
 
 class Tenants:
-    """hash -> tenant id. Without a keys file there is one tenant, `default`, for clients on this machine only."""
+    """The tenants by key hash. Without a keys file there is one, `default`, for clients on this machine only."""
 
     def __init__(self, tenant_by_hash: Mapping[str, str] | None) -> None:
         """None: no keys."""
@@ -37,7 +37,7 @@ class Tenants:
         return Tenants(read_keys_file(path)) if clock is None else _ReloadingTenants(path, clock)
 
     def authenticate(self, authorization: str | None, client_is_loopback: bool) -> str:
-        """-> tenant id. Raises RequestError 401, with the same text whatever was wrong with the key."""
+        """Return the tenant id. Raises RequestError 401, with the same text whatever was wrong with the key."""
         if self._tenant_by_hash is None:
             if client_is_loopback:
                 return DEFAULT_TENANT

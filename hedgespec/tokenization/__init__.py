@@ -1,4 +1,4 @@
-"""Text to token ids and back, over the `tokenizers` library: the router process never imports transformers."""
+"""Tokenization turns text into ids and back with the `tokenizers` library: the router never imports transformers."""
 
 from hedgespec.tokenization.detokenizer import Detokenizer
 from hedgespec.tokenization.tokenizer import Tokenizer

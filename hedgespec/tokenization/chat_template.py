@@ -1,4 +1,4 @@
-"""Chat templates: Jinja from the model folder, rendered in a sandbox with bounds on size and time.
+"""Chat templates are Jinja from the model folder, rendered in a sandbox with bounds on size and time.
 
 The template is the operator's, the messages are the client's. The sandbox keeps a template from reaching Python
 objects; the bounds keep one that loops over long messages from holding up every other request.
@@ -26,7 +26,6 @@ MAX_RENDERED_CHARS = 4 << 20
 """Four times the largest body: a template adds a few markers per message."""
 
 MAX_RENDER_CPU_S = 1.0
-
 
 # What a template can run into with messages that it was not made for.
 _TEMPLATE_ERRORS = (

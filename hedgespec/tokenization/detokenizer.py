@@ -1,4 +1,4 @@
-"""Token ids in, complete text out: what a stream may show without ever taking it back."""
+"""The detokenizer turns token ids into text that a stream may show without ever taking it back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from hedgespec.tokenization.tokenizer import Tokenizer
 
 _NUM_CONTEXT = 4
-"""Word pieces decode differently at the start of a text (its leading space is stripped); so many before settle that."""
+"""Word pieces decode differently at the start of a text (its leading space is stripped); this many before settle it."""
 
 
 class Detokenizer:

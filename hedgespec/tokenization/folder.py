@@ -1,4 +1,4 @@
-"""What the small JSON files of a model folder say: end tokens, context length, vocabulary size, chat template."""
+"""The small JSON files of a model folder state its end tokens, context length, vocabulary size and chat template."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ JsonObject = dict[str, Any]
 
 
 def read_model_config(path: Path) -> JsonObject:
-    """config.json; the language part of a multimodal one is merged over it."""
+    """Read config.json; the language part of a multimodal one is merged over it."""
     config = _read_object(path / "config.json", required=True)
     inner = config.get("text_config")
     return {**config, **inner} if isinstance(inner, dict) else config
 
 
 def read_tokenizer_settings(path: Path) -> JsonObject:
-    """tokenizer_config.json over special_tokens_map.json, special tokens reduced to their text."""
+    """Read tokenizer_config.json over special_tokens_map.json, special tokens reduced to their text."""
     settings = {**_read_object(path / "special_tokens_map.json"), **_read_object(path / "tokenizer_config.json")}
     for key in _SPECIAL_KEYS:
         if isinstance(settings.get(key), dict):
@@ -44,7 +44,7 @@ def read_tokenizer_settings(path: Path) -> JsonObject:
 def eos_token_ids(
     path: Path, config: JsonObject, settings: JsonObject, backend: tokenizers.Tokenizer
 ) -> tuple[int, ...]:
-    """Ids from generation_config.json (else config.json) and the tokenizer's own eos_token, in that order."""
+    """Return ids from generation_config.json (else config.json) and the tokenizer's own eos_token, in that order."""
     stated = _read_object(path / "generation_config.json").get("eos_token_id")
     source = "generation_config.json"
     if stated is None:
@@ -58,7 +58,7 @@ def eos_token_ids(
 
 
 def max_model_len(path: Path, config: JsonObject, settings: JsonObject) -> int:
-    """The model's position limit, or the tokenizer's where the model states none."""
+    """Return the model's position limit, or the tokenizer's where the model states none."""
     for key in _LENGTH_KEYS:
         if key in config:
             return _positive(path / "config.json", key, config[key], MAX_CONTEXT)
@@ -75,7 +75,7 @@ def vocab_size(path: Path, config: JsonObject, num_tokenizer_ids: int) -> int:
 
 
 def chat_template(path: Path, settings: JsonObject) -> ChatTemplate | None:
-    """chat_template.jinja if there, else the one in tokenizer_config.json (the `default` of several)."""
+    """Read chat_template.jinja, or else the one in tokenizer_config.json (the `default` of several)."""
     file = path / "chat_template.jinja"
     if file.is_file():
         source: Any = _read_text(file, 4 * MAX_TEMPLATE_CHARS)

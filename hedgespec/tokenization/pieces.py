@@ -1,4 +1,4 @@
-"""What each token id stands for: raw bytes where the vocabulary says so, else text that depends on its neighbours."""
+"""Pieces are what token ids stand for: raw bytes where the vocabulary says so, else text that depends on its neighbours."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
-    """raw[id]: the token's bytes; None when only the library's decoder knows its text (SentencePiece word pieces).
+    """The pieces of one vocabulary.
+
+    raw[id]: the token's bytes; None when only the library's decoder knows its text (SentencePiece word pieces).
 
     special: ids that never appear in an answer's text.
     """
@@ -30,7 +32,7 @@ class Pieces:
 
     @staticmethod
     def of(backend: tokenizers.Tokenizer) -> Pieces:
-        """Raises ModelFolderError for a decoder that cannot be streamed."""
+        """Read the pieces of a tokenizer. Raises ModelFolderError for a decoder that cannot be streamed."""
         kinds = _decoder_kinds(backend)
         byte_level = "ByteLevel" in kinds
         if byte_level and kinds - {"ByteLevel", "Fuse"}:

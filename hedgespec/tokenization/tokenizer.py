@@ -1,4 +1,4 @@
-"""The tokenizer of one model folder: encode, decode, chat template, and what the folder says about ends and lengths."""
+"""The tokenizer of one model folder encodes, decodes, and knows the folder's chat template, end tokens and lengths."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CUT_SLACK = 64
 
 @dataclass(frozen=True, slots=True)
 class Tokenizer:
-    """Thread-safe and immutable.
+    """The tokenizer of one model; thread-safe and immutable.
 
     eos_token_ids: every id that ends an answer. vocab_size: the model's, may exceed the tokenizer's (padded rows).
     max_model_len: prompt and answer together. chat_template: None when the folder has none.
@@ -69,13 +69,13 @@ class Tokenizer:
         return Tokenizer(backend, pieces, tuple(eos_token_ids), max_model_len, vocab_size, chat_template)
 
     def encode(self, text: str, add_special_tokens: bool = True) -> NDArray[np.int32]:
-        """-> [num_tokens]. With add_special_tokens the folder's own rule adds BOS and the like."""
+        """Return [num_tokens] ids. With add_special_tokens the folder's own rule adds BOS and the like."""
         # The fast form leaves out character offsets, which cost as much as the ids.
         encoded = self.backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)[0]
         return np.asarray(encoded.ids, dtype=np.int32)
 
     def is_surely_longer(self, text: str, num_tokens: int) -> bool:
-        """Whether text has more than num_tokens tokens, told from its beginning where that is enough.
+        """Return whether text has more than num_tokens tokens, judging by its beginning where that is enough.
 
         Work is bounded by num_tokens and not by the text. False means that encoding the whole text will tell.
         """
@@ -88,16 +88,16 @@ class Tokenizer:
         return False
 
     def decode(self, token_ids: Sequence[int] | NDArray[np.int32], skip_special_tokens: bool = False) -> str:
-        """Whole text at once; streaming goes through `Detokenizer`."""
+        """Return the whole text at once; streaming goes through `Detokenizer`."""
         return self.backend.decode([int(i) for i in token_ids], skip_special_tokens=skip_special_tokens)
 
     def apply_chat_template(self, messages: Sequence[Mapping[str, str]]) -> NDArray[np.int32]:
-        """Render messages with the generation prompt and encode them -> [num_tokens]. Raises as `render_chat`."""
+        """Render messages with the generation prompt and return their ids, [num_tokens]. Raises as `render_chat`."""
         # The template writes BOS and the other special tokens itself; adding them again would double them.
         return self.encode(self.render_chat(messages), add_special_tokens=False)
 
     def render_chat(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """The text that `apply_chat_template` encodes.
+        """Return the text that `apply_chat_template` encodes.
 
         Raises RequestError when the folder has no template or the template refuses the messages.
         """

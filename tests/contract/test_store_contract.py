@@ -16,12 +16,12 @@ import pytest
 import redis
 
 from hedgespec.config import StoreConfig
-from hedgespec.errors import ConfigError, CorruptRecord, StoreError, StoreUnavailable
+from hedgespec.errors import ConfigError, CorruptRecord, RecordFolded, StoreError, StoreUnavailable
 from hedgespec.store.codec import decode, encode
 from hedgespec.store.fields import FOLDED_FIELD, StoreEvent
 from hedgespec.store.memory_store import MemoryStore
 from hedgespec.store.open import open_store
-from hedgespec.store.record import DrafterTotals, PreferenceKey, PreferenceRecord, merged
+from hedgespec.store.record import DrafterTotals, FoldMark, PreferenceKey, PreferenceRecord, merged
 from hedgespec.store.redis_store import checked_redis_url
 from hedgespec.store.sqlite_store import SqliteStore
 from tests.redis_server import RedisServer, running_redis
@@ -192,7 +192,7 @@ async def test_a_newer_schema_is_ignored_and_not_overwritten(store, backend: Bac
     backend.put_raw("a", newer)
     assert set(await store.load(KEY)) == {"b"}
     await store.save(KEY, "a", record(5, eagle=1.0))
-    await store.fold(KEY, ["a"])
+    await store.fold(KEY, {"a": 1}, 0)
     assert backend.raw("a") == newer
     assert set(backend.events) == {"newer_schema"}
 
@@ -203,25 +203,81 @@ async def test_folding_keeps_the_sum(store, backend: Backend) -> None:
         await store.save(KEY, f"dead{number}", record(number + 1, eagle=0.5, ngram=1.0))
     await store.save(KEY, "alive", record(4, eagle=2.0))
     before = merged((await store.load(KEY)).values()).totals()
-    await store.fold(KEY, ["dead0", "dead1", "dead2", "never-seen"])
-    await store.fold(KEY, ["dead3", "dead4", "dead5"])
-    await store.fold(KEY, ["dead3", "dead4", "dead5"])
+    await store.fold(KEY, {"dead0": 1, "dead1": 2, "dead2": 3, "never-seen": 1}, 0)
+    await store.fold(KEY, {"dead3": 4, "dead4": 5, "dead5": 6}, 0)
+    await store.fold(KEY, {"dead3": 4, "dead4": 5, "dead5": 6}, 0)
     loaded = await store.load(KEY)
     assert set(loaded) == {"alive", FOLDED_FIELD}
     assert loaded[FOLDED_FIELD].sequence == 2
     assert merged(loaded.values()).totals() == before
 
 
+async def test_a_folded_incarnation_cannot_save(store) -> None:
+    """A router that was taken for dead is told so, however often it tries, and the sum stays what it was."""
+    await store.save(KEY, "a", record(3, eagle=1.0))
+    await store.fold(KEY, {"a": 3}, 0)
+    await store.save(KEY, "b", record(1, eagle=1.0))
+    await store.fold(KEY, {"b": 1}, 0)
+    for name, sequence in (("a", 3), ("a", 4), ("b", 2)):
+        with pytest.raises(RecordFolded, match=repr(name)):
+            await store.save(KEY, name, record(sequence, eagle=5.0))
+    loaded = await store.load(KEY)
+    assert set(loaded) == {FOLDED_FIELD}
+    assert merged(loaded.values()).totals()["eagle"].wins == 2.0
+
+
+async def test_a_fold_leaves_one_mark_per_process(store) -> None:
+    """A process that went on under a newer name has given up its older ones: their late saves are refused as well."""
+    for number in (1, 2, 12):
+        await store.save(KEY, f"r.{number}", record(1, eagle=1.0))
+    await store.fold(KEY, {"r.12": 1, "r.2": 1}, 0)
+    await store.save(KEY, "r.13", record(1, eagle=1.0))
+    await store.fold(KEY, {"r.1": 1}, 0)
+    loaded = await store.load(KEY)
+    assert set(loaded) == {"r.13", FOLDED_FIELD}
+    assert loaded[FOLDED_FIELD].folded == {"r": FoldMark(12, 1, 86400)}
+    for name in ("r.1", "r.7", "r.12"):
+        with pytest.raises(RecordFolded):
+            await store.save(KEY, name, record(9, eagle=1.0))
+
+
+async def test_a_record_that_has_changed_is_not_folded(store) -> None:
+    """What was written after the folding router had looked is of a router that lives."""
+    await store.save(KEY, "a", record(3, eagle=1.0))
+    await store.save(KEY, "b", record(3, eagle=1.0))
+    await store.save(KEY, "a", record(4, eagle=2.0))
+    await store.fold(KEY, {"a": 3, "b": 3}, 0)
+    loaded = await store.load(KEY)
+    assert set(loaded) == {"a", FOLDED_FIELD}
+    await store.save(KEY, "a", record(5, eagle=3.0))
+    assert (await store.load(KEY))["a"] == record(5, eagle=3.0)
+
+
+async def test_a_fold_forgets_old_buckets_and_their_marks(store) -> None:
+    """The folded record does not grow for ever: a mark lasts as long as any sum of its incarnation, and no longer."""
+    await store.save(KEY, "old", PreferenceRecord(2, {100: {"eagle": DrafterTotals(1.0, 2.0, 3, 1)}}))
+    await store.save(
+        KEY, "both", PreferenceRecord(2, {b: {"eagle": DrafterTotals(1.0, 2.0, 3, 1)} for b in (100, 200)})
+    )
+    await store.fold(KEY, {"old": 2, "both": 2}, 100)
+    assert set((await store.load(KEY))[FOLDED_FIELD].folded) == {"old", "both"}
+    await store.save(KEY, "new", PreferenceRecord(1, {300: {"eagle": DrafterTotals(1.0, 2.0, 3, 1)}}))
+    await store.fold(KEY, {"new": 1}, 200)
+    folded = (await store.load(KEY))[FOLDED_FIELD]
+    assert set(folded.folded) == {"both", "new"}
+    assert set(folded.buckets) == {200, 300}
+
+
 async def test_folding_leaves_what_it_cannot_read(store, backend: Backend) -> None:
     """A damaged field stays for inspection; a damaged folded field stops the fold before anything changes."""
     await store.save(KEY, "a", record(1, eagle=1.0))
     backend.put_raw("b", b"garbage")
-    await store.fold(KEY, ["a", "b"])
+    await store.fold(KEY, {"a": 1, "b": 1}, 0)
     assert backend.raw("b") == b"garbage"
     await store.save(KEY, "c", record(1, eagle=1.0))
     backend.put_raw(FOLDED_FIELD, b"garbage")
     with pytest.raises(CorruptRecord):
-        await store.fold(KEY, ["c"])
+        await store.fold(KEY, {"c": 1}, 0)
     assert set(await store.load(KEY)) == {"c"}
 
 
@@ -239,7 +295,7 @@ async def test_folding_while_others_write_loses_nothing(backend: Backend) -> Non
 
     async def fold() -> None:
         for number in range(20):
-            await folder.fold(KEY, [f"dead{number}"])
+            await folder.fold(KEY, {f"dead{number}": 1}, 0)
 
     await asyncio.gather(write(), fold())
     loaded = await writer.load(KEY)
@@ -417,10 +473,19 @@ def test_a_url_that_names_no_store_is_refused(url: str) -> None:
         open_store(CONFIG, url)
 
 
+def test_an_unknown_scheme_lists_the_known_ones() -> None:
+    """Built in or from an installed package, every store can be named."""
+    with pytest.raises(ConfigError, match=r"'postgres'.*memory://, sqlite://, redis://, rediss://"):
+        open_store(CONFIG, "postgres://host/db")
+
+
 def test_passwords_do_not_reach_messages() -> None:
     """Neither the error of a bad URL nor the address in later errors contains the password."""
     with pytest.raises(ConfigError) as refused:
         open_store(CONFIG, "redis://user:hunter2@host/zero")
+    assert "hunter2" not in str(refused.value)
+    with pytest.raises(ConfigError) as refused:
+        open_store(CONFIG, "redis:/user:hunter2@host/0")
     assert "hunter2" not in str(refused.value)
     assert checked_redis_url("rediss://user:hunter2@host/3") == "host:6379"
 

@@ -7,12 +7,12 @@ from typing import Any
 import httpx
 
 from hedgespec.api.app import create_app
-from hedgespec.api.scripted import ScriptedGenerator, byte_tokenizer
 from hedgespec.config import LimitsConfig
 from hedgespec.errors import TargetUnavailable
 from hedgespec.observability.metrics import Metrics
 from hedgespec.tenancy.tenants import Tenants
 from hedgespec.types import DecodeStats
+from tests.scripted_generator import ScriptedGenerator, byte_tokenizer
 
 STATS = DecodeStats(
     num_rounds=2,
@@ -37,7 +37,6 @@ async def stream(path: str, generator: ScriptedGenerator, **body: Any) -> bytes:
         Metrics("m", ("sql",)),
         LimitsConfig(),
         "m",
-        ("sql",),
         version="1",
         now=lambda: 1_700_000_000.0,
         request_id=lambda: "0123",

@@ -14,13 +14,13 @@ import pytest
 import uvicorn
 
 from hedgespec.api.app import create_app
-from hedgespec.api.scripted import ScriptedGenerator, byte_tokenizer
 from hedgespec.bench.load import LoadPlan, LoadResult, RequestRecord, arrival_times, first_model, run_load
 from hedgespec.bench.load_report import load_report
 from hedgespec.config import LimitsConfig
 from hedgespec.errors import HedgeSpecError
 from hedgespec.observability.metrics import Metrics
 from hedgespec.tenancy.tenants import Tenants
+from tests.scripted_generator import ScriptedGenerator, byte_tokenizer
 
 PLAN = LoadPlan("m", ("one", "two"), num_requests=12, requests_per_s=math.inf, max_tokens=4)
 
@@ -34,7 +34,6 @@ async def serving(generator: ScriptedGenerator, **limits: int) -> AsyncIterator[
         Metrics("m", ("sql",)),
         LimitsConfig(**limits),
         "m",
-        ("sql",),
         version="1",
     )
     listener = socket.create_server(("127.0.0.1", 0))

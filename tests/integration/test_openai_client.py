@@ -13,13 +13,13 @@ import pytest
 import uvicorn
 
 from hedgespec.api.app import create_app
-from hedgespec.api.scripted import ScriptedGenerator, byte_tokenizer
 from hedgespec.config import LimitsConfig
 from hedgespec.errors import TargetUnavailable
 from hedgespec.observability.metrics import Metrics
 from hedgespec.tenancy.keys import mint_key
 from hedgespec.tenancy.tenants import Tenants
 from hedgespec.types import DecodeStats
+from tests.scripted_generator import ScriptedGenerator, byte_tokenizer
 from tests.waiting import eventually
 
 MESSAGES: Any = [{"role": "user", "content": "hi"}]
@@ -36,7 +36,6 @@ async def serving(generator: ScriptedGenerator, **limits: Any) -> AsyncIterator[
         Metrics("m", ("sql",)),
         LimitsConfig(**limits),
         "m",
-        ("sql",),
         version="1",
     )
     listener = socket.create_server(("127.0.0.1", 0))
@@ -109,7 +108,7 @@ async def test_errors_arrive_as_the_clients_own_exceptions() -> None:
             await client.with_options(api_key="sk-wrong").models.list()
         assert refused.value.code == "invalid_api_key"
         with pytest.raises(openai.BadRequestError) as long:
-            await client.completions.create(model="m", prompt="x" * 300)
+            await client.completions.create(model="m", prompt="x" * 9000)
         assert long.value.code == "context_length_exceeded"
 
 

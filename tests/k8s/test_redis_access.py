@@ -84,7 +84,7 @@ async def test_the_learners_user_can_do_all_that_the_store_does(tmp_path: Path) 
             await store.save(KEY, "router-1", RECORD)
             await store.save(KEY, "router-2", RECORD)
             assert set(await store.load(KEY)) == {"router-1", "router-2"}
-            await store.fold(KEY, ["router-1"])
+            await store.fold(KEY, {"router-1": 1}, 0)
             assert "router-2" in await store.load(KEY)
         finally:
             await store.close()

@@ -12,11 +12,11 @@ import pytest
 from hedgespec.api import sse
 from hedgespec.api.app import create_app
 from hedgespec.api.disconnect import ClientGone, unless_gone
-from hedgespec.api.scripted import ScriptedGenerator, byte_tokenizer
 from hedgespec.config import LimitsConfig
 from hedgespec.observability.metrics import Metrics
 from hedgespec.tenancy.tenants import Tenants
 from hedgespec.types import GenerationChunk, GenerationRequest
+from tests.scripted_generator import ScriptedGenerator, byte_tokenizer
 from tests.waiting import eventually
 
 Message = MutableMapping[str, Any]
@@ -53,7 +53,6 @@ class Connection:
             self.metrics,
             LimitsConfig(),
             "m",
-            (),
             version="1",
             keep_alive_s=0.01,
         )

@@ -98,14 +98,14 @@ def test_failures_are_counted_by_a_fixed_list_of_reasons(metrics: Metrics) -> No
     for reason in ("deadline", "ReplicaLost", "boom 1", "boom 2"):
         metrics.draft_failed("sql", reason)
     metrics.score_missing("ngram")
-    metrics.store_failed("StoreUnavailable")
+    metrics.store_failed("load_failed")
     metrics.migrated()
     failures = "hedgespec_draft_failures_total"
     assert value(metrics, failures, replica="r1", drafter="sql", reason="deadline") == 1
     assert value(metrics, failures, replica="r1", drafter="sql", reason="ReplicaLost") == 1
     assert value(metrics, failures, replica="r1", drafter="sql", reason="other") == 2
     assert value(metrics, "hedgespec_scores_missing_total", replica="r1", drafter="ngram") == 1
-    assert value(metrics, "hedgespec_store_failures_total", replica="r1", kind="StoreUnavailable") == 1
+    assert value(metrics, "hedgespec_store_failures_total", replica="r1", kind="load_failed") == 1
     assert value(metrics, "hedgespec_migrations_total", replica="r1") == 1
 
 
@@ -113,7 +113,6 @@ def test_the_number_of_series_does_not_grow_with_made_up_names(metrics: Metrics)
     def use(name: str) -> None:
         metrics.observe_round(a_round(name, 5, 5))
         metrics.draft_failed(name, name)
-        metrics.store_failed(name)
         metrics.observe_request(DecodeStats(expected_passes={name: 1.0}, weights={name: 1.0}), "stop", 1.0, 1.0)
 
     use("first")

@@ -160,10 +160,10 @@ async def test_a_hung_store_costs_one_wait_and_then_none() -> None:
     begin_s = loop.time()
     assert (await preferences.prior(KEY, DRAFTERS)).tolist() == [0.5, 0.5]
     assert 0.1 < loop.time() - begin_s < 2.0
-    await eventually(lambda: preferences._entries[KEY].loading is None)
+    await eventually(lambda: preferences._cached[KEY].loading is None)
     clock.now_s += 1.0
     assert (await preferences.prior(KEY, DRAFTERS)).tolist() == [0.5, 0.5]
-    assert preferences._entries[KEY].loading is not None
+    assert preferences._cached[KEY].loading is not None
     await preferences.close()
 
 
@@ -280,7 +280,7 @@ async def test_the_last_good_copy_of_a_damaged_record_is_kept() -> None:
     fields[str(KEY)][name] = b"garbage"
     assert await refreshed() == learned
     fields[str(KEY)][name] = good
-    await MemoryStore(fields).fold(KEY, [name])
+    await MemoryStore(fields).fold(KEY, {name: 3}, 0)
     assert set(fields[str(KEY)]) == {FOLDED_FIELD}
     assert await refreshed() == learned
     await preferences.close()
@@ -319,7 +319,7 @@ async def test_memory_is_bounded_and_given_up_keys_stay_in_the_store() -> None:
     for number in range(24):
         key = PreferenceKey(f"t{number}", "", "llama", "greedy", "rounds", 5)
         assert await stored_wins(store, key) == {"a": 3.0, "b": 0.0}
-    assert len(preferences._entries) <= 8
+    assert len(preferences._cached) <= 8
     assert events == []
 
 
@@ -348,7 +348,7 @@ async def test_the_cause_is_logged_once_a_minute() -> None:
             await asyncio.sleep(0)
     assert 59 <= len(lines) <= 61
     assert lines[0]["event"] == "preference_store_failed"
-    assert "down for this test" in lines[0]["cause"]
+    assert "down for this test" in lines[0]["reason"]
     await preferences.close()
 
 
@@ -362,7 +362,7 @@ async def test_a_cancelled_request_does_not_cancel_the_load() -> None:
     request.cancel()
     with pytest.raises(asyncio.CancelledError):
         await request
-    assert preferences._entries[KEY].loading is not None
+    assert preferences._cached[KEY].loading is not None
     await preferences.close()
 
 

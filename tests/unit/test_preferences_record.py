@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hedgespec.errors import CorruptRecord, InvalidObservation, StoreError
 from hedgespec.store.codec import MAX_RECORD_BYTES, decode, encode
 from hedgespec.store.preference import AnswerOutcome, answer_totals, preference_vector
-from hedgespec.store.record import DrafterTotals, PreferenceKey, PreferenceRecord, merged
+from hedgespec.store.record import DrafterTotals, FoldMark, PreferenceKey, PreferenceRecord, merged, process_and_number
 
 DRAFTERS = ("eagle@1", "ngram@0", "lm@7")
 
@@ -31,6 +31,7 @@ records = st.builds(
     PreferenceRecord,
     st.integers(0, 2**63 - 1),
     st.dictionaries(st.integers(0, 2**40), st.dictionaries(st.text(max_size=20), totals(), max_size=4), max_size=4),
+    st.dictionaries(st.text(max_size=20), st.builds(FoldMark, *[st.integers(0, 2**63 - 1)] * 3), max_size=4),
 )
 
 
@@ -130,6 +131,34 @@ def test_old_buckets_are_forgotten() -> None:
     """`since` drops buckets that start before the given time and keeps the sequence."""
     record = PreferenceRecord(7, {0: {"a": DrafterTotals(1.0)}, 100: {"a": DrafterTotals(2.0)}})
     assert record.since(100) == PreferenceRecord(7, {100: {"a": DrafterTotals(2.0)}})
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("r0.12", ("r0", 12)),
+        ("a.b.3", ("a.b", 3)),
+        ("a", ("a", 0)),
+        ("a.b", ("a.b", 0)),
+        (".3", (".3", 0)),
+        ("a." + "9" * 19, ("a." + "9" * 19, 0)),  # a number that no record could hold
+    ],
+)
+def test_an_incarnation_is_a_process_and_a_number(name: str, parts: tuple[str, int]) -> None:
+    """Names that this version did not make have number 0."""
+    assert process_and_number(name) == parts
+
+
+def test_what_was_added_since_is_the_difference() -> None:
+    """Buckets and drafters without new answers are left out; rounding never makes a sum negative."""
+    earlier = PreferenceRecord(
+        3, {0: {"a": DrafterTotals(0.1 + 0.2, 1.0, 4, 1)}, 10: {"a": DrafterTotals(1.0, 1.0, 4, 1)}}
+    )
+    later = earlier.plus(10, {"a": DrafterTotals(0.0, 2.0, 8, 1), "b": DrafterTotals(1.0, 1.0, 8, 1)})
+    added = {10: {"a": DrafterTotals(0.0, 2.0, 8, 1), "b": DrafterTotals(1.0, 1.0, 8, 1)}}
+    assert later.minus(earlier) == PreferenceRecord(4, added)
+    assert earlier.minus(earlier) == PreferenceRecord()
+    assert DrafterTotals(0.3, 0, 0, 1) - DrafterTotals(0.1 + 0.2, 0, 0, 0) == DrafterTotals(0.0, 0, 0, 1)
 
 
 def test_keys_use_a_safe_alphabet_and_never_collide() -> None:

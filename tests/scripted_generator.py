@@ -1,4 +1,4 @@
-"""A Generator that says what it is told to: for tests of clients and of the HTTP layer, with no model behind it."""
+"""A Generator that yields what a test gives it: for tests of clients and of the HTTP layer, with no model behind it."""
 
 from __future__ import annotations
 

@@ -7,10 +7,10 @@ from typing import Any
 import httpx
 
 from hedgespec.api.app import create_app
-from hedgespec.api.scripted import ScriptedGenerator, byte_tokenizer
 from hedgespec.config import LimitsConfig
 from hedgespec.observability.metrics import Metrics
 from hedgespec.tenancy.tenants import Tenants
+from tests.scripted_generator import ScriptedGenerator, byte_tokenizer
 
 
 def make_client(model_name: str = "m", **options: Any) -> httpx.AsyncClient:
@@ -21,7 +21,6 @@ def make_client(model_name: str = "m", **options: Any) -> httpx.AsyncClient:
         Metrics(model_name, ("sql",), replica="r"),
         LimitsConfig(),
         model_name,
-        ("sql",),
         version="1.2.3",
         now=lambda: 1_700_000_000.5,
         **options,

@@ -1,4 +1,4 @@
-"""The running generations of one HTTP request: each in its own task, their chunks in one bounded queue."""
+"""`ChunkQueue` runs the generations of one HTTP request, one task per prompt, and puts their chunks into one queue."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from hedgespec.protocols import Generator
 from hedgespec.types import GenerationChunk, GenerationRequest
 
 _QUEUE_CHUNKS = 16
-"""A client that reads slowly stops its generation after so many chunks instead of filling memory."""
+"""Chunks that may wait: a client that reads slowly stops its generation instead of filling memory."""
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
-    """prompt: its index within the request."""
+class PromptChunk:
+    """A chunk of one prompt's answer. prompt_index: the prompt's index within the request."""
 
-    prompt: int
+    prompt_index: int
     chunk: GenerationChunk
 
 
-class Generations:
-    """Leaving the context closes every generation and waits until its own clean-up has run.
+class ChunkQueue:
+    """Entering the context starts the generations; leaving it closes each and waits until its own clean-up has run.
 
     One task runs a generator from its first step to its clean-up: timeouts inside it belong to that task.
     """
@@ -35,11 +35,11 @@ class Generations:
         self._generator = generator
         self._requests = requests
         self._timeout_s = timeout_s
-        self._queue: asyncio.Queue[Event | Exception] = asyncio.Queue(_QUEUE_CHUNKS)
+        self._queue: asyncio.Queue[PromptChunk | Exception] = asyncio.Queue(_QUEUE_CHUNKS)
         self._tasks: list[asyncio.Task[None]] = []
         self._num_open = len(requests)
 
-    async def __aenter__(self) -> Generations:
+    async def __aenter__(self) -> ChunkQueue:
         self._deadline = asyncio.get_running_loop().time() + self._timeout_s
         self._tasks = [asyncio.create_task(self._run(i, request)) for i, request in enumerate(self._requests)]
         return self
@@ -54,11 +54,11 @@ class Generations:
             await asyncio.wait(self._tasks)
 
     @property
-    def are_finished(self) -> bool:
+    def is_finished(self) -> bool:
         return self._num_open == 0
 
-    async def next(self, patience_s: float | None = None) -> Event | None:
-        """The next chunk, or None when there was none within patience_s.
+    async def next(self, patience_s: float | None = None) -> PromptChunk | None:
+        """Return the next chunk, or None when there was none within patience_s.
 
         Raises what a generation raised, and RequestError 504 when the request's time is over.
         """
@@ -83,10 +83,10 @@ class Generations:
             has_ended = False
             async for chunk in chunks:
                 has_ended = chunk.finish_reason is not None
-                await self._queue.put(Event(index, chunk))
+                await self._queue.put(PromptChunk(index, chunk))
             if not has_ended:
                 raise HedgeSpecError("A generation ended without a finish reason.")
-        except Exception as error:  # handed to whoever reads the queue
+        except Exception as error:  # handed to the reader of the queue
             await self._queue.put(error)
         finally:
             aclose = getattr(chunks, "aclose", None)

@@ -14,13 +14,13 @@ import pytest
 import structlog
 
 from hedgespec.api.app import create_app
-from hedgespec.api.scripted import ScriptedGenerator, byte_tokenizer
 from hedgespec.config import LimitsConfig
 from hedgespec.errors import RequestError, TargetUnavailable
 from hedgespec.observability.logging import configure_logging
 from hedgespec.observability.metrics import Metrics
 from hedgespec.tenancy.tenants import Tenants
 from hedgespec.types import DecodeStats, GenerationChunk, GenerationRequest
+from tests.scripted_generator import ScriptedGenerator, byte_tokenizer
 
 DRAFTERS = ("sql", "ngram")
 STATS = DecodeStats(
@@ -46,7 +46,6 @@ class Server:
             Tenants(None),
             self.metrics,
             model_name="m",
-            drafter_ids=DRAFTERS,
             **options,
         )
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)

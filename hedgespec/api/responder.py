@@ -1,4 +1,4 @@
-"""From checked generation requests to the HTTP answer, whole or streamed."""
+"""`Responder` turns running generations into the HTTP answer: one JSON object, or a stream of events."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import structlog
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from hedgespec.api.chunk_queue import ChunkQueue, PromptChunk
 from hedgespec.api.context import ApiContext
 from hedgespec.api.disconnect import CLIENT_GONE, ClientGone, unless_gone
 from hedgespec.api.errors import as_request_error, error_object, is_expected
 from hedgespec.api.formats import Format
-from hedgespec.api.generations import Event, Generations
 from hedgespec.api.report import speculation_report
 from hedgespec.api.schemas import GenerationBody
 from hedgespec.api.sse import DONE, KEEP_ALIVE, EventStream, encode_event
@@ -31,7 +31,7 @@ _log = structlog.get_logger("hedgespec.api")
 
 @dataclass(slots=True)
 class _Answer:
-    """What one prompt has been answered so far."""
+    """The answer to one prompt, as far as it has come."""
 
     num_prompt_tokens: int
     num_tokens: int = 0
@@ -53,8 +53,8 @@ class _Answer:
             self.report = dict(speculation_report(chunk.stats))
 
 
-class Answering:
-    """One HTTP request on its way to its answer."""
+class Responder:
+    """Answers one HTTP request: `_collect` makes the whole object, `_stream` the events."""
 
     def __init__(
         self,
@@ -73,27 +73,30 @@ class Answering:
         self._created = int(context.now())
 
     async def respond(self, request: Request, work: AsyncExitStack) -> Response:
-        """work: what is held for this request; a stream takes it over and closes it at its end."""
+        """Run the generations and answer with the result, or with a stream of it.
+
+        work: what is held for this request; a stream takes it over and closes it at its end
+        """
         context = self._context
         for _ in self._requests:
             work.enter_context(context.metrics.running())
-        generations = await work.enter_async_context(
-            Generations(context.generator, self._requests, context.limits.request_timeout_s)
+        queue = await work.enter_async_context(
+            ChunkQueue(context.generator, self._requests, context.limits.request_timeout_s)
         )
         try:
             if not self._body.stream:
-                return JSONResponse(await unless_gone(request.receive, self._collect(generations)))
+                return JSONResponse(await unless_gone(request.receive, self._collect(queue)))
             # The headers wait for the first chunk, so that what goes wrong before it is a proper HTTP error.
-            first = await unless_gone(request.receive, generations.next())
+            first = await unless_gone(request.receive, queue.next())
         except ClientGone:
             return Response(status_code=CLIENT_GONE)
-        return EventStream(self._stream(generations, first), work.pop_all())
+        return EventStream(self._stream(queue, first), work.pop_all())
 
-    async def _collect(self, generations: Generations) -> Json:
-        while not generations.are_finished:
-            event = await generations.next()
-            if event is not None:
-                self._answers[event.prompt].add(event.chunk)
+    async def _collect(self, queue: ChunkQueue) -> Json:
+        while not queue.is_finished:
+            item = await queue.next()
+            if item is not None:
+                self._answers[item.prompt_index].add(item.chunk)
         choices = []
         for index, answer in enumerate(self._answers):
             assert answer.finish_reason is not None
@@ -102,19 +105,19 @@ class Answering:
         whole["usage"] = self._usage()
         return self._with_report(whole)
 
-    async def _stream(self, generations: Generations, first: Event | None) -> AsyncGenerator[bytes, None]:
+    async def _stream(self, queue: ChunkQueue, first: PromptChunk | None) -> AsyncGenerator[bytes, None]:
         try:
-            event = first
+            item = first
             while True:
-                if event is None:
+                if item is None:
                     yield KEEP_ALIVE
                 else:
-                    piece = self._piece(event, generations.are_finished)
+                    piece = self._piece(item, queue.is_finished)
                     if piece is not None:
                         yield encode_event(piece)
-                    if generations.are_finished:
+                    if queue.is_finished:
                         break
-                event = await generations.next(self._context.keep_alive_s)
+                item = await queue.next(self._context.keep_alive_s)
         except Exception as error:
             yield encode_event(error_object(self._stream_error(error)))
             return  # without [DONE], which stands for a complete answer
@@ -123,16 +126,16 @@ class Answering:
             yield encode_event(self._with_report(usage))
         yield DONE
 
-    def _piece(self, event: Event, is_last: bool) -> Json | None:
-        """The chunk's object; None for a chunk that has nothing to show."""
-        answer, chunk = self._answers[event.prompt], event.chunk
+    def _piece(self, item: PromptChunk, is_last: bool) -> Json | None:
+        """Return the chunk's object; None for a chunk that has nothing to show."""
+        answer, chunk = self._answers[item.prompt_index], item.chunk
         self._measure_gap(answer)
         answer.add(chunk)
         if not chunk.text and chunk.finish_reason is None:
             return None
         answer.num_pieces += 1
         answer.texts.clear()
-        choice = self._form.piece(event.prompt, chunk.text, chunk.finish_reason, answer.num_pieces == 1)
+        choice = self._form.piece(item.prompt_index, chunk.text, chunk.finish_reason, answer.num_pieces == 1)
         piece = self._object(self._form.piece_object, [choice])
         if self._wants_usage:
             piece["usage"] = self._usage() if self._wants_continuous_usage else None
