@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hedgespec.types import (
+    DraftRequest,
     DraftTree,
     FeatureBlock,
     GenerationChunk,
@@ -78,27 +79,19 @@ class Drafter(Protocol):
         """Make the session known; the model catches up lazily. Raises ReplicaBusy, ReplicaLost."""
         ...
 
-    def draft(
-        self,
-        session_id: str,
-        round_index: int,
-        num_draft_tokens: int,
-        num_nodes: int = 0,
-        told: Observation | None = None,
-    ) -> Awaitable[DraftTree]:
-        """Catch up with everything observed so far and propose, in the form of `SessionSpec.draft_form`, at most
-        num_draft_tokens tokens in a row (0 is allowed) and num_nodes nodes (0: num_draft_tokens * branching).
+    def draft(self, request: DraftRequest) -> Awaitable[DraftTree]:
+        """Append the request's observation, catch up with everything observed so far and propose tokens in the form of
+        `SessionSpec.draft_form`.
 
-        told: verified tokens to observe first, without scores: what `observe` would have said in a message of its own
-        The caller puts a deadline on the await and goes on without speculation when it passes; what it told counts then too.
-        Raises UnknownSession, InvalidObservation (a gap), ReplicaLost.
+        The caller puts a deadline on the await and goes on without speculation when it passes; the observation counts
+        then too. Raises UnknownSession, InvalidObservation (a gap), ReplicaLost.
         """
         ...
 
-    def observe(self, session_id: str, number: int, observation: Observation) -> Awaitable[Scores | None]:
+    def observe(self, session_id: str, call_index: int, observation: Observation) -> Awaitable[Scores | None]:
         """Append verified tokens. Idempotent by output index; may be called before the previous call's scores are back.
 
-        number: another one for every call of a session, by which answers that overtake each other are told apart
+        call_index: differs between the calls of one session, so that a reply is matched to its call
         Returns this drafter's scores when they are ready, None when `wants_scores` is False. The decode loop never waits
         for it inside a round. Raises UnknownSession, InvalidObservation (a gap), ReplicaLost.
         """

@@ -238,6 +238,44 @@ class Observation:
 
 
 @dataclass(frozen=True, slots=True)
+class DraftRequest:
+    """Ask a drafter for a proposal.
+
+    num_draft_tokens: longest proposed path; 0 is allowed. num_nodes: most nodes; 0 is num_draft_tokens * branching
+    observation: verified tokens that the drafter appends first, without scores. An engine gets it separately
+    drafter_id: names one of several drafters that are asked together; a drafter that is asked alone ignores it
+    """
+
+    session_id: str
+    round_index: int
+    num_draft_tokens: int
+    num_nodes: int = 0
+    observation: Observation | None = None
+    drafter_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRequest:
+    """Ask a drafter for the scores of verified tokens that it has already appended. drafter_id: as in `DraftRequest`."""
+
+    session_id: str
+    observation: Observation
+    drafter_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptScoreRequest:
+    """Ask a drafter how it would have drafted the end of the prompt.
+
+    prompt_top: as in `Opened`. drafter_id: as in `DraftRequest`
+    """
+
+    session_id: str
+    prompt_top: SparseRows
+    drafter_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Scores:
     """How a drafter's own proposals would have fared on verified tokens (design 5).
 

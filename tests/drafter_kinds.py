@@ -9,9 +9,19 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from hedgespec.models.drafter_model import DrafterModel, DraftRequest, PromptScoreRequest, ScoreRequest
+from hedgespec.models.drafter_model import DrafterModel
 from hedgespec.models.tabular import TabularDrafter, TabularModel
-from hedgespec.types import DraftTree, FeatureBlock, Observation, Scores, SessionSpec, SparseRows
+from hedgespec.types import (
+    DraftRequest,
+    DraftTree,
+    FeatureBlock,
+    Observation,
+    PromptScoreRequest,
+    ScoreRequest,
+    Scores,
+    SessionSpec,
+    SparseRows,
+)
 from tests.engine_sessions import scores_of
 from tests.model_folders import HIDDEN_SIZE, VOCAB_SIZE, make_eagle3, make_llama
 
@@ -41,7 +51,7 @@ class TableBehindIt:
         await self._drafter.open(spec)
 
     async def draft(self, session_ids: Sequence[str], num_draft_tokens: int, num_nodes: int = 0) -> list[DraftTree]:
-        return [await self._drafter.draft(s, 0, num_draft_tokens, num_nodes) for s in session_ids]
+        return [await self._drafter.draft(DraftRequest(s, 0, num_draft_tokens, num_nodes)) for s in session_ids]
 
     async def observe(self, session_id: str, observation: Observation) -> Scores | None:
         return await self._drafter.observe(session_id, 0, observation)

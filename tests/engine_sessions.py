@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from hedgespec.models.drafter_model import DrafterModel, ScoreRequest
+from hedgespec.models.drafter_model import DrafterModel
 from hedgespec.protocols import Target
 from hedgespec.types import (
     EMPTY_DRAFT,
@@ -14,6 +14,7 @@ from hedgespec.types import (
     FeatureBlock,
     Observation,
     SamplingParams,
+    ScoreRequest,
     Scores,
     SessionSpec,
     Verdict,

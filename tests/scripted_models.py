@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hedgespec.errors import HedgeSpecError, TargetUnavailable, UnknownSession
 from hedgespec.protocols import Drafter, Target
-from hedgespec.types import DraftTree, Observation, Opened, Scores, SessionSpec, SparseRows, Verdict
+from hedgespec.types import DraftRequest, DraftTree, Observation, Opened, Scores, SessionSpec, SparseRows, Verdict
 
 VOCAB = 1000
 
@@ -83,7 +83,7 @@ class ScriptedDrafter:
     specs: list[SessionSpec] = field(default_factory=list)
     asked_for: list[tuple[int, int]] = field(default_factory=list)
     observed: list[Observation] = field(default_factory=list)
-    told: set[tuple[str, int]] = field(default_factory=set)
+    calls: set[tuple[str, int]] = field(default_factory=set)
     scored: list[int] = field(default_factory=list)
     num_drafts: int = 0
 
@@ -98,38 +98,31 @@ class ScriptedDrafter:
         self.specs.append(spec)
         return Opened()
 
-    async def draft(
-        self,
-        session_id: str,
-        round_index: int,
-        num_draft_tokens: int,
-        num_nodes: int = 0,
-        told: Observation | None = None,
-    ) -> DraftTree:
+    async def draft(self, request: DraftRequest) -> DraftTree:
         """A chain, whatever the form: num_nodes only makes it shorter."""
         await self.running.wait()
-        if told is not None:
-            self._hear(session_id, told)
+        if request.observation is not None:
+            self._append(request.session_id, request.observation)
         if self.fail_draft is not None:
             raise self.fail_draft
         self.num_drafts += 1
-        self.asked_for.append((num_draft_tokens, num_nodes))
-        ids, tokens = self.sessions[session_id], []
+        self.asked_for.append((request.num_draft_tokens, request.num_nodes))
+        ids, tokens = self.sessions[request.session_id], []
         last, num_right = ids[-1], self._num_right(len(ids) - 3)
-        for depth in range(min(num_draft_tokens, num_nodes or num_draft_tokens)):
+        for depth in range(min(request.num_draft_tokens, request.num_nodes or request.num_draft_tokens)):
             last = follow(last) if depth < num_right else (last + 7) % VOCAB
             tokens.append(last)
         return DraftTree.chain(np.asarray(tokens, np.int32), drafter_id=self.drafter_id)
 
-    def _hear(self, session_id: str, observation: Observation) -> None:
+    def _append(self, session_id: str, observation: Observation) -> None:
         self.observed.append(observation)
         self.sessions[session_id].extend(observation.token_ids.tolist())
 
-    async def observe(self, session_id: str, number: int, observation: Observation) -> Scores | None:
-        assert (session_id, number) not in self.told, "replies could not be told apart"
-        self.told.add((session_id, number))
+    async def observe(self, session_id: str, call_index: int, observation: Observation) -> Scores | None:
+        assert (session_id, call_index) not in self.calls, "replies could not be told apart"
+        self.calls.add((session_id, call_index))
         await self.running.wait()
-        self._hear(session_id, observation)
+        self._append(session_id, observation)
         if not observation.wants_scores:
             return None
         await self.scoring.wait()

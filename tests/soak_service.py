@@ -29,7 +29,17 @@ from hedgespec.rpc.servicer import ReplicaServicer
 from hedgespec.store.memory_store import MemoryStore
 from hedgespec.store.preferences import Preferences
 from hedgespec.tokenization import Tokenizer
-from hedgespec.types import DraftTree, FeatureBlock, Observation, Opened, Scores, SessionSpec, SparseRows, Verdict
+from hedgespec.types import (
+    DraftRequest,
+    DraftTree,
+    FeatureBlock,
+    Observation,
+    Opened,
+    Scores,
+    SessionSpec,
+    SparseRows,
+    Verdict,
+)
 from tests.model_folders import VOCAB_SIZE, make_eagle3, make_llama
 
 NUM_SLOTS = 8
@@ -76,21 +86,14 @@ class FailingDrafter:
     async def open(self, spec: SessionSpec) -> Opened:
         return await self._drafter.open(spec)
 
-    async def draft(
-        self,
-        session_id: str,
-        round_index: int,
-        num_draft_tokens: int,
-        num_nodes: int = 0,
-        told: Observation | None = None,
-    ) -> DraftTree:
+    async def draft(self, request: DraftRequest) -> DraftTree:
         self._num_drafts += 1
         if self._num_drafts % 23 == 0:
             raise ReplicaLost("lost on purpose")
-        return await self._drafter.draft(session_id, round_index, num_draft_tokens, num_nodes, told)
+        return await self._drafter.draft(request)
 
-    async def observe(self, session_id: str, number: int, observation: Observation) -> Scores | None:
-        return await self._drafter.observe(session_id, number, observation)
+    async def observe(self, session_id: str, call_index: int, observation: Observation) -> Scores | None:
+        return await self._drafter.observe(session_id, call_index, observation)
 
     async def score_prompt(self, session_id: str, prompt_top: SparseRows) -> np.ndarray:
         return await self._drafter.score_prompt(session_id, prompt_top)

@@ -19,11 +19,10 @@ from torch import nn
 from hedgespec.bench.engine import copy_bandwidth
 from hedgespec.config import Device
 from hedgespec.models.cpu.int8_linear import can_use_int8
-from hedgespec.models.drafter_model import DraftRequest, ScoreRequest
 from hedgespec.models.eagle3.bank import HeadBank
 from hedgespec.models.eagle3.drafter import Eagle3Drafter
 from hedgespec.models.eagle3.head import Eagle3Config, Eagle3Head
-from hedgespec.types import FeatureBlock, Observation, SamplingParams, SessionSpec
+from hedgespec.types import DraftRequest, FeatureBlock, Observation, SamplingParams, ScoreRequest, SessionSpec
 
 SESSION = "bench"
 

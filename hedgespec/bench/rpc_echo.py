@@ -107,7 +107,7 @@ def frame_sizes(num_sparse_ids: int, num_joined: int = 1) -> dict[str, tuple[int
     probs = np.full(TOKENS_PER_ROUND, 0.5, np.float32)
     token_ids = np.arange(TOKENS_PER_ROUND, dtype=np.int32)
     verdict = Verdict(np.arange(NUM_DRAFT_TOKENS, dtype=np.int32), token_ids, probs)
-    items = {name: pb.Item(session_id=SESSION_ID, round_id=100, drafter_ids=ids) for name, ids in _KINDS.items()}
+    items = {name: pb.Item(session_id=SESSION_ID, call_index=100, drafter_ids=ids) for name, ids in _KINDS.items()}
     items["draft"].draft.num_draft_tokens = NUM_DRAFT_TOKENS
     rounds.write_tree(items["drafted"].drafted.tree, tree)
     rounds.write_tree(items["verify"].verify.tree, tree)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from hedgespec.rpc.server import start_server
 from hedgespec.rpc.servicer import ReplicaServicer
-from hedgespec.types import DraftTree, Observation, Opened, Scores, SessionSpec, SparseRows, Verdict
+from hedgespec.types import DraftRequest, DraftTree, Observation, Opened, Scores, SessionSpec, SparseRows, Verdict
 
 NUM_DRAFT_TOKENS = 5
 ECHO_SERVICE = "hedgespec.bench.Echo"
@@ -69,17 +69,10 @@ class FreeDrafter:
     async def open(self, spec: SessionSpec) -> Opened:
         return Opened()
 
-    async def draft(
-        self,
-        session_id: str,
-        round_index: int,
-        num_draft_tokens: int,
-        num_nodes: int = 0,
-        told: Observation | None = None,
-    ) -> DraftTree:
+    async def draft(self, request: DraftRequest) -> DraftTree:
         return self.tree
 
-    async def observe(self, session_id: str, number: int, observation: Observation) -> Scores | None:
+    async def observe(self, session_id: str, call_index: int, observation: Observation) -> Scores | None:
         if not observation.wants_scores:
             return None
         start = observation.start if observation.score_from is None else observation.score_from

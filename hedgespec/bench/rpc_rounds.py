@@ -21,7 +21,7 @@ from hedgespec.router.decode_loop import DecodeLoop
 from hedgespec.router.events import NoEvents
 from hedgespec.router.panel import DrafterPanel
 from hedgespec.router.selection import LearnedSelection
-from hedgespec.types import Observation, SamplingParams, SessionSpec
+from hedgespec.types import DraftRequest, Observation, SamplingParams, SessionSpec
 
 _PROMPT = np.arange(32, dtype=np.int32)
 
@@ -35,7 +35,7 @@ async def wire_rounds(
     start = 0
     for round_index in range(num_rounds):
         chosen = drafters[round_index % len(drafters)]
-        tree = await chosen.draft(spec.session_id, round_index, NUM_DRAFT_TOKENS)
+        tree = await chosen.draft(DraftRequest(spec.session_id, round_index, NUM_DRAFT_TOKENS))
         verdict = await target.verify(spec.session_id, round_index, tree)
         observation = Observation(start, verdict.token_ids, verdict.target_probs)
         start += len(verdict.token_ids)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 from hedgespec.engine.failures import as_own_error
 from hedgespec.engine.scheduler import DrafterScheduler
-from hedgespec.engine.score_run import ScoreRun, answer_all
-from hedgespec.engine.work import CloseSession, Draft, Observe, OpenSession, ScorePrompt, Ticket, Verify
+from hedgespec.engine.score_run import ScoreRun, answer_all, requests_of
+from hedgespec.engine.work import CloseSession, Observe, OpenSession, Ticket, Verify
 from hedgespec.errors import UnknownDrafter
-from hedgespec.models.drafter_model import DrafterModel, DraftRequest
-from hedgespec.types import Opened
+from hedgespec.models.drafter_model import DrafterModel
+from hedgespec.types import DraftRequest, Opened, PromptScoreRequest, ScoreRequest
 
 FEATURE_GRACE_S = 0.02
 """How long a draft waits for its newest features before it goes on without them."""
@@ -65,8 +64,7 @@ class DrafterRunner:
         for ticket in tickets:
             batches.setdefault(self._batched_by(ticket), []).append(ticket)
         for drafter_id, own in batches.items():
-            works = [ticket.work for ticket in own if isinstance(ticket.work, Draft)]
-            answer_all(self._models[drafter_id].draft, [_draft_request(work) for work in works], own)
+            answer_all(self._models[drafter_id].draft, *requests_of(DraftRequest, own))
 
     def _go_on(self, scoring: ScoreRun, now_s: float) -> None:
         """One more pass of scores that have begun, after the drafts that came in the meantime.
@@ -104,7 +102,7 @@ class DrafterRunner:
                 ticket.resolve(None)
             elif isinstance(work, Observe):
                 self._observe(ticket, work, has_caller)
-            elif isinstance(work, ScorePrompt) and has_caller:
+            elif isinstance(work, PromptScoreRequest) and has_caller:
                 self._scheduler.add_score(ticket)
         except Exception as error:  # one session's failure is its own
             ticket.fail(as_own_error(error, "drafter"))
@@ -114,14 +112,10 @@ class DrafterRunner:
         if not work.observation.wants_scores:
             ticket.resolve(None)
         elif has_caller:
-            ticket.work = replace(work, observation=new)
+            ticket.work = ScoreRequest(work.session_id, new, work.drafter_id)
             self._scheduler.add_score(ticket)
 
     def _is_ready(self, ticket: Ticket) -> bool:
         work = ticket.work
         assert not isinstance(work, Verify)
         return self._models[work.drafter_id].has_newest_features(work.session_id)
-
-
-def _draft_request(work: Draft) -> DraftRequest:
-    return DraftRequest(work.session_id, work.round_index, work.num_draft_tokens, work.num_nodes, work.drafter_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +11,20 @@ from numpy.typing import NDArray
 from hedgespec.engine.engine import Engine, StepCounters
 from hedgespec.engine.features import LOCAL
 from hedgespec.engine.replies import reply_in_any_case, reply_of
-from hedgespec.engine.work import CloseSession, Draft, Observe, OpenSession, ScorePrompt, Verify
+from hedgespec.engine.work import CloseSession, Observe, OpenSession, Verify
 from hedgespec.models.drafter_model import DrafterModel, Usage
-from hedgespec.types import DraftTree, FeatureBlock, Observation, Opened, Scores, SessionSpec, SparseRows, Verdict
+from hedgespec.types import (
+    DraftRequest,
+    DraftTree,
+    FeatureBlock,
+    Observation,
+    Opened,
+    PromptScoreRequest,
+    Scores,
+    SessionSpec,
+    SparseRows,
+    Verdict,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,26 +98,21 @@ class LocalDrafter:
     def open(self, spec: SessionSpec) -> Awaitable[Opened]:
         return reply_of(self._engine.submit(OpenSession(spec, self.drafter_id)))
 
-    async def draft(
-        self,
-        session_id: str,
-        round_index: int,
-        num_draft_tokens: int,
-        num_nodes: int = 0,
-        told: Observation | None = None,
-    ) -> DraftTree:
-        heard = None if told is None else self._engine.submit(Observe(self.drafter_id, session_id, told))
-        work = Draft(self.drafter_id, session_id, round_index, num_draft_tokens, num_nodes)
-        tree: DraftTree = await reply_of(self._engine.submit(work))
-        if heard is not None and heard.done():
-            heard.result()  # raises what was wrong with it
+    async def draft(self, request: DraftRequest) -> DraftTree:
+        observed = None
+        if request.observation is not None:
+            observed = self._engine.submit(Observe(request.session_id, request.observation, self.drafter_id))
+        own = replace(request, observation=None, drafter_id=self.drafter_id)
+        tree: DraftTree = await reply_of(self._engine.submit(own))
+        if observed is not None and observed.done():
+            observed.result()  # raises what was wrong with it
         return tree
 
-    def observe(self, session_id: str, number: int, observation: Observation) -> Awaitable[Scores | None]:
-        return reply_in_any_case(self._engine.submit(Observe(self.drafter_id, session_id, observation)))
+    def observe(self, session_id: str, call_index: int, observation: Observation) -> Awaitable[Scores | None]:
+        return reply_in_any_case(self._engine.submit(Observe(session_id, observation, self.drafter_id)))
 
     def score_prompt(self, session_id: str, prompt_top: SparseRows) -> Awaitable[NDArray[np.float32]]:
-        return reply_of(self._engine.submit(ScorePrompt(self.drafter_id, session_id, prompt_top)))
+        return reply_of(self._engine.submit(PromptScoreRequest(session_id, prompt_top, self.drafter_id)))
 
     async def close(self, session_id: str) -> None:
         await reply_in_any_case(self._engine.submit(CloseSession(session_id, self.drafter_id)))

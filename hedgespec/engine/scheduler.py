@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
-from hedgespec.engine.work import CloseSession, Draft, DrafterWork, OpenSession, SessionKey, Ticket, Verify
+from hedgespec.engine.work import CloseSession, DrafterWork, OpenSession, SessionKey, Ticket, Verify
 from hedgespec.errors import UnknownSession
+from hedgespec.types import DraftRequest
 
 MAX_SCORE_DELAYS = 4
 """Steps that scores may be passed over for drafts before they run anyway."""
@@ -142,7 +143,7 @@ class DrafterScheduler:
         work = ticket.work
         if isinstance(work, Verify):
             ticket.fail(TypeError("A drafter cannot verify."))
-        elif isinstance(work, Draft):
+        elif isinstance(work, DraftRequest):
             self._drafts = self._without(self._drafts, work, f"Round {work.round_index} came before this draft ran.")
             self._drafts.append(ticket)
         else:

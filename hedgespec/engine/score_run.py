@@ -6,8 +6,9 @@ from collections.abc import Callable, Generator, Sequence
 from typing import TypeVar
 
 from hedgespec.engine.failures import as_own_error
-from hedgespec.engine.work import Observe, ScorePrompt, SessionKey, Ticket, Verify
-from hedgespec.models.drafter_model import DrafterModel, PromptScoreRequest, ScoreRequest
+from hedgespec.engine.work import SessionKey, Ticket, Verify
+from hedgespec.models.drafter_model import DrafterModel
+from hedgespec.types import PromptScoreRequest, ScoreRequest
 
 Request = TypeVar("Request")
 Result = TypeVar("Result")
@@ -37,15 +38,19 @@ class ScoreRun:
 
     def _run(self) -> Generator[None]:
         """Prompts first: they say something as long as the answer is young."""
-        prompts = [(t, t.work) for t in self.tickets if isinstance(t.work, ScorePrompt)]
+        prompts, tickets = requests_of(PromptScoreRequest, self.tickets)
         if prompts:
-            asked = [PromptScoreRequest(work.session_id, work.prompt_top, work.drafter_id) for _, work in prompts]
-            answer_all(self._model.score_prompt, asked, [ticket for ticket, _ in prompts])
+            answer_all(self._model.score_prompt, prompts, tickets)
             yield
-        observed = [(t, t.work) for t in self.tickets if isinstance(t.work, Observe)]
+        observed, tickets = requests_of(ScoreRequest, self.tickets)
         if observed:
-            requests = [ScoreRequest(work.session_id, work.observation, work.drafter_id) for _, work in observed]
-            yield from _answer_in_passes(self._model.score_passes, requests, [ticket for ticket, _ in observed])
+            yield from _answer_in_passes(self._model.score_passes, observed, tickets)
+
+
+def requests_of(kind: type[Request], tickets: Sequence[Ticket]) -> tuple[list[Request], list[Ticket]]:
+    """The requests of one kind among the tickets, and their tickets."""
+    pairs = [(ticket.work, ticket) for ticket in tickets if isinstance(ticket.work, kind)]
+    return [request for request, _ in pairs], [ticket for _, ticket in pairs]
 
 
 def answer_all(

@@ -6,7 +6,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from hedgespec.types import DraftTree, Observation, SessionSpec, SparseRows
+from hedgespec.types import DraftRequest, DraftTree, Observation, PromptScoreRequest, ScoreRequest, SessionSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,30 +29,12 @@ class Verify:
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
-    """num_nodes: 0 for num_draft_tokens * branching."""
-
-    drafter_id: str
-    session_id: str
-    round_index: int
-    num_draft_tokens: int
-    num_nodes: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class Observe:
-    drafter_id: str
+    """Append verified tokens; when their scores are wanted, the runner goes on with a `ScoreRequest` in its place."""
+
     session_id: str
     observation: Observation
-
-
-@dataclass(frozen=True, slots=True)
-class ScorePrompt:
-    """prompt_top: what the target's `open` returned."""
-
     drafter_id: str
-    session_id: str
-    prompt_top: SparseRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +43,7 @@ class CloseSession:
     drafter_id: str = ""
 
 
-DrafterWork = OpenSession | Draft | Observe | ScorePrompt | CloseSession
+DrafterWork = OpenSession | DraftRequest | Observe | ScoreRequest | PromptScoreRequest | CloseSession
 Work = DrafterWork | Verify
 
 

@@ -9,37 +9,16 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hedgespec.types import DraftTree, FeatureBlock, Observation, Scores, SessionSpec, SparseRows
-
-
-@dataclass(frozen=True, slots=True)
-class DraftRequest:
-    """num_nodes: 0 for num_draft_tokens * branching. drafter_id: see `DrafterModel.batched_by`; empty for the drafter that
-    is asked."""
-
-    session_id: str
-    round_index: int
-    num_draft_tokens: int
-    num_nodes: int = 0
-    drafter_id: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ScoreRequest:
-    """observation: tokens that `observe` has already appended."""
-
-    session_id: str
-    observation: Observation
-    drafter_id: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class PromptScoreRequest:
-    """prompt_top: see `types.Opened`."""
-
-    session_id: str
-    prompt_top: SparseRows
-    drafter_id: str = ""
+from hedgespec.types import (
+    DraftRequest,
+    DraftTree,
+    FeatureBlock,
+    Observation,
+    PromptScoreRequest,
+    ScoreRequest,
+    Scores,
+    SessionSpec,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from hedgespec.speculative.processing import TokenCounts, softened
 from hedgespec.speculative.scoring import prompt_overlap
 from hedgespec.speculative.target_top import prompt_top
 from hedgespec.speculative.tree_walk import path_tokens
-from hedgespec.types import DraftTree, Observation, Opened, Scores, SessionSpec, SparseRows, Verdict
+from hedgespec.types import DraftRequest, DraftTree, Observation, Opened, Scores, SessionSpec, SparseRows, Verdict
 
 S = TypeVar("S")
 
@@ -134,25 +134,18 @@ class TabularDrafter:
         self._sessions[spec.session_id] = _DraftSession(spec)
         return Opened()
 
-    async def draft(
-        self,
-        session_id: str,
-        round_index: int,
-        num_draft_tokens: int,
-        num_nodes: int = 0,
-        told: Observation | None = None,
-    ) -> DraftTree:
-        session = _session(self._sessions, session_id)
-        if told is not None:
-            session.hear(told)
+    async def draft(self, request: DraftRequest) -> DraftTree:
+        session = _session(self._sessions, request.session_id)
+        if request.observation is not None:
+            session.hear(request.observation)
         await asyncio.sleep(self._delay_s)
         text = session.text
         start = text.num_emitted
-        num_tokens = min(num_draft_tokens, text.spec.max_draft_tokens)
-        place = DraftPlace(text.spec, counts_before(text, start), start, round_index)
-        return self._grown(text, wide_draft(place, num_tokens, num_nodes), start)
+        num_tokens = min(request.num_draft_tokens, text.spec.max_draft_tokens)
+        place = DraftPlace(text.spec, counts_before(text, start), start, request.round_index)
+        return self._grown(text, wide_draft(place, num_tokens, request.num_nodes), start)
 
-    async def observe(self, session_id: str, number: int, observation: Observation) -> Scores | None:
+    async def observe(self, session_id: str, call_index: int, observation: Observation) -> Scores | None:
         session = _session(self._sessions, session_id)
         own = session.hear(observation)
         if not observation.wants_scores:

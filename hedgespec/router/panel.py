@@ -23,7 +23,7 @@ from hedgespec.router.events import Events
 from hedgespec.router.selection import Choice
 from hedgespec.router.unsent import Unsent
 from hedgespec.speculative.noise import drafter_seed
-from hedgespec.types import EMPTY_DRAFT, DraftTree, Observation, Opened, Scores, SessionSpec, SparseRows
+from hedgespec.types import EMPTY_DRAFT, DraftRequest, DraftTree, Observation, Opened, Scores, SessionSpec, SparseRows
 
 MAX_UNANSWERED = 64
 """Observations that a drafter may leave unanswered before it is given up for the answer."""
@@ -102,12 +102,12 @@ class DrafterPanel:
         """That drafter's proposal, or EMPTY_DRAFT when it fails or misses the deadline."""
         index, drafter = choice.drafter_index, self.drafters[choice.drafter_index]
         assert drafter is not None
-        told = None if self._unsent.is_empty(index) else self._unsent.take(index)
-        limits = choice.num_draft_tokens, choice.num_nodes
+        unsent = None if self._unsent.is_empty(index) else self._unsent.take(index)
+        request = DraftRequest(self._session_id, round_index, choice.num_draft_tokens, choice.num_nodes, unsent)
         try:
             async with asyncio.timeout(deadline_s):
                 # a task of its own starts after the tasks of earlier observations: the drafter gets those first
-                return await asyncio.ensure_future(drafter.draft(self._session_id, round_index, *limits, told))
+                return await asyncio.ensure_future(drafter.draft(request))
         except TimeoutError:
             self.presence[index] = Presence.SILENT
             self._events.draft_failed(drafter.drafter_id, "deadline")

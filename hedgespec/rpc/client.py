@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from hedgespec.rpc.connection import ReplicaConnection, Reply
 from hedgespec.rpc.convert import rounds, sessions
 from hedgespec.rpc.v1 import replica_pb2 as pb
-from hedgespec.types import DraftTree, Observation, Opened, Scores, SessionSpec, SparseRows, Verdict
+from hedgespec.types import DraftRequest, DraftTree, Observation, Opened, Scores, SessionSpec, SparseRows, Verdict
 
 
 class RemoteTarget:
@@ -72,28 +72,21 @@ class RemoteDrafter:
 
         return self._connection.request(spec.session_id, 0, self._drafter_id, "open", fill, _read_opened)
 
-    def draft(
-        self,
-        session_id: str,
-        round_index: int,
-        num_draft_tokens: int,
-        num_nodes: int = 0,
-        told: Observation | None = None,
-    ) -> Reply[DraftTree]:
+    def draft(self, request: DraftRequest) -> Reply[DraftTree]:
         def fill(item: pb.Item) -> None:
-            item.draft.num_draft_tokens = num_draft_tokens
-            item.draft.num_nodes = num_nodes
-            if told is not None:
-                rounds.write_observation(item.draft.told, told)
+            rounds.write_draft_request(item.draft, request)
 
         read = partial(_read_drafted, self._drafter_id)
-        return self._connection.request(session_id, round_index, self._drafter_id, "draft", fill, read)
+        session_id, call_index = request.session_id, request.round_index
+        return self._connection.request(session_id, call_index, self._drafter_id, "draft", fill, read)
 
-    def observe(self, session_id: str, number: int, observation: Observation) -> Reply[Scores | None]:
+    def observe(self, session_id: str, call_index: int, observation: Observation) -> Reply[Scores | None]:
         def fill(item: pb.Item) -> None:
             rounds.write_observation(item.observe, observation)
 
-        return self._connection.request(session_id, number, self._drafter_id, "observe", fill, _read_score, observation)
+        return self._connection.request(
+            session_id, call_index, self._drafter_id, "observe", fill, _read_score, shared=observation
+        )
 
     def score_prompt(self, session_id: str, prompt_top: SparseRows) -> Reply[NDArray[np.float32]]:
         def fill(item: pb.Item) -> None:

@@ -33,7 +33,7 @@ _REQUEST_OF_NUMBER = {pb.Item.DESCRIPTOR.fields_by_name[name].number: name for n
 Noun = TypeVar("Noun")
 
 Key = tuple[str, int, str, str]
-"""(session, round, drafter, name of the request): what a reply is matched by."""
+"""What a reply is matched by: (session id, call index, drafter id, name of the request)."""
 
 
 class ReplicaConnection:
@@ -95,7 +95,7 @@ class ReplicaConnection:
     def request(
         self,
         session_id: str,
-        round_id: int,
+        call_index: int,
         drafter_id: str,
         name: str,
         fill: Callable[[pb.Item], None],
@@ -108,17 +108,19 @@ class ReplicaConnection:
         shared: the same object in calls for several drafters of this replica means the same body: it travels once
         The future raises what the replica raised, what `read` raises, or ReplicaLost.
         """
-        key = (session_id, round_id, drafter_id, name)
+        key = (session_id, call_index, drafter_id, name)
         reply = Reply(self._waiters, key, read)
         try:
             if not self.is_alive:
                 raise ReplicaLost(str(self._lost or f"Not connected to {self.address}."))
             if key in self._waiters:
-                raise RuntimeError(f"{name} {round_id} of session {session_id} is still unanswered; number it anew.")
+                raise RuntimeError(
+                    f"{name} {call_index} of session {session_id} is still unanswered; give each call its own call_index."
+                )
             if shared is None:
-                self._writer.add(session_id, round_id, drafter_id, fill)
+                self._writer.add(session_id, call_index, drafter_id, fill)
             else:
-                self._writer.add_shared(session_id, round_id, drafter_id, shared, fill)
+                self._writer.add_shared(session_id, call_index, drafter_id, shared, fill)
         except Exception as error:
             reply.set_exception(error)
         else:
@@ -168,7 +170,7 @@ class ReplicaConnection:
         else:
             name = _REQUEST_OF_REPLY.get(body or "", "")
         drafter_id = item.drafter_ids[0] if item.drafter_ids else ""
-        waiter = self._waiters.pop((item.session_id, item.round_id, drafter_id, name), None)
+        waiter = self._waiters.pop((item.session_id, item.call_index, drafter_id, name), None)
         if waiter is None or waiter.done():
             self.num_late_replies += 1
         elif body == "error":

@@ -27,13 +27,13 @@ class FrameWriter:
     def num_waiting(self) -> int:
         return len(self._frame.items)
 
-    def add(self, session_id: str, round_id: int, drafter_id: str, fill: Callable[[pb.Item], object]) -> None:
+    def add(self, session_id: str, call_index: int, drafter_id: str, fill: Callable[[pb.Item], object]) -> None:
         """An item with the body that `fill` writes; it leaves with the next frame unless filling it raises."""
         self._joinable = None
         items = self._frame.items
         item = items.add()
         item.session_id = session_id
-        item.round_id = round_id
+        item.call_index = call_index
         if drafter_id:
             item.drafter_ids.append(drafter_id)
         try:
@@ -45,15 +45,15 @@ class FrameWriter:
             self._wakeup.set_result(None)
 
     def add_shared(
-        self, session_id: str, round_id: int, drafter_id: str, body: object, fill: Callable[[pb.Item], object]
+        self, session_id: str, call_index: int, drafter_id: str, body: object, fill: Callable[[pb.Item], object]
     ) -> None:
         """Like `add`, but drafters that are sent the same `body` in a row become the recipients of one item."""
         joinable = self._joinable
-        if joinable is not None and joinable[0] is body and joinable[1] == session_id and joinable[2] == round_id:
+        if joinable is not None and joinable[0] is body and joinable[1] == session_id and joinable[2] == call_index:
             self._frame.items[-1].drafter_ids.append(drafter_id)
             return
-        self.add(session_id, round_id, drafter_id, fill)
-        self._joinable = (body, session_id, round_id)
+        self.add(session_id, call_index, drafter_id, fill)
+        self._joinable = (body, session_id, call_index)
 
     async def run(self) -> None:
         """Write until cancelled or until `write` raises."""

@@ -125,7 +125,7 @@ class RoundStream:
                 log.exception("model_failed", endpoint=body)
             cause, number = error, _NUMBERS.get(body or "", 0)
             self._writer.add(
-                item.session_id, item.round_id, drafter_id, lambda reply: write_error(reply.error, cause, number)
+                item.session_id, item.call_index, drafter_id, lambda reply: write_error(reply.error, cause, number)
             )
 
     async def _open(self, item: pb.Item, drafter_id: str) -> None:
@@ -144,23 +144,18 @@ class RoundStream:
             self._release(key)
             raise
         self._writer.add(
-            item.session_id, item.round_id, drafter_id, lambda reply: sessions.write_opened(reply.opened, opened)
+            item.session_id, item.call_index, drafter_id, lambda reply: sessions.write_opened(reply.opened, opened)
         )
 
     async def _draft(self, item: pb.Item, drafter_id: str) -> None:
         drafter = self._drafter_of(item.session_id, drafter_id)
-        num_draft_tokens, num_nodes = item.draft.num_draft_tokens, item.draft.num_nodes
-        if max(num_draft_tokens, num_nodes) > rounds.MAX_DRAFT_NODES:
-            raise RequestError(
-                f"num_draft_tokens is {num_draft_tokens} and num_nodes {num_nodes}, at most {rounds.MAX_DRAFT_NODES}."
-            )
-        told = rounds.read_observation(item.draft.told) if item.draft.HasField("told") else None
+        request = rounds.read_draft_request(item.session_id, item.call_index, item.draft, drafter_id)
         started = time.perf_counter()
-        tree = await drafter.draft(item.session_id, item.round_id, num_draft_tokens, num_nodes, told)
+        tree = await drafter.draft(request)
         compute_s = time.perf_counter() - started
         self._writer.add(
             item.session_id,
-            item.round_id,
+            item.call_index,
             drafter_id,
             lambda reply: rounds.write_drafted(reply.drafted, tree, compute_s),
         )
@@ -172,10 +167,10 @@ class RoundStream:
         self._require_owned(item.session_id, "")
         tree = rounds.read_tree(item.verify.tree, "")
         started = time.perf_counter()
-        verdict = await target.verify(item.session_id, item.round_id, tree)
+        verdict = await target.verify(item.session_id, item.call_index, tree)
         compute_s = time.perf_counter() - started
         self._writer.add(
-            item.session_id, item.round_id, "", lambda reply: rounds.write_verdict(reply.verdict, verdict, compute_s)
+            item.session_id, item.call_index, "", lambda reply: rounds.write_verdict(reply.verdict, verdict, compute_s)
         )
 
     async def _observe(self, item: pb.Item, drafter_id: str) -> None:
@@ -183,9 +178,9 @@ class RoundStream:
         if self._observed is None or self._observed[0] is not item:
             self._observed = item, rounds.read_observation(item.observe)
         observation = self._observed[1]
-        scores = await drafter.observe(item.session_id, item.round_id, observation)
+        scores = await drafter.observe(item.session_id, item.call_index, observation)
         self._writer.add(
-            item.session_id, item.round_id, drafter_id, lambda reply: rounds.write_scores(reply.score, scores)
+            item.session_id, item.call_index, drafter_id, lambda reply: rounds.write_scores(reply.score, scores)
         )
 
     async def _score_prompt(self, item: pb.Item, drafter_id: str) -> None:
@@ -193,7 +188,7 @@ class RoundStream:
         overlap = await drafter.score_prompt(item.session_id, sessions.read_score_prompt(item.score_prompt))
         self._writer.add(
             item.session_id,
-            item.round_id,
+            item.call_index,
             drafter_id,
             lambda reply: sessions.write_prompt_scores(reply.prompt_scores, overlap),
         )

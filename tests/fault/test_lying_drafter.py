@@ -37,7 +37,7 @@ async def lying_replica(lie: Lie) -> AsyncIterator[str]:
         while (data := await context.read()) is not grpc.aio.EOF:
             frame = pb.Frame()
             for item in pb.Frame.FromString(data).items:
-                reply = pb.Item(session_id=item.session_id, round_id=item.round_id, drafter_ids=item.drafter_ids)
+                reply = pb.Item(session_id=item.session_id, call_index=item.call_index, drafter_ids=item.drafter_ids)
                 match item.WhichOneof("body"):
                     case "open":
                         reply.opened.SetInParent()
@@ -69,7 +69,7 @@ def other_requests_reply(reply: pb.Item) -> list[pb.Item]:
 
 
 def other_rounds_reply(reply: pb.Item) -> list[pb.Item]:
-    reply.round_id += 1
+    reply.call_index += 1
     return draft(reply, token_ids=[1, 2])
 
 

@@ -19,6 +19,7 @@ from hedgespec.rpc.servicer import ReplicaServicer
 from hedgespec.types import (
     EMPTY_DRAFT,
     DraftForm,
+    DraftRequest,
     DraftTree,
     Observation,
     SamplingParams,
@@ -78,7 +79,7 @@ async def decode(target: Target, drafter: Drafter, spec: SessionSpec, num_rounds
     log: list[tuple[object, ...]] = []
     start = len(spec.emitted_ids)
     for round_index in range(num_rounds):
-        tree = await drafter.draft(spec.session_id, round_index, 4)
+        tree = await drafter.draft(DraftRequest(spec.session_id, round_index, 4))
         verdict = await target.verify(spec.session_id, round_index, tree)
         scores = await drafter.observe(spec.session_id, round_index, observation(start, verdict))
         start += len(verdict.token_ids)
@@ -191,8 +192,8 @@ async def test_drafts_of_every_form_are_the_same_on_both_sides_of_the_wire(
     for model in (local, drafter):
         await model.open(spec)
     for num_draft_tokens, num_nodes in ((4, 0), (3, 7)):
-        expected = await local.draft("answer-1", num_nodes, num_draft_tokens, num_nodes)
-        tree = await drafter.draft("answer-1", num_nodes, num_draft_tokens, num_nodes)
+        expected = await local.draft(DraftRequest("answer-1", num_nodes, num_draft_tokens, num_nodes))
+        tree = await drafter.draft(DraftRequest("answer-1", num_nodes, num_draft_tokens, num_nodes))
         assert tree.token_ids.tolist() == expected.token_ids.tolist()
         assert tree.parent.tolist() == expected.parent.tolist()
         assert (tree.draft_probs is None) == (expected.draft_probs is None)
@@ -227,9 +228,9 @@ async def test_observing_twice_changes_nothing(models: tuple[Target, Drafter]) -
     verdict = await target.verify("answer-1", 0, EMPTY_DRAFT)
     for _ in range(2):
         await drafter.observe("answer-1", 0, observation(0, verdict))
-    first = await drafter.draft("answer-1", 1, 4)
+    first = await drafter.draft(DraftRequest("answer-1", 1, 4))
     assert first.num_nodes == 4
-    assert (await drafter.draft("answer-1", 1, 4)).token_ids.tolist() == first.token_ids.tolist()
+    assert (await drafter.draft(DraftRequest("answer-1", 1, 4))).token_ids.tolist() == first.token_ids.tolist()
 
 
 async def test_observe_reaches_the_model_before_a_draft_that_is_called_after_it(models: tuple[Target, Drafter]) -> None:
@@ -238,11 +239,11 @@ async def test_observe_reaches_the_model_before_a_draft_that_is_called_after_it(
     spec = make_spec(SAMPLINGS["greedy"])
     await target.open(spec)
     await drafter.open(spec)
-    drafted = await drafter.draft("answer-1", 0, 4)
+    drafted = await drafter.draft(DraftRequest("answer-1", 0, 4))
     verdict = await target.verify("answer-1", 0, drafted)
     scoring = asyncio.ensure_future(drafter.observe("answer-1", 0, observation(0, verdict)))
     await asyncio.sleep(0)
-    tree = await drafter.draft("answer-1", 1, 4)
+    tree = await drafter.draft(DraftRequest("answer-1", 1, 4))
     context = [1, 2, 3, *verdict.token_ids.tolist()]
     law = MODEL.related(0.6, seed=1).probs(context)
     assert tree.token_ids[0] == int(np.argmax(law))
@@ -262,7 +263,7 @@ async def test_failures_are_the_same_exceptions(models: tuple[Target, Drafter]) 
     target, drafter = models
     spec = make_spec(SAMPLINGS["rejection"])
     assert await raised_by(target.verify("nobody", 0, EMPTY_DRAFT)) is UnknownSession
-    assert await raised_by(drafter.draft("nobody", 0, 4)) is UnknownSession
+    assert await raised_by(drafter.draft(DraftRequest("nobody", 0, 4))) is UnknownSession
     await target.open(spec)
     await drafter.open(spec)
     out_of_range = DraftTree.chain(np.array([999], np.int32))
@@ -301,13 +302,18 @@ async def test_tokens_told_with_the_request_for_a_draft_are_heard_before_it(mode
     seen = [observation(i, await target.verify("told", i, EMPTY_DRAFT)) for i in range(3)]
     quiet = [replace(each, wants_scores=False) for each in seen]
     assert await drafter.observe("observed", 0, quiet[0]) is None
-    with_told, alone = await drafter.draft("told", 1, 4, told=quiet[0]), await drafter.draft("observed", 1, 4)
+    with_told, alone = (
+        await drafter.draft(DraftRequest("told", 1, 4, observation=quiet[0])),
+        await drafter.draft(DraftRequest("observed", 1, 4)),
+    )
     assert with_told.token_ids.tolist() == alone.token_ids.tolist()
-    assert await raised_by(drafter.draft("told", 2, 4, told=quiet[2])) is InvalidObservation
+    assert await raised_by(drafter.draft(DraftRequest("told", 2, 4, observation=quiet[2]))) is InvalidObservation
     again = Observation(
         0, *(np.concatenate([getattr(e, part) for e in quiet]) for part in ("token_ids", "target_probs"))
     )
-    assert (await drafter.draft("told", 3, 4, told=replace(again, wants_scores=False))).num_nodes == 4
+    assert (
+        await drafter.draft(DraftRequest("told", 3, 4, observation=replace(again, wants_scores=False)))
+    ).num_nodes == 4
     scores = await drafter.observe(
         "told", 9, Observation(3, *(np.zeros(0, t) for t in (np.int32, np.float32)), score_from=0)
     )

@@ -22,7 +22,7 @@ from hedgespec.rpc.leases import Leases
 from hedgespec.rpc.server import ReplicaServer, start_server
 from hedgespec.rpc.servicer import ReplicaServicer
 from hedgespec.rpc.v1 import replica_pb2 as pb
-from hedgespec.types import EMPTY_DRAFT, Observation, Opened, SamplingParams, SessionSpec, Verdict
+from hedgespec.types import EMPTY_DRAFT, DraftRequest, Observation, Opened, SamplingParams, SessionSpec, Verdict
 from tests.waiting import eventually
 
 MODEL = TabularModel(vocab_size=12, seed=3)
@@ -73,7 +73,7 @@ async def answer(target: object, drafter: object, spec: SessionSpec, num_rounds:
     ids: list[int] = []
     await asyncio.gather(target.open(spec), drafter.open(spec))  # type: ignore[attr-defined]
     for round_index in range(num_rounds):
-        tree = await drafter.draft(spec.session_id, round_index, 4)  # type: ignore[attr-defined]
+        tree = await drafter.draft(DraftRequest(spec.session_id, round_index, 4))  # type: ignore[attr-defined]
         verdict = await target.verify(spec.session_id, round_index, tree)  # type: ignore[attr-defined]
         await drafter.observe(  # type: ignore[attr-defined]
             spec.session_id, round_index, Observation(len(ids), verdict.token_ids, verdict.target_probs)
@@ -102,7 +102,7 @@ async def test_drafters_of_one_group_share_a_stream() -> None:
     async with serving(ReplicaServicer(None, drafters)) as server, ReplicaConnection(server.address) as connection:
         remotes = [RemoteDrafter(connection, name) for name in drafters]
         await asyncio.gather(*(d.open(make_spec("s")) for d in remotes))
-        trees = await asyncio.gather(*(d.draft("s", 0, 4) for d in remotes))
+        trees = await asyncio.gather(*(d.draft(DraftRequest("s", 0, 4)) for d in remotes))
         assert [t.drafter_id for t in trees] == ["a", "b", "c"]
         assert len({tuple(t.token_ids.tolist()) for t in trees}) > 1
         with pytest.raises(RequestError, match="does not serve drafter 'x'"):
@@ -166,7 +166,7 @@ async def test_one_slow_session_does_not_hold_up_the_others() -> None:
     drafter = TabularDrafter("slow", MODEL, delay_s=5.0)
     async with serving(ReplicaServicer(target, {"slow": drafter})) as server, ReplicaConnection(server.address) as c:
         await asyncio.gather(RemoteTarget(c).open(make_spec("fast")), RemoteDrafter(c, "slow").open(make_spec("slow")))
-        slow = asyncio.ensure_future(RemoteDrafter(c, "slow").draft("slow", 0, 4))
+        slow = asyncio.ensure_future(RemoteDrafter(c, "slow").draft(DraftRequest("slow", 0, 4)))
         await asyncio.sleep(0)
         async with asyncio.timeout(2.0):
             await RemoteTarget(c).verify("fast", 0, EMPTY_DRAFT)
@@ -296,12 +296,12 @@ async def test_a_message_above_the_cap_is_resource_exhausted() -> None:
 async def test_malformed_items_get_an_error_item_that_names_their_request() -> None:
     """Items without a body, replies sent as requests, ids out of range, absurd draft lengths."""
     items = [
-        pb.Item(session_id="s", round_id=1),
-        pb.Item(session_id="s", round_id=2, verdict=pb.Verdict()),
-        pb.Item(session_id="s", round_id=3, open=pb.Open(prompt_ids=[-1])),
-        pb.Item(session_id="s", round_id=4, drafter_ids=["d"], draft=pb.Draft(num_draft_tokens=2**32 - 1)),
-        pb.Item(session_id="t", round_id=5, verify=pb.Verify()),
-        pb.Item(session_id="s", round_id=6, drafter_ids=["d"], observe=pb.Observe(token_ids=[1])),
+        pb.Item(session_id="s", call_index=1),
+        pb.Item(session_id="s", call_index=2, verdict=pb.Verdict()),
+        pb.Item(session_id="s", call_index=3, open=pb.Open(prompt_ids=[-1])),
+        pb.Item(session_id="s", call_index=4, drafter_ids=["d"], draft=pb.Draft(num_draft_tokens=2**32 - 1)),
+        pb.Item(session_id="t", call_index=5, verify=pb.Verify()),
+        pb.Item(session_id="s", call_index=6, drafter_ids=["d"], observe=pb.Observe(token_ids=[1])),
     ]
     good = pb.Item(session_id="s", drafter_ids=["d"], open=pb.Open(prompt_ids=[1], sampling={"top_p": 1.0}))
     good.open.sampling.repetition_penalty = 1.0
@@ -312,8 +312,8 @@ async def test_malformed_items_get_an_error_item_that_names_their_request() -> N
         replies: dict[int, pb.Item] = {}
         while len(replies) < len(items) + 1:
             for item in pb.Frame.FromString(await call.read()).items:
-                replies[item.round_id] = item
-    kinds = {round_id: item.error.kind for round_id, item in replies.items()}
+                replies[item.call_index] = item
+    kinds = {call_index: item.error.kind for call_index, item in replies.items()}
     assert replies[0].WhichOneof("body") == "opened"
     assert kinds == {
         0: 0,

@@ -7,7 +7,7 @@ import pytest
 
 from hedgespec.learning.estimators import RoundsCursor, advance
 from hedgespec.models.tabular import TabularDrafter, TabularModel
-from hedgespec.types import DraftForm, DraftTree, Observation, SamplingParams, SessionSpec, SparseRows
+from hedgespec.types import DraftForm, DraftRequest, DraftTree, Observation, SamplingParams, SessionSpec, SparseRows
 
 DEPTH, NUM_TOKENS, NUM_ANSWERS = 3, 12, 500
 TARGET = TabularModel(vocab_size=4, order=1, seed=3, sharpness=1.2)
@@ -57,7 +57,7 @@ async def decoded(rng: np.random.Generator, form: DraftForm, answer: int) -> int
     text: list[int] = []
     rounds = 0
     while len(text) < NUM_TOKENS:
-        tokens = verified(rng, await drafter.draft(spec.session_id, rounds, DEPTH), text)
+        tokens = verified(rng, await drafter.draft(DraftRequest(spec.session_id, rounds, DEPTH)), text)
         observation = Observation(len(text), np.array(tokens, np.int32), np.ones(len(tokens), np.float32), None, False)
         await drafter.observe(spec.session_id, rounds, observation)
         text, rounds = text + tokens, rounds + 1

@@ -13,7 +13,7 @@ from scipy import stats
 from hedgespec.models.tabular import TabularDrafter, TabularModel, TabularTarget
 from hedgespec.speculative.noise import gumbel_argmax, gumbels
 from hedgespec.speculative.processing import TokenCounts, process_logits
-from hedgespec.types import EMPTY_DRAFT, Observation, SamplingParams, SessionSpec
+from hedgespec.types import EMPTY_DRAFT, DraftRequest, Observation, SamplingParams, SessionSpec
 
 VOCAB = 7
 NUM_TOKENS = 40
@@ -61,7 +61,7 @@ async def decode(params: SamplingParams, noise_seed: int, choices: np.random.Gen
         tree = EMPTY_DRAFT
         if mode != "none":
             drafter = drafters[int(mode)] if mode.isdigit() else drafters[choices.integers(len(drafters))]
-            tree = await drafter.draft("s", round_index, int(choices.integers(MAX_DRAFT_TOKENS + 1)))
+            tree = await drafter.draft(DraftRequest("s", round_index, int(choices.integers(MAX_DRAFT_TOKENS + 1))))
         if mode == "failures" and choices.random() < 0.4:
             await target.verify("s", round_index, tree)  # this verdict is lost together with its replica
             target, tree = TabularTarget(TARGET), EMPTY_DRAFT
@@ -93,7 +93,7 @@ async def test_drafts_are_really_used():
         spec = SessionSpec("s", PROMPT, np.zeros(0, np.int32), params, 5, MAX_DRAFT_TOKENS)
         await target.open(spec)
         await drafter.open(spec)
-        verdict = await target.verify("s", 0, await drafter.draft("s", 0, MAX_DRAFT_TOKENS))
+        verdict = await target.verify("s", 0, await drafter.draft(DraftRequest("s", 0, MAX_DRAFT_TOKENS)))
         assert verdict.num_accepted == MAX_DRAFT_TOKENS
 
 

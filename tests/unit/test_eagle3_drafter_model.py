@@ -11,7 +11,7 @@ import torch
 
 from hedgespec.config import DrafterConfig
 from hedgespec.errors import ModelFolderError, ReplicaBusy, UnknownSession
-from hedgespec.models.drafter_model import DraftRequest, ScoreRequest, Usage
+from hedgespec.models.drafter_model import Usage
 from hedgespec.models.eagle3.bank import HeadBank
 from hedgespec.models.eagle3.drafter import MAX_TAIL_HOLES, Eagle3Drafter
 from hedgespec.models.eagle3.head import Eagle3Head, load_eagle3
@@ -19,7 +19,17 @@ from hedgespec.models.eagle3.loading import load_eagle3_drafters
 from hedgespec.models.eagle3.unrolling import MIN_SURVIVAL
 from hedgespec.speculative.processing import process_logits
 from hedgespec.speculative.proposal import propose, truncate
-from hedgespec.types import DraftTree, FeatureBlock, Observation, SamplingParams, Scores, SessionSpec, SparseRows
+from hedgespec.types import (
+    DraftRequest,
+    DraftTree,
+    FeatureBlock,
+    Observation,
+    SamplingParams,
+    ScoreRequest,
+    Scores,
+    SessionSpec,
+    SparseRows,
+)
 from tests.eagle3_reference import DenseHead
 from tests.engine_sessions import GREEDY, make_spec, random_ids, scores_of
 from tests.model_folders import HIDDEN_SIZE, VOCAB_SIZE, make_eagle3

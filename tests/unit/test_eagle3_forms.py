@@ -9,14 +9,22 @@ import pytest
 import torch
 
 from hedgespec.learning.estimators import RoundsCursor, advance
-from hedgespec.models.drafter_model import DraftRequest, ScoreRequest
 from hedgespec.models.eagle3.bank import HeadBank
 from hedgespec.models.eagle3.drafter import Eagle3Drafter
 from hedgespec.models.eagle3.head import Eagle3Head, load_eagle3
 from hedgespec.models.eagle3.unrolling import MIN_SURVIVAL
 from hedgespec.speculative.processing import process_logits
 from hedgespec.speculative.proposal import propose, truncate, without
-from hedgespec.types import DraftForm, DraftTree, FeatureBlock, Observation, SamplingParams, SessionSpec
+from hedgespec.types import (
+    DraftForm,
+    DraftRequest,
+    DraftTree,
+    FeatureBlock,
+    Observation,
+    SamplingParams,
+    ScoreRequest,
+    SessionSpec,
+)
 from tests.eagle3_reference import DenseHead
 from tests.engine_sessions import GREEDY, make_spec, random_ids, scores_of
 from tests.model_folders import HIDDEN_SIZE, VOCAB_SIZE, make_eagle3

@@ -9,10 +9,20 @@ import pytest
 import torch
 
 from hedgespec.config import DrafterConfig
-from hedgespec.models.drafter_model import DraftRequest, PromptScoreRequest, ScoreRequest
 from hedgespec.models.eagle3.drafter import Eagle3Drafter
 from hedgespec.models.eagle3.loading import load_eagle3_drafters
-from hedgespec.types import DraftForm, DraftTree, FeatureBlock, Observation, SamplingParams, Scores, SparseRows
+from hedgespec.types import (
+    DraftForm,
+    DraftRequest,
+    DraftTree,
+    FeatureBlock,
+    Observation,
+    PromptScoreRequest,
+    SamplingParams,
+    ScoreRequest,
+    Scores,
+    SparseRows,
+)
 from tests.engine_sessions import GREEDY, make_spec, random_ids, scores_of
 from tests.model_folders import HIDDEN_SIZE, VOCAB_SIZE, make_eagle3
 
@@ -100,7 +110,7 @@ def test_drafts_and_scores_are_those_of_each_head_alone(
         play = Play(drafters, case)
         play.open()
         nodes = 6 if "draft_form" in play.changes else 0
-        first = [DraftRequest(s, 0, LENGTH, nodes, h) for h, s in (("h2", "a"), ("h0", "b"), ("h1", "a"))]
+        first = [DraftRequest(s, 0, LENGTH, nodes, drafter_id=h) for h, s in (("h2", "a"), ("h0", "b"), ("h1", "a"))]
         trees = draft(play, first, together=together)
         asked = [
             ScoreRequest(session, play.tell(drafter_id, session, 0, end), drafter_id)
@@ -113,7 +123,7 @@ def test_drafts_and_scores_are_those_of_each_head_alone(
             ScoreRequest("b", play.tell("h0", "b", 0, 20), "h0"),
         ]
         scores += score(play, asked, together=together)
-        second = [DraftRequest(s, 1, LENGTH, nodes, h) for h, s in (("h0", "b"), ("h1", "a"), ("h0", "a"))]
+        second = [DraftRequest(s, 1, LENGTH, nodes, drafter_id=h) for h, s in (("h0", "b"), ("h1", "a"), ("h0", "a"))]
         trees += draft(play, second, together=together)
         results.append((trees, scores))
     (trees, scores), (joint_trees, joint_scores) = results

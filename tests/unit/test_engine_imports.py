@@ -18,14 +18,14 @@ import asyncio, json, sys
 import numpy as np
 from hedgespec.config import DrafterConfig, TargetConfig
 from hedgespec.engine.factory import build_drafters
-from hedgespec.types import FeatureBlock, Observation, SamplingParams, SessionSpec
+from hedgespec.types import DraftRequest, FeatureBlock, Observation, SamplingParams, SessionSpec
 
 async def main(config, target):
     drafter = build_drafters([config], target)[config.id]
     prompt = np.array([5, 6, 5, 6, 5], np.int32)
     await drafter.open(SessionSpec("a", prompt, prompt[:0], SamplingParams(temperature=1.0), 0, 4))
     drafter.push(FeatureBlock("a", 0, np.zeros((4, 96), np.float32)))
-    tree = await drafter.draft("a", 0, 3)
+    tree = await drafter.draft(DraftRequest("a", 0, 3))
     assert tree.num_nodes == 3, tree
     scores = await drafter.observe("a", 0, Observation(0, np.array([6], np.int32), np.ones(1, np.float32)))
     assert scores.acceptance.shape[0] == 1

@@ -15,7 +15,7 @@ from hedgespec.engine.features import LocalFeatureTransport
 from hedgespec.engine.local import LocalDrafter, LocalTarget
 from hedgespec.errors import InvalidObservation, ModelFolderError, UnknownDrafter, UnknownSession
 from hedgespec.models.drafter_model import Usage
-from hedgespec.types import EMPTY_DRAFT, Observation, SamplingParams, Scores, SparseRows
+from hedgespec.types import EMPTY_DRAFT, DraftRequest, Observation, SamplingParams, Scores, SparseRows
 from tests.engine_sessions import GREEDY, decode, make_spec, observation_of, random_ids
 from tests.model_folders import make_eagle3, make_llama
 
@@ -86,7 +86,7 @@ async def speculate(
     while len(emitted) < NUM_TOKENS:
         tree = EMPTY_DRAFT
         if chosen:
-            tree = await process.drafters[chosen[rounds % len(chosen)]].draft(session_id, rounds, DEPTH)
+            tree = await process.drafters[chosen[rounds % len(chosen)]].draft(DraftRequest(session_id, rounds, DEPTH))
         verdict = await process.target.verify(session_id, rounds, tree)
         observation = observation_of(verdict, len(emitted), wants_scores)
         answers = await asyncio.gather(*(d.observe(session_id, rounds, observation) for d in process.drafters.values()))
@@ -177,7 +177,7 @@ async def test_a_bad_observation_hurts_its_session_only(process: Process) -> Non
         return_exceptions=True,
     )
     assert [type(result) for result in results] == [InvalidObservation, InvalidObservation, Scores, UnknownSession]
-    assert (await drafter.draft("good", 1, 3)).num_nodes == 3
+    assert (await drafter.draft(DraftRequest("good", 1, 3))).num_nodes == 3
     for session_id in ("good", "bad"):
         await drafter.close(session_id)
 
@@ -186,7 +186,7 @@ async def test_a_draft_that_was_given_up_leaves_the_drafter_usable(process: Proc
     """The router's deadline cancels the await; the session goes on with the next round."""
     drafter, spec = process.drafters["head"], make_spec(random_ids(9), "c")
     await drafter.open(spec)
-    waiting = asyncio.ensure_future(drafter.draft("c", 0, 4))
+    waiting = asyncio.ensure_future(drafter.draft(DraftRequest("c", 0, 4)))
     await asyncio.sleep(0)
     waiting.cancel()
     observed = asyncio.ensure_future(
@@ -194,7 +194,7 @@ async def test_a_draft_that_was_given_up_leaves_the_drafter_usable(process: Proc
     )
     await asyncio.sleep(0)
     observed.cancel()
-    assert (await drafter.draft("c", 1, 4)).num_nodes == 4
+    assert (await drafter.draft(DraftRequest("c", 1, 4))).num_nodes == 4
     again = await drafter.observe("c", 1, Observation(2, np.array([3], np.int32), np.ones(1, np.float32)))
     assert again is not None, "the cancelled observation was applied: there is no gap"
     await drafter.close("c")
@@ -210,13 +210,15 @@ async def test_prompt_scores_come_from_every_kind_and_change_no_draft(process: P
     sinks = tuple(d.feature_sink for d in process.drafters.values() if d.feature_sink)
     await asyncio.gather(*(d.open(spec) for d in process.drafters.values()))
     await process.target.open(make_spec(prompt, "p", max_draft_tokens=DEPTH, feature_sinks=sinks))
-    before = {name: (await d.draft("p", 0, DEPTH)).token_ids.tolist() for name, d in process.drafters.items()}
+    before = {
+        name: (await d.draft(DraftRequest("p", 0, DEPTH))).token_ids.tolist() for name, d in process.drafters.items()
+    }
     for name, drafter in process.drafters.items():
         overlap = await drafter.score_prompt("p", top)
         assert overlap.shape == (3,)
         if name != "ngram":
             np.testing.assert_allclose(overlap, 1.0, atol=1e-4)
-        assert (await drafter.draft("p", 0, DEPTH)).token_ids.tolist() == before[name]
+        assert (await drafter.draft(DraftRequest("p", 0, DEPTH))).token_ids.tolist() == before[name]
         with pytest.raises(UnknownSession):
             await drafter.score_prompt("nobody", top)
     await asyncio.gather(process.target.close("p"), *(d.close("p") for d in process.drafters.values()))
@@ -258,7 +260,7 @@ async def test_tokens_told_with_the_request_for_a_draft_are_heard_before_it(proc
         await process.target.open(make_spec(prompt, "s", GREEDY, max_draft_tokens=DEPTH, feature_sinks=sinks))
         trees, told, num_emitted = [], None, 0
         for round_index in range(4):
-            tree = await drafter.draft("s", round_index, DEPTH, told=told)
+            tree = await drafter.draft(DraftRequest("s", round_index, DEPTH, observation=told))
             verdict = await process.target.verify("s", round_index, tree)
             quiet = observation_of(verdict, num_emitted, False)
             num_emitted += len(verdict.token_ids)
@@ -269,6 +271,6 @@ async def test_tokens_told_with_the_request_for_a_draft_are_heard_before_it(proc
         drafts.append(trees)
         gap = observation_of(verdict, num_emitted + 1, False)
         with pytest.raises(InvalidObservation):
-            await drafter.draft("s", 4, DEPTH, told=gap)
+            await drafter.draft(DraftRequest("s", 4, DEPTH, observation=gap))
         await asyncio.gather(process.target.close("s"), drafter.close("s"))
     assert drafts[0] == drafts[1]

@@ -6,9 +6,17 @@ import numpy as np
 import pytest
 
 from hedgespec.engine.scheduler import MAX_SCORE_DELAYS, DrafterScheduler, TargetScheduler
-from hedgespec.engine.work import CloseSession, Draft, Observe, OpenSession, ScorePrompt, Ticket, Verify, Work
+from hedgespec.engine.work import CloseSession, Observe, OpenSession, Ticket, Verify, Work
 from hedgespec.errors import UnknownSession
-from hedgespec.types import EMPTY_DRAFT, Observation, SamplingParams, SessionSpec, SparseRows
+from hedgespec.types import (
+    EMPTY_DRAFT,
+    DraftRequest,
+    Observation,
+    PromptScoreRequest,
+    SamplingParams,
+    SessionSpec,
+    SparseRows,
+)
 
 
 def ticket(work: Work, arrived_s: float = 0.0) -> Ticket:
@@ -26,7 +34,7 @@ def verifying(session_id: str) -> Ticket:
 
 
 def drafting(session_id: str, arrived_s: float = 0.0) -> Ticket:
-    return ticket(Draft("d", session_id, 0, 4), arrived_s)
+    return ticket(DraftRequest(session_id, 0, 4, drafter_id="d"), arrived_s)
 
 
 def by_drafter(asked: Ticket) -> str:
@@ -35,7 +43,7 @@ def by_drafter(asked: Ticket) -> str:
 
 
 def scoring(session_id: str, drafter_id: str = "d") -> Ticket:
-    return ticket(Observe(drafter_id, session_id, Observation(0, np.ones(1, np.int32), np.ones(1, np.float32))))
+    return ticket(Observe(session_id, Observation(0, np.ones(1, np.int32), np.ones(1, np.float32)), drafter_id))
 
 
 def chunks(scheduler: TargetScheduler) -> list[tuple[str, int]]:
@@ -124,7 +132,11 @@ def test_drafts_run_before_scores() -> None:
 def test_prompts_are_scored_after_drafts_and_forgotten_with_their_session() -> None:
     empty = SparseRows(np.zeros(1, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32))
     scheduler = DrafterScheduler(feature_grace_s=0.02)
-    draft, kept, closed = drafting("b"), ticket(ScorePrompt("d", "b", empty)), ticket(ScorePrompt("d", "a", empty))
+    draft, kept, closed = (
+        drafting("b"),
+        ticket(PromptScoreRequest("b", empty, "d")),
+        ticket(PromptScoreRequest("a", empty, "d")),
+    )
     for prompt in (kept, closed):
         scheduler.add(prompt)
     for arrived in scheduler.take_changes():

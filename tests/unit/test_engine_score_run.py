@@ -14,12 +14,20 @@ import torch
 from hedgespec.config import DrafterConfig
 from hedgespec.engine.drafter_engine import DrafterRunner
 from hedgespec.engine.engine import Engine
-from hedgespec.engine.work import CloseSession, Draft, Observe, OpenSession
+from hedgespec.engine.work import CloseSession, Observe, OpenSession
 from hedgespec.errors import ReplicaLost
-from hedgespec.models.drafter_model import DraftRequest, ScoreRequest
 from hedgespec.models.eagle3.head import load_eagle3
 from hedgespec.models.eagle3.loading import load_eagle3_drafters
-from hedgespec.types import DraftTree, FeatureBlock, Observation, SamplingParams, Scores, SessionSpec
+from hedgespec.types import (
+    DraftRequest,
+    DraftTree,
+    FeatureBlock,
+    Observation,
+    SamplingParams,
+    ScoreRequest,
+    Scores,
+    SessionSpec,
+)
 from tests.eagle3_reference import DenseHead
 from tests.engine_sessions import GREEDY, make_spec, random_ids
 from tests.model_folders import HIDDEN_SIZE, VOCAB_SIZE, make_eagle3
@@ -78,10 +86,10 @@ def test_a_draft_waits_for_one_pass_and_not_for_all() -> None:
     model = SlowScorer("d")
     engine = Engine(DrafterRunner({"d": model}), "test")  # type: ignore[dict-item]
     opened(engine, "d", "a", "b")
-    score = engine.submit(Observe("d", "a", told()))
+    score = engine.submit(Observe("a", told(), "d"))
     assert engine.step() == 0.0
-    draft = engine.submit(Draft("d", "b", 0, 4))
-    heard = engine.submit(Observe("d", "a", told(1, wants_scores=False)))
+    draft = engine.submit(DraftRequest("b", 0, 4, drafter_id="d"))
+    heard = engine.submit(Observe("a", told(1, wants_scores=False), "d"))
     assert engine.step() == 0.0
     assert draft.done()
     assert heard.done()
@@ -110,10 +118,10 @@ def test_drafts_wait_longer_for_scores_of_many_answers() -> None:
     engine = Engine(DrafterRunner({"d": model}, clock=Ticking()), "test")  # type: ignore[dict-item]
     opened(engine, "d", "a", "b", "c")
     for name in "abc":
-        engine.submit(Observe("d", name, told()))
+        engine.submit(Observe(name, told(), "d"))
     drafts = []
     while engine.step() is not None:
-        drafts.append(engine.submit(Draft("d", "a", len(drafts), 4)))
+        drafts.append(engine.submit(DraftRequest("a", len(drafts), 4, drafter_id="d")))
     assert drafts[0].done()
     order = ["draft" if line.startswith("draft") else "pass" for line in model.log if line[:4] in ("draf", "pass")]
     assert order[:5] == ["pass", "draft", "pass", "pass", "draft"]
@@ -124,7 +132,7 @@ def test_a_session_that_ends_is_scored_first(ends_by: str) -> None:
     model = SlowScorer("d")
     engine = Engine(DrafterRunner({"d": model}), "test")  # type: ignore[dict-item]
     opened(engine, "d", "a", "b")
-    score = engine.submit(Observe("d", "a", told()))
+    score = engine.submit(Observe("a", told(), "d"))
     engine.step()
     engine.submit(CloseSession("b", "d"))  # another session's end changes nothing
     assert engine.step() == 0.0
@@ -142,7 +150,7 @@ def test_drafters_that_compute_together_are_scored_together_and_others_after_the
     engine = Engine(DrafterRunner({"d": first, "e": second, "f": other}), "test")  # type: ignore[dict-item]
     for name in "def":
         opened(engine, name, "a")
-    scores = [engine.submit(Observe(name, "a", told())) for name in "edf"]
+    scores = [engine.submit(Observe("a", told(), name)) for name in "edf"]
     while engine.step() is not None:
         pass
     assert [score.result(0).start for score in scores] == [0, 0, 0]
@@ -155,7 +163,7 @@ def test_a_pass_that_fails_fails_what_is_broken_alone() -> None:
     model = SlowScorer("d")
     engine = Engine(DrafterRunner({"d": model}), "test")  # type: ignore[dict-item]
     opened(engine, "d", "a", "bad", "c")
-    scores = [engine.submit(Observe("d", name, told())) for name in ("a", "bad", "c")]
+    scores = [engine.submit(Observe(name, told(), "d")) for name in ("a", "bad", "c")]
     while engine.step() is not None:
         pass
     assert scores[0].result(0).start == scores[2].result(0).start == 0
@@ -166,7 +174,7 @@ def test_a_pass_that_fails_fails_what_is_broken_alone() -> None:
 def test_stopping_in_the_middle_fails_the_scores() -> None:
     engine = Engine(DrafterRunner({"d": SlowScorer("d")}), "test")  # type: ignore[dict-item]
     opened(engine, "d", "a")
-    score = engine.submit(Observe("d", "a", told()))
+    score = engine.submit(Observe("a", told(), "d"))
     engine.step()
     engine.stop()
     with pytest.raises(ReplicaLost, match="stopped"):
@@ -205,17 +213,17 @@ def test_scores_of_heads_do_not_depend_on_what_comes_between_their_passes(
             seen = Observation(start, ids[told_now], probs[start : start + 10])
             for drafter in drafters.values():
                 drafter.push(FeatureBlock("a", told_now.start - 1, features[told_now.start - 1 : told_now.stop - 1]))
-            answers += [engine.submit(Observe(drafter_id, "a", seen)) for drafter_id in drafters]
+            answers += [engine.submit(Observe("a", seen, drafter_id)) for drafter_id in drafters]
             num_steps = 0
             while engine.step() is not None:
                 num_steps += 1
                 if is_disturbed:
-                    chain = engine.submit(Draft(f"h{num_steps % 3}", "a", start, 4))
+                    chain = engine.submit(DraftRequest("a", start, 4, drafter_id=f"h{num_steps % 3}"))
                     engine.step()
                     assert chain.done()
             assert num_steps >= 3, "there is something between the passes"
             for drafter_id in drafters:
-                chain = engine.submit(Draft(drafter_id, "a", start, 4))
+                chain = engine.submit(DraftRequest("a", start, 4, drafter_id=drafter_id))
                 engine.step()
                 answers.append(chain)
         results.append([answer.result(0) for answer in answers])

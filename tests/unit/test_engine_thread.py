@@ -11,10 +11,19 @@ import pytest
 
 from hedgespec.engine.drafter_engine import DrafterRunner
 from hedgespec.engine.engine import Engine
-from hedgespec.engine.work import CloseSession, Draft, Observe, OpenSession, Ticket, Work
+from hedgespec.engine.work import CloseSession, Observe, OpenSession, Ticket, Work
 from hedgespec.errors import ReplicaLost, UnknownDrafter, UnknownSession
-from hedgespec.models.drafter_model import DraftRequest, ScoreRequest, Usage
-from hedgespec.types import DraftTree, FeatureBlock, Observation, SamplingParams, Scores, SessionSpec
+from hedgespec.models.drafter_model import Usage
+from hedgespec.types import (
+    DraftRequest,
+    DraftTree,
+    FeatureBlock,
+    Observation,
+    SamplingParams,
+    ScoreRequest,
+    Scores,
+    SessionSpec,
+)
 
 
 class FakeDrafter:
@@ -67,7 +76,7 @@ def open_work(session_id: str, drafter_id: str = "d") -> OpenSession:
 
 
 def observe_work(session_id: str, wants_scores: bool = True) -> Observe:
-    return Observe("d", session_id, Observation(0, np.ones(1, np.int32), np.ones(1, np.float32), None, wants_scores))
+    return Observe(session_id, Observation(0, np.ones(1, np.int32), np.ones(1, np.float32), None, wants_scores), "d")
 
 
 class Clock:
@@ -82,7 +91,11 @@ def test_drafts_of_all_sessions_run_in_one_batch_after_the_state_changes() -> No
     engine = Engine(DrafterRunner({"d": model}), "test")
     works: list[Work] = []
     for session_id in ("a", "b", "c"):
-        works += [open_work(session_id), Draft("d", session_id, 0, 4), observe_work(session_id, wants_scores=False)]
+        works += [
+            open_work(session_id),
+            DraftRequest(session_id, 0, 4, drafter_id="d"),
+            observe_work(session_id, wants_scores=False),
+        ]
     futures = [engine.submit(work) for work in works]
     engine.step()
     assert model.batches == [["a", "b", "c"]]
@@ -94,7 +107,7 @@ def test_one_failing_session_does_not_hurt_the_batch() -> None:
     engine = Engine(DrafterRunner({"d": FakeDrafter()}), "test")
     for session_id in ("a", "bad", "c"):
         engine.submit(open_work(session_id))
-    futures = [engine.submit(Draft("d", session_id, 0, 4)) for session_id in ("a", "bad", "c")]
+    futures = [engine.submit(DraftRequest(session_id, 0, 4, drafter_id="d")) for session_id in ("a", "bad", "c")]
     engine.step()
     assert futures[0].result(0).num_nodes == futures[2].result(0).num_nodes == 0
     with pytest.raises(ReplicaLost, match="a kernel failed"):
@@ -106,7 +119,7 @@ def test_a_draft_waits_for_features_only_for_its_grace() -> None:
     model.has_features = False
     engine = Engine(DrafterRunner({"d": model}, feature_grace_s=0.02), "test", clock)
     engine.submit(open_work("a"))
-    future = engine.submit(Draft("d", "a", 0, 4))
+    future = engine.submit(DraftRequest("a", 0, 4, drafter_id="d"))
     assert engine.step() == pytest.approx(0.02)
     assert not future.done()
     clock.now_s += 0.021
@@ -120,7 +133,7 @@ def test_the_thread_wakes_up_when_features_come() -> None:
     engine = Engine(DrafterRunner({"d": model}, feature_grace_s=30.0), "test")
     engine.start()
     engine.submit(open_work("a")).result(10)
-    future = engine.submit(Draft("d", "a", 0, 4))
+    future = engine.submit(DraftRequest("a", 0, 4, drafter_id="d"))
     time.sleep(0.05)
     assert not future.done()
     model.push(FeatureBlock("a", 0, np.zeros((1, 1), np.float32)))
@@ -134,7 +147,7 @@ def test_what_was_observed_and_closed_counts_even_when_the_caller_has_gone() -> 
     engine = Engine(DrafterRunner({"d": model}), "test")
     engine.submit(open_work("a"))
     engine.submit(open_work("b"))
-    for work in (observe_work("a"), CloseSession("b", "d"), Draft("d", "a", 0, 4)):
+    for work in (observe_work("a"), CloseSession("b", "d"), DraftRequest("a", 0, 4, drafter_id="d")):
         assert engine.submit(work).cancel()
     engine.step()
     assert model.sessions == {"a": 1}
@@ -158,7 +171,7 @@ def test_many_threads_may_submit_at_once() -> None:
         for n in range(30):
             session_id = f"{name}{n}"
             engine.submit(open_work(session_id)).result(10)
-            assert engine.submit(Draft("d", session_id, 0, 1)).result(10).num_nodes == 0
+            assert engine.submit(DraftRequest(session_id, 0, 1, drafter_id="d")).result(10).num_nodes == 0
             engine.submit(CloseSession(session_id, "d")).result(10)
 
     threads = [threading.Thread(target=use, args=(f"t{n}-",)) for n in range(4)]
@@ -177,9 +190,9 @@ def test_stopping_fails_what_is_pending_and_what_comes_later() -> None:
     engine = Engine(DrafterRunner({"d": model}, feature_grace_s=30.0), "test")
     engine.start()
     engine.submit(open_work("a")).result(10)
-    pending = engine.submit(Draft("d", "a", 0, 4))
+    pending = engine.submit(DraftRequest("a", 0, 4, drafter_id="d"))
     engine.stop()
-    for future in (pending, engine.submit(Draft("d", "a", 1, 4))):
+    for future in (pending, engine.submit(DraftRequest("a", 1, 4, drafter_id="d"))):
         with pytest.raises(ReplicaLost, match="stopped"):
             future.result(10)
 

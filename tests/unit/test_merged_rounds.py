@@ -11,7 +11,7 @@ import pytest
 from hedgespec.errors import InvalidDraft, ReplicaLost
 from hedgespec.router.accounting import AnswerAccount
 from hedgespec.router.panel import Presence
-from hedgespec.types import DraftTree, Observation, Verdict
+from hedgespec.types import DraftRequest, DraftTree, Verdict
 from tests.scripted_answer import EXPECTED, Run, fleet_of
 from tests.scripted_models import ScriptedDrafter, ScriptedTarget
 
@@ -22,15 +22,8 @@ MERGED = {"merge_drafters": 2, "num_nodes": 10}
 class OffByOne(ScriptedDrafter):
     """Proposes what no other scripted drafter does."""
 
-    async def draft(
-        self,
-        session_id: str,
-        round_index: int,
-        num_draft_tokens: int,
-        num_nodes: int = 0,
-        told: Observation | None = None,
-    ) -> DraftTree:
-        tree = await super().draft(session_id, round_index, num_draft_tokens, num_nodes, told)
+    async def draft(self, request: DraftRequest) -> DraftTree:
+        tree = await super().draft(request)
         return DraftTree(tree.token_ids + np.int32(300), tree.parent, drafter_id=self.drafter_id)
 
 

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hedgespec.errors import InvalidObservation, ReplicaBusy, UnknownSession
-from hedgespec.models.drafter_model import DraftRequest, ScoreRequest, Usage
+from hedgespec.models.drafter_model import Usage
 from hedgespec.models.ngram.drafter import MAX_SUFFIX, NgramDrafter
-from hedgespec.types import DraftTree, Observation, SamplingParams, SessionSpec, SparseRows
+from hedgespec.types import DraftRequest, DraftTree, Observation, SamplingParams, ScoreRequest, SessionSpec, SparseRows
 from tests.engine_sessions import scores_of
 
 DEPTH = 4

@@ -17,7 +17,7 @@ from hedgespec.engine.features import LocalFeatureTransport
 from hedgespec.engine.local import LocalTarget
 from hedgespec.models.drafter_model import Usage
 from hedgespec.models.memory.kv_memory import KvSlot
-from hedgespec.types import DraftForm, DraftTree, SamplingParams
+from hedgespec.types import DraftForm, DraftRequest, DraftTree, SamplingParams
 from tests.engine_sessions import GREEDY, Draft, RecordingSink, decode, make_spec, random_ids
 from tests.model_folders import VOCAB_SIZE, make_eagle3, make_llama, make_mistral, make_qwen3
 
@@ -239,7 +239,7 @@ async def test_a_head_drafts_the_same_after_a_hit(folder: Path, tmp_path: Path) 
         spec = make_spec(prompt_with(7, 0), session_id, feature_sinks=("local:head",))
         await head.open(spec)
         assert (await target.open(spec)).num_cached_tokens == num_reused
-        drafts.append((await head.draft(session_id, 0, 6)).token_ids.tolist())
+        drafts.append((await head.draft(DraftRequest(session_id, 0, 6))).token_ids.tolist())
     target.stop()
     head.stop()
     assert drafts[0] == drafts[1]

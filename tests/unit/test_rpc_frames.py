@@ -39,10 +39,10 @@ def fill_half(item: pb.Item) -> None:
 
 async def test_items_added_in_one_turn_of_the_loop_leave_in_one_frame() -> None:
     async with running_writer() as (writer, frames):
-        for round_id in range(5):
-            writer.add("s", round_id, "code", lambda item: item.draft.SetInParent())
+        for call_index in range(5):
+            writer.add("s", call_index, "code", lambda item: item.draft.SetInParent())
         await asyncio.sleep(0.01)
-    assert [item.round_id for frame in frames for item in frame.items] == [0, 1, 2, 3, 4]
+    assert [item.call_index for frame in frames for item in frame.items] == [0, 1, 2, 3, 4]
     assert len(frames) == 1
 
 

@@ -10,12 +10,11 @@ import pytest
 import torch
 
 from hedgespec.config import Device, DrafterConfig
-from hedgespec.models.drafter_model import DraftRequest
 from hedgespec.models.eagle3.drafter import Eagle3Drafter
 from hedgespec.models.eagle3.loading import load_eagle3_drafters
 from hedgespec.models.graphs.chain_replay import Chains
 from hedgespec.models.graphs.static_drafts import Member
-from hedgespec.types import DraftTree, FeatureBlock, Method, Observation, SamplingParams
+from hedgespec.types import DraftRequest, DraftTree, FeatureBlock, Method, Observation, SamplingParams
 from tests.engine_sessions import GREEDY, make_spec, random_ids
 from tests.model_folders import HIDDEN_SIZE, VOCAB_SIZE, make_eagle3
 

@@ -8,7 +8,7 @@ import pytest
 from hedgespec.errors import InvalidDraft, InvalidObservation, UnknownSession
 from hedgespec.models.tabular import TabularDrafter, TabularModel, TabularTarget
 from hedgespec.protocols import Drafter, Target
-from hedgespec.types import EMPTY_DRAFT, DraftTree, Observation, SamplingParams, SessionSpec, Verdict
+from hedgespec.types import EMPTY_DRAFT, DraftRequest, DraftTree, Observation, SamplingParams, SessionSpec, Verdict
 
 MODEL = TabularModel(vocab_size=6, order=2, seed=1)
 NOTHING = np.zeros(0, np.int32)
@@ -56,12 +56,12 @@ async def test_a_session_opened_after_a_failure_continues_like_the_first_one(see
     await opened(target, drafter, spec=spec)
     emitted: list[int] = []
     for round_index in range(4):
-        verdict = await target.verify("s", round_index, await drafter.draft("s", round_index, 3))
+        verdict = await target.verify("s", round_index, await drafter.draft(DraftRequest("s", round_index, 3)))
         await drafter.observe("s", round_index, observation(verdict, len(emitted)))
         emitted += verdict.token_ids.tolist()
     fresh_target, fresh_drafter = TabularTarget(MODEL), TabularDrafter("a", MODEL.related(0.5, 2))
     await opened(fresh_target, fresh_drafter, spec=replace(spec, emitted_ids=np.array(emitted, np.int32)))
-    tree, fresh_tree = await drafter.draft("s", 4, 3), await fresh_drafter.draft("s", 4, 3)
+    tree, fresh_tree = await drafter.draft(DraftRequest("s", 4, 3)), await fresh_drafter.draft(DraftRequest("s", 4, 3))
     assert tree.token_ids.tolist() == fresh_tree.token_ids.tolist()
     verdict, fresh = await target.verify("s", 4, tree), await fresh_target.verify("s", 4, fresh_tree)
     assert verdict.token_ids.tolist() == fresh.token_ids.tolist()
@@ -82,7 +82,7 @@ async def test_observing_again_changes_nothing_and_repeats_the_scores():
     await late.open(SPEC)
     await late.observe("s", 0, observation(verdicts[0], 0))
     await late.observe("s", 2, Observation(0, tokens, probs))
-    drafts = [await drafter.draft("s", 3, 4) for drafter in (once, twice, late)]
+    drafts = [await drafter.draft(DraftRequest("s", 3, 4)) for drafter in (once, twice, late)]
     assert len({tuple(tree.token_ids.tolist()) for tree in drafts}) == 1
 
 
@@ -106,7 +106,7 @@ async def test_unknown_and_closed_sessions_are_reported_and_closing_twice_is_fin
     with pytest.raises(UnknownSession, match="open it first"):
         await target.verify("s", 0, EMPTY_DRAFT)
     with pytest.raises(UnknownSession):
-        await drafter.draft("s", 0, 2)
+        await drafter.draft(DraftRequest("s", 0, 2))
     with pytest.raises(UnknownSession):
         await drafter.observe("s", 0, Observation(0, NOTHING, np.zeros(0, np.float32)))
 
@@ -124,7 +124,7 @@ async def test_an_invalid_draft_changes_nothing():
 async def test_a_draft_is_never_longer_than_asked_or_allowed():
     drafter = TabularDrafter("a", MODEL)
     await drafter.open(SPEC)
-    assert [(await drafter.draft("s", 0, n)).num_nodes for n in (0, 1, 4, 9)] == [0, 1, 4, 4]
+    assert [(await drafter.draft(DraftRequest("s", 0, n))).num_nodes for n in (0, 1, 4, 9)] == [0, 1, 4, 4]
 
 
 @pytest.mark.parametrize("depth_decay", [1.0, 0.5])
@@ -141,7 +141,7 @@ async def test_exact_scores_along_a_round_are_the_fate_of_its_draft(sampling, de
         await opened(target, drafter, spec=spec)
         start = 0
         for round_index in range(4):
-            tree = await drafter.draft("s", round_index, 4)
+            tree = await drafter.draft(DraftRequest("s", round_index, 4))
             verdict = await target.verify("s", round_index, tree)
             scores = await drafter.observe("s", round_index, observation(verdict, start))
             depth = scores.acceptance.shape[1]

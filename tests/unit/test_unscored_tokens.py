@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 
 from hedgespec.learning.observations import joined
-from hedgespec.models.drafter_model import ScoreRequest
 from hedgespec.models.drafting import score_batches, unscored
 from hedgespec.models.drafting.score_batches import batches, joined_scores
 from hedgespec.models.drafting.unscored import UnscoredTokens
-from hedgespec.types import Observation, Scores, SparseRows
+from hedgespec.types import Observation, ScoreRequest, Scores, SparseRows
 
 
 def part(start: int, end: int, *, wants_scores: bool = True, has_top: bool = False) -> Observation:

@@ -16,7 +16,16 @@ from numpy.typing import NDArray
 from hedgespec.bench.simulation.recording import Recording
 from hedgespec.errors import HedgeSpecError
 from hedgespec.protocols import Drafter, Fleet, Target
-from hedgespec.types import EMPTY_DRAFT, Observation, SamplingParams, Scores, SessionSpec, SparseRows, Verdict
+from hedgespec.types import (
+    EMPTY_DRAFT,
+    DraftRequest,
+    Observation,
+    SamplingParams,
+    Scores,
+    SessionSpec,
+    SparseRows,
+    Verdict,
+)
 
 NUM_TARGET_TOP = 64
 """As the router asks for: the rest of sum min(p, q) enters without bias."""
@@ -134,7 +143,7 @@ async def _decode(target: Target, drafter: Drafter, spec: SessionSpec) -> tuple[
             num_draft_tokens = min(spec.max_draft_tokens, spec.sampling.max_tokens - num_emitted - 1)
             tree = EMPTY_DRAFT
             if num_draft_tokens > 0:
-                tree = await drafter.draft(spec.session_id, len(verdicts), num_draft_tokens)
+                tree = await drafter.draft(DraftRequest(spec.session_id, len(verdicts), num_draft_tokens))
             verdict = await target.verify(spec.session_id, len(verdicts), tree)
             told = Observation(num_emitted, verdict.token_ids, verdict.target_probs, wants_scores=False)
             await drafter.observe(spec.session_id, len(verdicts), told)

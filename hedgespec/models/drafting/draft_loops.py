@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hedgespec.models.drafter_model import DraftRequest
 from hedgespec.models.drafting.form_draft import DraftPlace, WideDraft, wide_draft
 from hedgespec.models.drafting.network import B, DraftNetwork, S
 from hedgespec.models.drafting.proposing import DraftInProgress
-from hedgespec.types import DraftTree
+from hedgespec.types import DraftRequest, DraftTree
 
 
 class DraftLoops(DraftNetwork[S, B]):

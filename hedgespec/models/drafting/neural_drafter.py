@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hedgespec.errors import ReplicaBusy, UnknownSession
 from hedgespec.learning.observations import new_part
-from hedgespec.models.drafter_model import DraftRequest, PromptScoreRequest, ScoreRequest, Usage
+from hedgespec.models.drafter_model import Usage
 from hedgespec.models.drafting.network import B, Owner, S
 from hedgespec.models.drafting.score_batches import Span, batches, joined_scores
 from hedgespec.models.drafting.score_loops import ScoreLoops
@@ -18,7 +18,17 @@ from hedgespec.models.drafting.session_text import SessionText
 from hedgespec.models.drafting.unscored import MAX_UNSCORED
 from hedgespec.models.drafting.vocabulary import DraftVocabulary
 from hedgespec.models.memory.kv_memory import KvMemory
-from hedgespec.types import EMPTY_DRAFT, DraftTree, FeatureBlock, Observation, Scores, SessionSpec
+from hedgespec.types import (
+    EMPTY_DRAFT,
+    DraftRequest,
+    DraftTree,
+    FeatureBlock,
+    Observation,
+    PromptScoreRequest,
+    ScoreRequest,
+    Scores,
+    SessionSpec,
+)
 
 
 class NeuralDrafter(ScoreLoops[S, B]):

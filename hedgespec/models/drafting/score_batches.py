@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hedgespec.learning.observations import first_part, joined, new_part
-from hedgespec.models.drafter_model import ScoreRequest
-from hedgespec.types import Observation, Scores
+from hedgespec.types import Observation, ScoreRequest, Scores
 
 MAX_TOKENS = 512
 """Tokens of one session that are scored at once."""

@@ -9,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hedgespec.models.drafter_model import PromptScoreRequest
 from hedgespec.models.drafting.draft_loops import DraftLoops
 from hedgespec.models.drafting.form_draft import DraftPlace, TreeDraft, WideDraft
 from hedgespec.models.drafting.network import B, S
@@ -17,7 +16,7 @@ from hedgespec.models.drafting.score_columns import ScoreColumns, counts_before
 from hedgespec.models.drafting.shadow_cursor import CursorScores
 from hedgespec.speculative.processing import softened
 from hedgespec.speculative.scoring import prompt_overlap
-from hedgespec.types import Observation, Scores
+from hedgespec.types import Observation, PromptScoreRequest, Scores
 
 CATCH_UP_ROWS, CATCH_UP_PARTS = 48, 4
 """About so many rows are caught up in one pass of a score, or a quarter of all: more would keep drafts waiting, fewer would

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hedgespec.models.cpu.whole_chains import complete_chains
-from hedgespec.models.drafter_model import PromptScoreRequest
 from hedgespec.models.drafting.neural_drafter import NeuralDrafter
 from hedgespec.models.drafting.proposing import DraftInProgress
 from hedgespec.models.drafting.score_columns import ScoreColumns
@@ -35,7 +34,7 @@ from hedgespec.models.eagle3.unrolling import Unrolling, forget_complete_starts
 from hedgespec.models.graphs.static_drafts import StaticDrafts
 from hedgespec.models.memory.attention import Rows
 from hedgespec.models.memory.kv_memory import KvSlot
-from hedgespec.types import FeatureBlock
+from hedgespec.types import FeatureBlock, PromptScoreRequest
 
 CATCH_UP_PAIRS = 512
 MAX_TAIL_HOLES = 16

@@ -14,12 +14,23 @@ from numpy.typing import NDArray
 
 from hedgespec.errors import ReplicaBusy, UnknownSession
 from hedgespec.learning.observations import new_part
-from hedgespec.models.drafter_model import DraftRequest, PromptScoreRequest, ScoreRequest, Usage
+from hedgespec.models.drafter_model import Usage
 from hedgespec.models.drafting.session_text import SessionText
 from hedgespec.models.drafting.unscored import UnscoredTokens
 from hedgespec.speculative.proposal import Law
 from hedgespec.speculative.scoring import prompt_overlap
-from hedgespec.types import DraftForm, DraftTree, FeatureBlock, Observation, Scores, SessionSpec, SparseRows
+from hedgespec.types import (
+    DraftForm,
+    DraftRequest,
+    DraftTree,
+    FeatureBlock,
+    Observation,
+    PromptScoreRequest,
+    ScoreRequest,
+    Scores,
+    SessionSpec,
+    SparseRows,
+)
 
 MAX_SUFFIX = 5
 MAX_MATCHES = 3

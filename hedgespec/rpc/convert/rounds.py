@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from hedgespec.errors import HedgeSpecError, InvalidDraft, InvalidObservation, ReplicaLost
+from hedgespec.errors import HedgeSpecError, InvalidDraft, InvalidObservation, ReplicaLost, RequestError
 from hedgespec.rpc.convert.arrays import float_bytes, read_ids, read_probs, read_rows, require, write_rows
 from hedgespec.rpc.v1 import replica_pb2 as pb
-from hedgespec.types import DraftTree, Observation, Scores, SparseRows, Verdict
+from hedgespec.types import DraftRequest, DraftTree, Observation, Scores, SparseRows, Verdict
 
 MAX_DRAFT_NODES = 256
 MAX_OBSERVED_TOKENS = 1 << 14
@@ -24,6 +24,23 @@ def write_tree(message: pb.DraftTree, tree: DraftTree) -> None:
         message.parent.extend(parent)
     if tree.draft_probs is not None:
         write_rows(message.draft_probs, tree.draft_probs)
+
+
+def write_draft_request(message: pb.Draft, request: DraftRequest) -> None:
+    """Session, round and drafter travel in the item around the message."""
+    message.num_draft_tokens = request.num_draft_tokens
+    message.num_nodes = request.num_nodes
+    if request.observation is not None:
+        write_observation(message.observation, request.observation)
+
+
+def read_draft_request(session_id: str, round_index: int, message: pb.Draft, drafter_id: str) -> DraftRequest:
+    """Raises RequestError, InvalidObservation."""
+    num_tokens, num_nodes = message.num_draft_tokens, message.num_nodes
+    if max(num_tokens, num_nodes) > MAX_DRAFT_NODES:
+        raise RequestError(f"num_draft_tokens is {num_tokens} and num_nodes {num_nodes}, at most {MAX_DRAFT_NODES}.")
+    observation = read_observation(message.observation) if message.HasField("observation") else None
+    return DraftRequest(session_id, round_index, num_tokens, num_nodes, observation, drafter_id)
 
 
 def write_drafted(message: pb.Drafted, tree: DraftTree, compute_s: float) -> None:

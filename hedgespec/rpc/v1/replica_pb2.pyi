@@ -14,9 +14,9 @@ class Frame(_message.Message):
     def __init__(self, items: _Optional[_Iterable[_Union[Item, _Mapping]]] = ...) -> None: ...
 
 class Item(_message.Message):
-    __slots__ = ("session_id", "round_id", "drafter_ids", "open", "opened", "draft", "drafted", "verify", "verdict", "observe", "score", "close", "error", "score_prompt", "prompt_scores")
+    __slots__ = ("session_id", "call_index", "drafter_ids", "open", "opened", "draft", "drafted", "verify", "verdict", "observe", "score", "close", "error", "score_prompt", "prompt_scores")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
-    ROUND_ID_FIELD_NUMBER: _ClassVar[int]
+    CALL_INDEX_FIELD_NUMBER: _ClassVar[int]
     DRAFTER_IDS_FIELD_NUMBER: _ClassVar[int]
     OPEN_FIELD_NUMBER: _ClassVar[int]
     OPENED_FIELD_NUMBER: _ClassVar[int]
@@ -31,7 +31,7 @@ class Item(_message.Message):
     SCORE_PROMPT_FIELD_NUMBER: _ClassVar[int]
     PROMPT_SCORES_FIELD_NUMBER: _ClassVar[int]
     session_id: str
-    round_id: int
+    call_index: int
     drafter_ids: _containers.RepeatedScalarFieldContainer[str]
     open: Open
     opened: Opened
@@ -45,7 +45,7 @@ class Item(_message.Message):
     error: Error
     score_prompt: ScorePrompt
     prompt_scores: PromptScores
-    def __init__(self, session_id: _Optional[str] = ..., round_id: _Optional[int] = ..., drafter_ids: _Optional[_Iterable[str]] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., opened: _Optional[_Union[Opened, _Mapping]] = ..., draft: _Optional[_Union[Draft, _Mapping]] = ..., drafted: _Optional[_Union[Drafted, _Mapping]] = ..., verify: _Optional[_Union[Verify, _Mapping]] = ..., verdict: _Optional[_Union[Verdict, _Mapping]] = ..., observe: _Optional[_Union[Observe, _Mapping]] = ..., score: _Optional[_Union[Score, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., score_prompt: _Optional[_Union[ScorePrompt, _Mapping]] = ..., prompt_scores: _Optional[_Union[PromptScores, _Mapping]] = ...) -> None: ...
+    def __init__(self, session_id: _Optional[str] = ..., call_index: _Optional[int] = ..., drafter_ids: _Optional[_Iterable[str]] = ..., open: _Optional[_Union[Open, _Mapping]] = ..., opened: _Optional[_Union[Opened, _Mapping]] = ..., draft: _Optional[_Union[Draft, _Mapping]] = ..., drafted: _Optional[_Union[Drafted, _Mapping]] = ..., verify: _Optional[_Union[Verify, _Mapping]] = ..., verdict: _Optional[_Union[Verdict, _Mapping]] = ..., observe: _Optional[_Union[Observe, _Mapping]] = ..., score: _Optional[_Union[Score, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., score_prompt: _Optional[_Union[ScorePrompt, _Mapping]] = ..., prompt_scores: _Optional[_Union[PromptScores, _Mapping]] = ...) -> None: ...
 
 class Open(_message.Message):
     __slots__ = ("prompt_ids", "emitted_ids", "sampling", "noise_seed", "max_draft_tokens", "cache_salt", "feature_sinks", "num_target_top", "exact_scores", "lease_id", "draft_form", "num_prompt_scores", "own_round_scores")
@@ -134,14 +134,14 @@ class Opened(_message.Message):
     def __init__(self, num_cached_tokens: _Optional[int] = ..., prompt_top: _Optional[_Union[SparseRows, _Mapping]] = ...) -> None: ...
 
 class Draft(_message.Message):
-    __slots__ = ("num_draft_tokens", "num_nodes", "told")
+    __slots__ = ("num_draft_tokens", "num_nodes", "observation")
     NUM_DRAFT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     NUM_NODES_FIELD_NUMBER: _ClassVar[int]
-    TOLD_FIELD_NUMBER: _ClassVar[int]
+    OBSERVATION_FIELD_NUMBER: _ClassVar[int]
     num_draft_tokens: int
     num_nodes: int
-    told: Observe
-    def __init__(self, num_draft_tokens: _Optional[int] = ..., num_nodes: _Optional[int] = ..., told: _Optional[_Union[Observe, _Mapping]] = ...) -> None: ...
+    observation: Observe
+    def __init__(self, num_draft_tokens: _Optional[int] = ..., num_nodes: _Optional[int] = ..., observation: _Optional[_Union[Observe, _Mapping]] = ...) -> None: ...
 
 class Drafted(_message.Message):
     __slots__ = ("tree", "compute_us")

@@ -50,7 +50,7 @@ class ReplicaServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Rounds(self, request_iterator, context):
-        """Requests and replies of all sessions, in any order; replies are matched by (session_id, round_id, drafter_id, kind).
+        """Requests and replies of all sessions, in any order; replies are matched by (session_id, call_index, drafter_id, kind).
         When the stream ends, every session opened on it is closed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
