@@ -77,7 +77,7 @@ def adjusted(args: AppArgs, target: Path | None, redis: str | None, device: Devi
     return args.model_copy(
         update={
             "target": args.target.model_copy(update=on_device),
-            "drafters": tuple(d if d.kind == "ngram" else d.model_copy(update=on_device) for d in args.drafters),
+            "drafters": tuple(d if d.model is None else d.model_copy(update=on_device) for d in args.drafters),
         }
     )
 

@@ -6,9 +6,12 @@ below its registry. Packages add their own through the entry-point group that st
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hedgespec.registry import Registry
+
+if TYPE_CHECKING:
+    from hedgespec.engine.kinds.drafter_kind import DrafterKind
 
 LEARNERS: Registry[Any] = Registry(
     "learner",
@@ -52,6 +55,18 @@ OBJECTIVES: Registry[Any] = Registry(
     },
 )
 """A subclass of `hedgespec.learning.objectives.objective.Objective`."""
+
+DRAFTER_KINDS: Registry[DrafterKind] = Registry(
+    "drafter kind",
+    "hedgespec.drafters",
+    {
+        "eagle3": "hedgespec.engine.kinds.eagle3:EAGLE3",
+        "causal_lm": "hedgespec.engine.kinds.causal_lm:CAUSAL_LM",
+        "ngram": "hedgespec.engine.kinds.ngram:NGRAM",
+        "tabular": "hedgespec.engine.kinds.tabular:TABULAR_KIND",
+    },
+)
+"""An instance of a subclass of `hedgespec.engine.kinds.drafter_kind.DrafterKind`."""
 
 STORES: Registry[Any] = Registry(
     "store",

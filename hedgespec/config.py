@@ -11,12 +11,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from hedgespec.catalogue import BANDITS, LEARNERS, OBJECTIVES
+from hedgespec.catalogue import BANDITS, DRAFTER_KINDS, LEARNERS, OBJECTIVES
 from hedgespec.errors import ConfigError
 from hedgespec.registry import Registry
 
 Device = Literal["cpu", "cuda"]
-DrafterKind = Literal["eagle3", "causal_lm", "ngram", "tabular"]
 DraftFormName = Literal["chain", "tree", "iid", "distinct"]
 Identifier = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 
@@ -92,35 +91,32 @@ class TargetConfig(ReplicaConfig):
 
 
 class DrafterConfig(ReplicaConfig):
-    """One drafter. model: a folder, or `zoo` (the embedded head named like the id), unused for `ngram`.
+    """One drafter.
 
+    kind:  a name in `catalogue.DRAFTER_KINDS`, or one that an installed package registers
+    model: a folder, or `zoo` (the embedded head named like the id); only for kinds that take a model
     group: drafters with the same group share one process (and GPU)
     quantization: weights of EAGLE-3 heads on the CPU are rounded to int8 when they are loaded (`auto`, `int8`): that changes
         drafts a little, their cost a lot, and no text. `none` keeps float32. Nothing else can be rounded
     """
 
     id: Identifier
-    kind: DrafterKind
+    kind: Annotated[str, named_in(DRAFTER_KINDS)]
     model: str | None = None
     group: Identifier | None = None
     quantization: Literal["auto", "int8", "none"] = "auto"
 
     @property
     def is_in_int8(self) -> bool:
-        return self.quantization != "none" and self.kind == "eagle3" and self.device == "cpu"
+        """Whether its weights are rounded to int8 when they are loaded."""
+        return self.quantization != "none" and self.device == "cpu" and DRAFTER_KINDS.load(self.kind).takes_int8
 
     @model_validator(mode="after")
-    def check_quantization(self) -> DrafterConfig:
-        if self.quantization == "int8" and not self.is_in_int8:
-            raise ValueError(f"drafter {self.id!r}: quantization int8 is for kind eagle3 on device cpu")
-        return self
-
-    @model_validator(mode="after")
-    def check_model(self) -> DrafterConfig:
-        if self.kind == "ngram" and self.model is not None:
-            raise ValueError(f"drafter {self.id!r}: kind ngram takes no model")
-        if self.kind != "ngram" and self.model is None:
-            raise ValueError(f"drafter {self.id!r}: kind {self.kind} needs a model (a folder, or zoo)")
+    def check_kind(self) -> DrafterConfig:
+        try:
+            DRAFTER_KINDS.load(self.kind).check(self)
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
         return self
 
 

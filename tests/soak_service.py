@@ -125,7 +125,7 @@ async def tiny_service(folder: Path, is_remote: bool) -> AsyncIterator[SoakServi
     from hedgespec.config import DrafterConfig, TargetConfig
     from hedgespec.engine.drafter_engine import DrafterRunner
     from hedgespec.engine.engine import Engine
-    from hedgespec.engine.factory import build_drafter_models, build_target
+    from hedgespec.engine.factory import build_target, load_drafters
     from hedgespec.engine.features import LocalFeatureTransport
     from hedgespec.engine.local import LocalDrafter
     from hedgespec.models.eagle3.drafter import Eagle3Drafter
@@ -140,7 +140,7 @@ async def tiny_service(folder: Path, is_remote: bool) -> AsyncIterator[SoakServi
     )
     transport: FeatureTransport = GrpcFeatureTransport() if is_remote else LocalFeatureTransport()
     target = build_target(config, transport)
-    models = build_drafter_models(kinds, config)
+    models = load_drafters(kinds, config)
     engine = Engine(DrafterRunner(models), "drafters")
     engine.start()
     drafters = {drafter_id: LocalDrafter(engine, model) for drafter_id, model in models.items()}

@@ -5,23 +5,19 @@ is built, so that the router can ask for its tokenizer and the n-gram drafter st
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hedgespec import zoo
 from hedgespec.config import AppArgs, DrafterConfig, TargetConfig
 from hedgespec.errors import ConfigError
+from hedgespec.models.tabular_source import TABULAR, TABULAR_ALPHABET, TABULAR_CONTEXT, TabularSource
 from hedgespec.protocols import Drafter, FeatureTransport, Target
 
 if TYPE_CHECKING:
-    from hedgespec.models.tabular import TabularModel
     from hedgespec.tokenization import Tokenizer
 
 ZOO = "zoo"
-TABULAR = "tabular:"
-TABULAR_ALPHABET = "abcdefghijklmnopqrstuvwxyz .,:;!"
-TABULAR_CONTEXT = 8192
 
 
 def open_target(config: TargetConfig, transport: FeatureTransport) -> Target:
@@ -40,12 +36,7 @@ def open_drafters(configs: Sequence[DrafterConfig], target: TargetConfig) -> Map
     """Load drafters and start them, in the configured order. Raises ModelFolderError, ConfigError."""
     from hedgespec.engine.factory import build_drafters
 
-    built = [resolved_drafter(config) for config in configs if config.kind != "tabular"]
-    opened: dict[str, Drafter] = dict(build_drafters(built, resolved_target(target)))
-    for config in configs:
-        if config.kind == "tabular":
-            opened[config.id] = _tabular_drafter(config, target)
-    return {config.id: opened[config.id] for config in configs}
+    return build_drafters([resolved_drafter(config) for config in configs], resolved_target(target))
 
 
 def load_tokenizer(config: TargetConfig) -> Tokenizer:
@@ -94,7 +85,7 @@ def check_sources(args: AppArgs) -> list[str]:
     if args.target.model == ZOO and not zoo.target_folder().is_dir():
         problems.append("target.model: the zoo's weights are not here; run `hedgespec zoo build`")
     for index, drafter in enumerate(args.drafters):
-        if drafter.model == ZOO and drafter.kind != "tabular" and drafter.id not in zoo.drafter_folders():
+        if drafter.model == ZOO and drafter.id not in zoo.drafter_folders():
             known = sorted(zoo.drafter_folders())
             problems.append(f"drafters.{index}.id: the zoo has no drafter {drafter.id!r}, only {known}")
     return problems
@@ -114,45 +105,6 @@ def resolved_drafter(config: DrafterConfig) -> DrafterConfig:
     if config.id not in folders:
         raise ConfigError(f"The zoo has no drafter {config.id!r}. It has: {sorted(folders)}.")
     return config.model_copy(update={"model": str(folders[config.id])})
-
-
-@dataclass(frozen=True, slots=True)
-class TabularSource:
-    """`tabular:SEED[,closeness=C][,delay_s=S]`: an exact random model over a small alphabet, for tests and demos of the
-    serving path. closeness: of a drafter to its target, 0..1. delay_s: artificial duration of a call.
-    """
-
-    seed: int
-    closeness: float = 0.7
-    delay_s: float = 0.0
-
-    @staticmethod
-    def parse(text: str) -> TabularSource:
-        """Raises ConfigError."""
-        seed, *settings = text.removeprefix(TABULAR).split(",")
-        try:
-            values = {name: float(value) for name, value in (setting.split("=") for setting in settings)}
-            source = TabularSource(int(seed), **values)
-        except (ValueError, TypeError) as error:
-            raise ConfigError(f"{text!r} is not {TABULAR}SEED[,closeness=0..1][,delay_s=SECONDS]") from error
-        if not 0.0 <= source.closeness <= 1.0 or not 0.0 <= source.delay_s <= 60.0:
-            raise ConfigError(f"{text!r}: closeness must be in 0..1 and delay_s in 0..60")
-        return source
-
-    def target_model(self) -> TabularModel:
-        from hedgespec.models.tabular import TabularModel
-
-        return TabularModel(vocab_size=len(TABULAR_ALPHABET), order=2, seed=self.seed)
-
-
-def _tabular_drafter(config: DrafterConfig, target: TargetConfig) -> Drafter:
-    from hedgespec.models.tabular import TabularDrafter
-
-    if not target.model.startswith(TABULAR):
-        raise ConfigError(f"drafter {config.id!r}: kind tabular needs a tabular target, not {target.model!r}")
-    source = TabularSource.parse(config.model or "")
-    model = TabularSource.parse(target.model).target_model().related(source.closeness, source.seed)
-    return TabularDrafter(config.id, model, source.delay_s)
 
 
 def _target_folder(config: TargetConfig) -> Path:

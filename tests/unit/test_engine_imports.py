@@ -60,6 +60,19 @@ def test_a_heads_process_imports_torch_but_not_transformers(tmp_path: Path) -> N
     assert "transformers" not in modules
 
 
+def test_a_configuration_is_checked_without_torch() -> None:
+    check = """
+import sys
+from hedgespec.catalogue import DRAFTER_KINDS
+from hedgespec.config import DrafterConfig
+for kind in DRAFTER_KINDS.names():
+    DrafterConfig(id="d", kind=kind, model=None if kind == "ngram" else "tabular:1")
+assert not {"torch", "transformers"} & set(sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("model", ["zoo", "tabular:1"])
 def test_a_model_that_was_not_resolved_to_a_folder_is_refused(model: str) -> None:
     from hedgespec.config import DrafterConfig, TargetConfig

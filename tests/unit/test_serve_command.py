@@ -13,9 +13,10 @@ import pytest
 
 from deployments import cli
 from deployments.serve_command import StopRequest, adjusted, stop_signals
-from hedgespec.assembly.model_sources import TabularSource, load_tokenizer, served_name
+from hedgespec.assembly.model_sources import load_tokenizer, served_name
 from hedgespec.config import AppArgs, DrafterConfig, TargetConfig, laptop_args
 from hedgespec.errors import ConfigError
+from hedgespec.models.tabular_source import TabularSource
 
 Run = Callable[..., tuple[int, str]]
 
