@@ -16,7 +16,7 @@ class TargetReplica:
     async def __init__(self, config: TargetConfig) -> None:
         limit_threads(config.num_threads)
         from hedgespec.assembly.model_sources import open_target
-        from hedgespec.rpc.features import GrpcFeatureTransport
+        from hedgespec.rpc.feature_push import GrpcFeatureTransport
         from hedgespec.rpc.server import start_server
         from hedgespec.rpc.servicer import ReplicaServicer
 

@@ -21,7 +21,7 @@ from hedgespec.router.events import NoEvents
 from hedgespec.router.service import GenerationService
 from hedgespec.rpc.client import RemoteDrafter, RemoteTarget
 from hedgespec.rpc.connection import ReplicaConnection
-from hedgespec.rpc.features import GrpcFeatureTransport
+from hedgespec.rpc.feature_push import GrpcFeatureTransport
 from hedgespec.rpc.server import start_server
 from hedgespec.rpc.servicer import ReplicaServicer
 from hedgespec.store.memory_store import MemoryStore

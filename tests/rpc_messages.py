@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hedgespec.rpc.convert import features, rounds, sessions
+from hedgespec.rpc.convert import feature_blocks, rounds, sessions
 from hedgespec.rpc.v1 import replica_pb2 as pb
 from hedgespec.types import (
     DraftForm,
@@ -98,7 +98,7 @@ def score_message() -> pb.Score:
 
 
 def feature_message() -> pb.FeatureBlock:
-    return features.write_features(FeatureBlock("s", 5, np.arange(12, dtype=np.float32).reshape(3, 4)))
+    return feature_blocks.write_features(FeatureBlock("s", 5, np.arange(12, dtype=np.float32).reshape(3, 4)))
 
 
 def assert_same_rows(left: SparseRows | None, right: SparseRows | None) -> None:

@@ -23,7 +23,7 @@ from hedgespec.router.events import NoEvents
 from hedgespec.router.service import GenerationService
 from hedgespec.rpc.client import RemoteDrafter, RemoteTarget
 from hedgespec.rpc.connection import ReplicaConnection
-from hedgespec.rpc.features import GrpcFeatureTransport
+from hedgespec.rpc.feature_push import GrpcFeatureTransport
 from hedgespec.rpc.server import start_server
 from hedgespec.rpc.servicer import ReplicaServicer
 from hedgespec.store.memory_store import MemoryStore
@@ -126,8 +126,8 @@ async def tiny_service(folder: Path, is_remote: bool) -> AsyncIterator[SoakServi
     from hedgespec.engine.drafter_engine import DrafterRunner
     from hedgespec.engine.engine import Engine
     from hedgespec.engine.factory import build_target, load_drafters
-    from hedgespec.engine.features import LocalFeatureTransport
     from hedgespec.engine.local import LocalDrafter
+    from hedgespec.engine.local_features import LocalFeatureTransport
     from hedgespec.models.eagle3.drafter import Eagle3Drafter
 
     config = TargetConfig(model=str(make_llama(folder / "target")), max_sessions=NUM_SLOTS)

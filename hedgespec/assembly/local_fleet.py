@@ -51,7 +51,7 @@ def together(args: AppArgs) -> AppArgs:
 @asynccontextmanager
 async def open_local_fleet(args: AppArgs) -> AsyncIterator[LocalFleet]:
     """Load every model of the configuration, `together`; leaving the context stops their engines."""
-    from hedgespec.engine.features import LocalFeatureTransport
+    from hedgespec.engine.local_features import LocalFeatureTransport
 
     transport = LocalFeatureTransport()
     target = await asyncio.to_thread(open_target, args.target, transport)

@@ -21,8 +21,8 @@ from hedgespec.bench.shapes import head_config, random_causal_lm
 from hedgespec.config import AppArgs, Device, DrafterConfig, SpeculationConfig, TargetConfig
 from hedgespec.engine.drafter_engine import DrafterRunner
 from hedgespec.engine.engine import Engine
-from hedgespec.engine.features import LocalFeatureTransport
-from hedgespec.engine.local import LocalDrafter, LocalTarget, TargetInfo
+from hedgespec.engine.local import LocalDrafter, LocalTarget
+from hedgespec.engine.local_features import LocalFeatureTransport
 from hedgespec.engine.target_engine import TargetRunner
 from hedgespec.models.cpu.lean_network import accelerate
 from hedgespec.models.drafting.score_columns import ScoreColumns, Values
@@ -137,8 +137,7 @@ async def synthetic_service(
     transport = LocalFeatureTransport()
     runner = TargetRunner(model, transport, max_sessions, limit, decide=hits.decide)
     engine = Engine(runner, "target")
-    info = TargetInfo(model.vocab_size, model.max_positions, model.num_layers, model.feature_width, model.digest)
-    target = LocalTarget(engine, info, runner.usage)
+    target = LocalTarget(engine, runner.usage)
     drafting = Engine(DrafterRunner({drafter.drafter_id: drafter for drafter in drafters}), LOCAL_GROUP)
     local = {drafter.drafter_id: LocalDrafter(drafting, drafter) for drafter in drafters}
     for name, own in local.items():

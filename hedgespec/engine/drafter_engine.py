@@ -9,7 +9,6 @@ from hedgespec.engine.failures import as_own_error
 from hedgespec.engine.scheduler import DrafterScheduler
 from hedgespec.engine.score_run import ScoreRun, answer_all, requests_of
 from hedgespec.engine.work import CloseSession, Observe, OpenSession, Ticket, Verify
-from hedgespec.errors import UnknownDrafter
 from hedgespec.models.drafter_model import DrafterModel
 from hedgespec.types import DraftRequest, Opened, PromptScoreRequest, ScoreRequest
 
@@ -32,10 +31,6 @@ class DrafterRunner:
         self._scoring: ScoreRun | None = None
 
     def add(self, ticket: Ticket) -> None:
-        work = ticket.work
-        if not isinstance(work, Verify) and work.drafter_id not in self._models:
-            ticket.fail(UnknownDrafter(f"No drafter {work.drafter_id!r} here. Here are: {sorted(self._models)}."))
-            return
         self._scheduler.add(ticket)
 
     def drain(self) -> list[Ticket]:

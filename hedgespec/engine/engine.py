@@ -7,7 +7,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from hedgespec.engine.work import Ticket, Work
@@ -31,15 +30,6 @@ class Runner(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class StepCounters:
-    """num_steps counts steps that had work; busy_s is their total time, last_step_s the newest one's."""
-
-    num_steps: int = 0
-    busy_s: float = 0.0
-    last_step_s: float = 0.0
-
-
 class Engine:
     """Runs a `Runner` in its own thread. `submit` and `wake` may be called from any thread.
 
@@ -47,7 +37,6 @@ class Engine:
     """
 
     def __init__(self, runner: Runner, name: str, clock: Callable[[], float] = time.monotonic) -> None:
-        self.counters = StepCounters()
         self._runner = runner
         self._clock = clock
         self._inbox: deque[Ticket] = deque()
@@ -82,17 +71,13 @@ class Engine:
     def step(self) -> float | None:
         """Take in what was submitted and run one batch; see `Runner.step`."""
         with self._condition:
-            arrived, has_arrived = list(self._inbox), bool(self._inbox)
+            arrived = list(self._inbox)
             self._inbox.clear()
             self._is_woken = False
         started = self._clock()
         for ticket in arrived:
             self._runner.add(ticket)
-        wait_s = self._runner.step(started)
-        if has_arrived or wait_s is not None:
-            took = self._clock() - started
-            self.counters = StepCounters(self.counters.num_steps + 1, self.counters.busy_s + took, took)
-        return wait_s
+        return self._runner.step(started)
 
     def stop(self, timeout_s: float = 10.0) -> None:
         """Finish the running step, fail everything that is pending and end the thread."""

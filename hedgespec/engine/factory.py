@@ -10,7 +10,7 @@ from hedgespec.config import DrafterConfig, TargetConfig
 from hedgespec.engine.drafter_engine import DrafterRunner
 from hedgespec.engine.engine import Engine
 from hedgespec.engine.kinds.drafter_kind import model_folder
-from hedgespec.engine.local import LocalDrafter, LocalTarget, TargetInfo
+from hedgespec.engine.local import LocalDrafter, LocalTarget
 from hedgespec.models.drafter_model import DrafterModel
 from hedgespec.protocols import Drafter, FeatureTransport
 
@@ -36,8 +36,7 @@ def build_target(config: TargetConfig, transport: FeatureTransport) -> LocalTarg
     runner = TargetRunner(model, transport, config.max_sessions, config.max_cached_tokens, config.prefix_cache_tokens)
     engine = Engine(runner, "target")
     engine.start()
-    info = TargetInfo(model.vocab_size, model.max_positions, model.num_layers, model.feature_width, model.digest)
-    return LocalTarget(engine, info, runner.usage)
+    return LocalTarget(engine, runner.usage)
 
 
 def build_drafters(configs: Sequence[DrafterConfig], target: TargetConfig) -> dict[str, Drafter]:

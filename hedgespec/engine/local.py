@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hedgespec.engine.engine import Engine, StepCounters
-from hedgespec.engine.features import LOCAL
+from hedgespec.engine.engine import Engine
+from hedgespec.engine.local_features import LOCAL
 from hedgespec.engine.replies import reply_in_any_case, reply_of
 from hedgespec.engine.work import CloseSession, Observe, OpenSession, Verify
 from hedgespec.models.drafter_model import DrafterModel, Usage
@@ -27,22 +27,10 @@ from hedgespec.types import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class TargetInfo:
-    """What others must know of a target. feature_width: 0 when it has too few layers to give features."""
-
-    vocab_size: int
-    max_positions: int
-    num_layers: int
-    feature_width: int
-    digest: str
-
-
 class LocalTarget:
     """`protocols.Target`. A cancelled `open` or `verify` that has not started is dropped and has changed nothing."""
 
-    def __init__(self, engine: Engine, info: TargetInfo, usage: Callable[[], Usage]) -> None:
-        self.info = info
+    def __init__(self, engine: Engine, usage: Callable[[], Usage]) -> None:
         self._engine = engine
         self._usage = usage
 
@@ -57,10 +45,6 @@ class LocalTarget:
 
     def usage(self) -> Usage:
         return self._usage()
-
-    @property
-    def counters(self) -> StepCounters:
-        return self._engine.counters
 
     def stop(self) -> None:
         """End the engine thread; everything pending fails with ReplicaLost."""
@@ -89,11 +73,6 @@ class LocalDrafter:
     def digest(self) -> str:
         """Names the weights; part of the key of learned preferences."""
         return self._model.digest
-
-    @property
-    def counters(self) -> StepCounters:
-        """Of the engine, which drafters of one group share."""
-        return self._engine.counters
 
     def open(self, spec: SessionSpec) -> Awaitable[Opened]:
         return reply_of(self._engine.submit(OpenSession(spec, self.drafter_id)))

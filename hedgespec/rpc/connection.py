@@ -40,12 +40,10 @@ class ReplicaConnection:
     """Make it inside the event loop that uses it.
 
     lease_id: the Serve lease that lasts as long as this stream, if any
-    num_late_replies: replies that nobody waited for any more (a missed deadline, a closed session)
     """
 
     def __init__(self, address: str, tls: TlsFiles | None = None, lease_id: str = "") -> None:
         self.address = address
-        self.num_late_replies = 0
         self._channel = open_channel(address, tls)
         self._call: grpc.aio.StreamStreamCall[bytes, bytes] = self._channel.stream_stream(ROUNDS_METHOD)(
             metadata=((LEASE_METADATA_KEY, lease_id),)
@@ -172,8 +170,8 @@ class ReplicaConnection:
         drafter_id = item.drafter_ids[0] if item.drafter_ids else ""
         waiter = self._waiters.pop((item.session_id, item.call_index, drafter_id, name), None)
         if waiter is None or waiter.done():
-            self.num_late_replies += 1
-        elif body == "error":
+            return  # a late reply: its caller has given up
+        if body == "error":
             waiter.set_exception(read_error(item.error, self.address))
         else:
             try:

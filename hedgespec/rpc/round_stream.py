@@ -1,15 +1,15 @@
-"""One `Rounds` stream on the replica: read items, let the models work on them concurrently, write what is ready.
+"""One `Rounds` stream on the replica reads items, lets the models work on them concurrently and writes replies when ready.
 
-Items start in the order in which they arrive and none waits for an earlier one: `observe` takes its place in the
-engine's queue before the `draft` behind it, but its scores may come later. (So a model's methods must queue their work
-before their first suspension; the engine's and the tabular ones do.)
+Items start in the order in which they arrive and none waits for an earlier one: an `observe` enters the engine's queue
+before the `draft` behind it, but its scores may come later. So a model's methods must queue their work before their first
+suspension; the engine's and the tabular ones do.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import grpc.aio
@@ -27,16 +27,19 @@ from hedgespec.types import Observation
 log = structlog.get_logger(__name__)
 
 MAX_PENDING_ITEMS = 4096
-"""A stream with so many unanswered items is not read any further: the sender feels it as back-pressure."""
+"""A stream with this many unanswered items is not read any further: the sender feels back-pressure."""
 
-_NUMBERS = {f.name: f.number for f in pb.Item.DESCRIPTOR.oneofs_by_name["body"].fields}
+_BODY_NUMBERS = {f.name: f.number for f in pb.Item.DESCRIPTOR.oneofs_by_name["body"].fields}
+
+Fill = Callable[[pb.Item], object]
+"""Writes the body of a reply into an item."""
 
 
 @dataclass(slots=True)
 class Served:
-    """What all streams of one replica share.
+    """The models, leases and open sessions that all streams of one replica share.
 
-    owners: (session id, drafter id) -> the stream that opened it and its lease
+    owners: (session id, drafter id) -> the stream that opened the session and its lease id
     """
 
     target: Target | None
@@ -44,29 +47,33 @@ class Served:
     leases: Leases
     owners: dict[tuple[str, str], tuple[RoundStream, str]] = field(default_factory=dict)
 
-    def model(self, drafter_id: str) -> Target | Drafter:
-        """Raises RequestError."""
-        model = self.drafters.get(drafter_id) if drafter_id else self.target
-        if model is None:
-            what = f"drafter {drafter_id!r}" if drafter_id else "a target"
-            raise RequestError(f"This replica does not serve {what}.")
-        return model
+    def the_target(self) -> Target:
+        """Raises RequestError on a drafter's replica."""
+        if self.target is None:
+            raise RequestError("This replica does not serve a target.")
+        return self.target
 
     def drafter(self, drafter_id: str) -> Drafter:
-        """Raises RequestError."""
+        """Raises RequestError for a drafter that is not served here."""
         drafter = self.drafters.get(drafter_id)
         if drafter is None:
             raise RequestError(f"This replica does not serve drafter {drafter_id!r}.")
         return drafter
 
+    def model(self, drafter_id: str) -> Target | Drafter:
+        """Return the drafter, or the target for an empty id. Raises RequestError."""
+        return self.drafter(drafter_id) if drafter_id else self.the_target()
+
 
 class RoundStream:
+    """One router's stream: it owns the sessions that it opened, and their end is its end."""
+
     def __init__(self, served: Served, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
         self._served = served
         self._context = context
         self._writer = FrameWriter(context.write)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._observed: tuple[pb.Item, Observation] | None = None  # the last one, which several drafters may be told
+        self._observed: tuple[pb.Item, Observation] | None = None  # parsed once for all drafters that an item names
 
     async def run(self) -> None:
         """Serve until the router half-closes or the stream breaks. Raises DecodeError."""
@@ -94,104 +101,89 @@ class RoundStream:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        mine = [key for key, (stream, _) in self._served.owners.items() if stream is self]
-        for session_id, drafter_id in mine:
+        own = [key for key, (stream, _) in self._served.owners.items() if stream is self]
+        for session_id, drafter_id in own:
             try:
                 await self._close_session(session_id, drafter_id)
             except Exception:
                 log.exception("session_not_closed")
 
     async def _handle(self, item: pb.Item, drafter_id: str) -> None:
-        body = item.WhichOneof("body")
+        """Answer one item for one model; a failure is answered with an `Error`."""
+        body = item.WhichOneof("body") or ""
+        fill: Fill
         try:
             match body:
                 case "observe":
-                    await self._observe(item, drafter_id)
+                    fill = await self._observe(item, drafter_id)
                 case "draft":
-                    await self._draft(item, drafter_id)
+                    fill = await self._draft(item, drafter_id)
                 case "verify":
-                    await self._verify(item)
+                    fill = await self._verify(item)
                 case "open":
-                    await self._open(item, drafter_id)
+                    fill = await self._open(item, drafter_id)
                 case "score_prompt":
-                    await self._score_prompt(item, drafter_id)
+                    fill = await self._score_prompt(item, drafter_id)
                 case "close":
                     if self._owns(item.session_id, drafter_id):
                         await self._close_session(item.session_id, drafter_id)
+                    return
                 case _:
                     raise RequestError(f"A replica does not take {body or 'an item without a body'}.")
+            self._writer.add(item.session_id, item.call_index, drafter_id, fill)
         except Exception as error:
             if not isinstance(error, HedgeSpecError):
                 log.exception("model_failed", endpoint=body)
-            cause, number = error, _NUMBERS.get(body or "", 0)
+            cause, number = error, _BODY_NUMBERS.get(body, 0)
             self._writer.add(
                 item.session_id, item.call_index, drafter_id, lambda reply: write_error(reply.error, cause, number)
             )
 
-    async def _open(self, item: pb.Item, drafter_id: str) -> None:
+    async def _open(self, item: pb.Item, drafter_id: str) -> Fill:
         model = self._served.model(drafter_id)
         spec = sessions.read_open(item.session_id, item.open)
         key, lease_id = (item.session_id, drafter_id), item.open.lease_id
-        taken_over = key in self._served.owners
+        is_taken_over = key in self._served.owners
         self._served.owners[key] = (self, lease_id)
         self._served.leases.attach(lease_id)
         try:
-            if taken_over:
+            if is_taken_over:
                 # a router that lost its stream comes back before this replica has noticed
                 await model.close(item.session_id)
             opened = await model.open(spec)
         except Exception:
             self._release(key)
             raise
-        self._writer.add(
-            item.session_id, item.call_index, drafter_id, lambda reply: sessions.write_opened(reply.opened, opened)
-        )
+        return lambda reply: sessions.write_opened(reply.opened, opened)
 
-    async def _draft(self, item: pb.Item, drafter_id: str) -> None:
+    async def _draft(self, item: pb.Item, drafter_id: str) -> Fill:
         drafter = self._drafter_of(item.session_id, drafter_id)
         request = rounds.read_draft_request(item.session_id, item.call_index, item.draft, drafter_id)
         started = time.perf_counter()
         tree = await drafter.draft(request)
         compute_s = time.perf_counter() - started
-        self._writer.add(
-            item.session_id,
-            item.call_index,
-            drafter_id,
-            lambda reply: rounds.write_drafted(reply.drafted, tree, compute_s),
-        )
+        return lambda reply: rounds.write_drafted(reply.drafted, tree, compute_s)
 
-    async def _verify(self, item: pb.Item) -> None:
-        target = self._served.target
-        if target is None:
-            raise RequestError("This replica does not serve a target.")
+    async def _verify(self, item: pb.Item) -> Fill:
+        target = self._served.the_target()
         self._require_owned(item.session_id, "")
         tree = rounds.read_tree(item.verify.tree, "")
         started = time.perf_counter()
         verdict = await target.verify(item.session_id, item.call_index, tree)
         compute_s = time.perf_counter() - started
-        self._writer.add(
-            item.session_id, item.call_index, "", lambda reply: rounds.write_verdict(reply.verdict, verdict, compute_s)
-        )
+        return lambda reply: rounds.write_verdict(reply.verdict, verdict, compute_s)
 
-    async def _observe(self, item: pb.Item, drafter_id: str) -> None:
+    async def _observe(self, item: pb.Item, drafter_id: str) -> Fill:
         drafter = self._drafter_of(item.session_id, drafter_id)
         if self._observed is None or self._observed[0] is not item:
             self._observed = item, rounds.read_observation(item.observe)
-        observation = self._observed[1]
-        scores = await drafter.observe(item.session_id, item.call_index, observation)
-        self._writer.add(
-            item.session_id, item.call_index, drafter_id, lambda reply: rounds.write_scores(reply.score, scores)
-        )
+        scores = await drafter.observe(item.session_id, item.call_index, self._observed[1])
+        return lambda reply: rounds.write_scores(reply.score, scores)
 
-    async def _score_prompt(self, item: pb.Item, drafter_id: str) -> None:
+    async def _score_prompt(self, item: pb.Item, drafter_id: str) -> Fill:
         drafter = self._drafter_of(item.session_id, drafter_id)
         overlap = await drafter.score_prompt(item.session_id, sessions.read_score_prompt(item.score_prompt))
-        self._writer.add(
-            item.session_id,
-            item.call_index,
-            drafter_id,
-            lambda reply: sessions.write_prompt_scores(reply.prompt_scores, overlap),
-        )
+        return lambda reply: sessions.write_prompt_scores(reply.prompt_scores, overlap)
 
     async def _close_session(self, session_id: str, drafter_id: str) -> None:
         self._release((session_id, drafter_id))
@@ -206,18 +198,12 @@ class RoundStream:
         return owner is not None and owner[0] is self
 
     def _drafter_of(self, session_id: str, drafter_id: str) -> Drafter:
-        """Raises RequestError, UnknownSession."""
+        """Return the drafter of a session of this stream. Raises RequestError, UnknownSession."""
         drafter = self._served.drafter(drafter_id)
-        owner = self._served.owners.get((session_id, drafter_id))
-        if owner is None or owner[0] is not self:
-            raise _unknown(session_id)
+        self._require_owned(session_id, drafter_id)
         return drafter
 
     def _require_owned(self, session_id: str, drafter_id: str) -> None:
-        """A session of another stream is as unknown as one that does not exist."""
+        """Raise UnknownSession for a session of another stream, as for one that does not exist."""
         if not self._owns(session_id, drafter_id):
-            raise _unknown(session_id)
-
-
-def _unknown(session_id: str) -> UnknownSession:
-    return UnknownSession(f"Session {session_id[:64]!r} is not open on this stream.")
+            raise UnknownSession(f"Session {session_id[:64]!r} is not open on this stream.")

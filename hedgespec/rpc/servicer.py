@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from hedgespec.errors import InvalidObservation
 from hedgespec.protocols import Drafter, FeatureSink, Target
 from hedgespec.rpc.channel import LEASE_METADATA_KEY, SERVICE
-from hedgespec.rpc.convert import features
+from hedgespec.rpc.convert import feature_blocks
 from hedgespec.rpc.leases import Leases
 from hedgespec.rpc.round_stream import RoundStream, Served
 from hedgespec.rpc.v1 import replica_pb2 as pb
@@ -75,13 +75,11 @@ class ReplicaServicer:
     async def push_features(
         self, blocks: AsyncIterator[bytes], context: grpc.aio.ServicerContext[bytes, bytes]
     ) -> bytes:
-        num_blocks = 0
         async for data in blocks:
             try:
-                block = features.read_features(pb.FeatureBlock.FromString(data))
+                block = feature_blocks.read_features(pb.FeatureBlock.FromString(data))
             except (DecodeError, InvalidObservation) as error:
                 await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"malformed feature block: {error}")
             for sink in self._sinks:
                 sink.push(block)
-            num_blocks += 1
-        return pb.PushSummary(num_blocks=num_blocks).SerializeToString()
+        return pb.PushSummary().SerializeToString()

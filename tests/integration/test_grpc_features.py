@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from hedgespec.models.tabular import TabularDrafter, TabularModel
-from hedgespec.rpc import features
+from hedgespec.rpc import feature_push
 from hedgespec.rpc.channel import PUSH_FEATURES_METHOD
-from hedgespec.rpc.features import GrpcFeatureTransport
+from hedgespec.rpc.feature_push import GrpcFeatureTransport
 from hedgespec.rpc.server import ReplicaServer, start_server
 from hedgespec.rpc.servicer import ReplicaServicer
 from hedgespec.types import FeatureBlock
@@ -71,7 +71,6 @@ async def test_blocks_pushed_from_another_thread_arrive_in_order(transport: Grpc
         await eventually(lambda: len(drafter.blocks) == 10)
     assert [b.start_position for b in drafter.blocks] == list(range(0, 40, 4))
     np.testing.assert_array_equal(drafter.blocks[3].rows, block(12).rows)
-    assert transport.num_dropped == 0
 
 
 async def test_a_long_prompt_is_cut_into_messages_and_loses_no_row(
@@ -95,22 +94,24 @@ async def test_every_drafter_of_a_group_gets_the_block_and_others_do_not(transpo
         await eventually(lambda: len(one.blocks) == len(two.blocks) == 1)
 
 
-async def test_a_full_queue_drops_and_counts_instead_of_waiting() -> None:
+async def test_a_full_queue_drops_instead_of_waiting() -> None:
     transport = GrpcFeatureTransport(max_queued_bytes=block(0).rows.nbytes * 3)
     drafter = SinkDrafter("d")
     async with receiving(drafter) as server:
         sink = transport.sink(server.address)
         for start in range(5):
             sink.push(block(start))  # the event loop has no chance to send in between
-        assert sink.num_dropped == 2
         await eventually(lambda: len(drafter.blocks) == 3)
+        sink.push(block(9))
+        await eventually(lambda: len(drafter.blocks) == 4)
+    assert [b.start_position for b in drafter.blocks] == [0, 1, 2, 9]
     await transport.close()
 
 
 async def test_a_dead_receiver_costs_blocks_and_a_restarted_one_gets_the_next(
     transport: GrpcFeatureTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(features, "RETRY_S", 0.02)
+    monkeypatch.setattr(feature_push, "RETRY_S", 0.02)
     first, second = SinkDrafter("d"), SinkDrafter("d")
     async with receiving(first) as server:
         port = int(server.address.rpartition(":")[2])
@@ -118,7 +119,6 @@ async def test_a_dead_receiver_costs_blocks_and_a_restarted_one_gets_the_next(
         sink.push(block(0))
         await eventually(lambda: len(first.blocks) == 1)
     sink.push(block(4))
-    await eventually(lambda: sink.num_dropped + sink.num_sent >= 2)
     async with receiving(second, port=port):
 
         def arrived() -> bool:

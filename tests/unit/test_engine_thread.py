@@ -12,7 +12,7 @@ import pytest
 from hedgespec.engine.drafter_engine import DrafterRunner
 from hedgespec.engine.engine import Engine
 from hedgespec.engine.work import CloseSession, Observe, OpenSession, Ticket, Work
-from hedgespec.errors import ReplicaLost, UnknownDrafter, UnknownSession
+from hedgespec.errors import ReplicaLost, UnknownSession
 from hedgespec.models.drafter_model import Usage
 from hedgespec.types import (
     DraftRequest,
@@ -154,14 +154,6 @@ def test_what_was_observed_and_closed_counts_even_when_the_caller_has_gone() -> 
     assert model.batches == []
 
 
-def test_an_unknown_drafter_is_named() -> None:
-    engine = Engine(DrafterRunner({"d": FakeDrafter()}), "test")
-    future = engine.submit(open_work("a", "nobody"))
-    engine.step()
-    with pytest.raises(UnknownDrafter, match="nobody"):
-        future.result(0)
-
-
 def test_many_threads_may_submit_at_once() -> None:
     model = FakeDrafter()
     engine = Engine(DrafterRunner({"d": model}), "test")
@@ -180,7 +172,6 @@ def test_many_threads_may_submit_at_once() -> None:
     for thread in threads:
         thread.join(30)
     assert model.usage() == Usage()
-    assert engine.counters.num_steps > 0
     engine.stop()
 
 

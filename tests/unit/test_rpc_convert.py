@@ -16,7 +16,7 @@ from hedgespec.errors import (
     RequestError,
     UnknownSession,
 )
-from hedgespec.rpc.convert import features, rounds, sessions
+from hedgespec.rpc.convert import feature_blocks, rounds, sessions
 from hedgespec.rpc.faults import read_error, write_error
 from hedgespec.rpc.v1 import replica_pb2 as pb
 from hedgespec.types import (
@@ -132,7 +132,7 @@ def test_scores_keep_shape_and_no_scores_stay_none() -> None:
 @pytest.mark.parametrize("dtype", [np.float32, np.uint16])
 def test_features_keep_dtype_shape_and_bits(dtype: type) -> None:
     rows = np.arange(12).astype(dtype).reshape(3, 4)
-    block = features.read_features(features.write_features(FeatureBlock("s", 5, rows)))
+    block = feature_blocks.read_features(feature_blocks.write_features(FeatureBlock("s", 5, rows)))
     assert (block.session_id, block.start_position, block.rows.dtype) == ("s", 5, rows.dtype)
     np.testing.assert_array_equal(block.rows, rows)
 

@@ -17,7 +17,7 @@ from hedgespec.errors import (
     ReplicaLost,
     RequestError,
 )
-from hedgespec.rpc.convert import features, rounds, sessions
+from hedgespec.rpc.convert import feature_blocks, rounds, sessions
 from hedgespec.rpc.v1 import replica_pb2 as pb
 from tests.rpc_messages import (
     feature_message,
@@ -219,7 +219,7 @@ def test_malformed_features_are_an_invalid_observation(mutate: Callable[[object]
     message = feature_message()
     mutate(message)
     with pytest.raises(InvalidObservation):
-        features.read_features(message)
+        feature_blocks.read_features(message)
 
 
 READERS: list[tuple[Callable[[], object], Callable[[bytes], object]]] = [
@@ -231,7 +231,7 @@ READERS: list[tuple[Callable[[], object], Callable[[bytes], object]]] = [
     (score_prompt_message, lambda data: sessions.read_score_prompt(pb.ScorePrompt.FromString(data))),
     (prompt_scores_message, lambda data: sessions.read_prompt_scores(pb.PromptScores.FromString(data))),
     (score_message, lambda data: rounds.read_scores(pb.Score.FromString(data))),
-    (feature_message, lambda data: features.read_features(pb.FeatureBlock.FromString(data))),
+    (feature_message, lambda data: feature_blocks.read_features(pb.FeatureBlock.FromString(data))),
 ]
 
 

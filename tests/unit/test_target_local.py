@@ -14,8 +14,8 @@ from transformers import AutoModelForCausalLM
 from hedgespec.config import TargetConfig
 from hedgespec.engine.engine import Engine
 from hedgespec.engine.factory import build_target
-from hedgespec.engine.features import LocalFeatureTransport
-from hedgespec.engine.local import LocalTarget, TargetInfo
+from hedgespec.engine.local import LocalTarget
+from hedgespec.engine.local_features import LocalFeatureTransport
 from hedgespec.engine.target_engine import TargetRunner
 from hedgespec.errors import InvalidDraft, ReplicaBusy, ReplicaLost, RequestError, UnknownSession
 from hedgespec.models.causal_lm.block import Block, BlockOutput
@@ -273,8 +273,7 @@ async def test_a_session_whose_pass_fails_does_not_hurt_the_others(folder: Path)
     runner = TargetRunner(FragileModel(model), LocalFeatureTransport(), max_sessions=4, max_cached_tokens=1024)
     engine = Engine(runner, "fragile")
     engine.start()
-    info = TargetInfo(model.vocab_size, model.max_positions, model.num_layers, model.feature_width, model.digest)
-    local = LocalTarget(engine, info, runner.usage)
+    local = LocalTarget(engine, runner.usage)
     prompt = np.array([1, 2, 3], np.int32)
     expected = await decode(local, make_spec(prompt), 5)
     await local.open(make_spec(np.array([1, 2, 13], np.int32), "bad"))

@@ -16,8 +16,8 @@ from transformers import AutoModelForCausalLM
 from hedgespec.config import TargetConfig
 from hedgespec.engine.engine import Engine
 from hedgespec.engine.factory import build_target
-from hedgespec.engine.features import LocalFeatureTransport
-from hedgespec.engine.local import LocalTarget, TargetInfo
+from hedgespec.engine.local import LocalTarget
+from hedgespec.engine.local_features import LocalFeatureTransport
 from hedgespec.engine.target_engine import TargetRunner
 from hedgespec.errors import InvalidDraft, ReplicaLost
 from hedgespec.models.causal_lm.block import Block, BlockOutput
@@ -202,8 +202,7 @@ async def test_prompt_laws_that_cannot_be_computed_fail_their_own_session_only(f
     runner = TargetRunner(WithoutLogits(model), LocalFeatureTransport(), max_sessions=4, max_cached_tokens=1024)  # type: ignore[arg-type]
     engine = Engine(runner, "without")
     engine.start()
-    info = TargetInfo(model.vocab_size, model.max_positions, model.num_layers, model.feature_width, model.digest)
-    local = LocalTarget(engine, info, runner.usage)
+    local = LocalTarget(engine, runner.usage)
     await local.open(make_spec(np.array([1, 2, 3], np.int32), "good", num_prompt_scores=2))
     with pytest.raises(ReplicaLost):
         await local.open(make_spec(np.array([13, 2, 3], np.int32), "bad", num_prompt_scores=2))

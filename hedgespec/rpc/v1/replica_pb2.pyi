@@ -278,7 +278,5 @@ class FeatureBlock(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., start_position: _Optional[int] = ..., num_positions: _Optional[int] = ..., width: _Optional[int] = ..., bfloat16: _Optional[bool] = ..., rows: _Optional[bytes] = ...) -> None: ...
 
 class PushSummary(_message.Message):
-    __slots__ = ("num_blocks",)
-    NUM_BLOCKS_FIELD_NUMBER: _ClassVar[int]
-    num_blocks: int
-    def __init__(self, num_blocks: _Optional[int] = ...) -> None: ...
+    __slots__ = ()
+    def __init__(self) -> None: ...

@@ -16,7 +16,7 @@ import grpc.aio
 import structlog
 
 from hedgespec.rpc.channel import PUSH_FEATURES_METHOD, TlsFiles, open_channel
-from hedgespec.rpc.convert import features
+from hedgespec.rpc.convert import feature_blocks
 from hedgespec.types import FeatureBlock
 
 log = structlog.get_logger(__name__)
@@ -47,11 +47,6 @@ class GrpcFeatureTransport:
                 sink = self._sinks[address] = GrpcFeatureSink(address, self._tls, self._max_queued_bytes, self._loop)
             return sink
 
-    @property
-    def num_dropped(self) -> int:
-        with self._lock:
-            return sum(sink.num_dropped for sink in self._sinks.values())
-
     async def close(self) -> None:
         with self._lock:
             sinks = list(self._sinks.values())
@@ -65,8 +60,6 @@ class GrpcFeatureSink:
         self, address: str, tls: TlsFiles | None, max_queued_bytes: int, loop: asyncio.AbstractEventLoop
     ) -> None:
         self.address = address
-        self.num_dropped = 0
-        self.num_sent = 0
         self._tls = tls
         self._max_queued_bytes = max_queued_bytes
         self._loop = loop
@@ -81,7 +74,6 @@ class GrpcFeatureSink:
         size_bytes = block.rows.nbytes
         with self._lock:
             if self._is_closed or self._queued_bytes + size_bytes > self._max_queued_bytes:
-                self.num_dropped += 1
                 return
             self._queue.append(block)
             self._queued_bytes += size_bytes
@@ -110,7 +102,6 @@ class GrpcFeatureSink:
                 await self._send_on_one_channel()
             except Exception as error:  # gRPC raises several unrelated types for a stream that is over
                 log.warning("features_dropped", address=self.address, error=_cause(error))
-                self.num_dropped += 1  # the block in hand
                 await asyncio.sleep(RETRY_S)
                 self._drop_queued()
 
@@ -123,8 +114,7 @@ class GrpcFeatureSink:
                 self._wakeup.clear()
                 while (block := self._next()) is not None:
                     for part in _chunks(block):
-                        await call.write(features.write_features(part).SerializeToString())
-                        self.num_sent += 1
+                        await call.write(feature_blocks.write_features(part).SerializeToString())
                 try:
                     async with asyncio.timeout(IDLE_S):
                         await self._wakeup.wait()
@@ -143,7 +133,6 @@ class GrpcFeatureSink:
 
     def _drop_queued(self) -> None:
         with self._lock:
-            self.num_dropped += len(self._queue)
             self._queue.clear()
             self._queued_bytes = 0
 
