@@ -1,8 +1,8 @@
-"""The seams: the decode loop knows these Protocols and nothing of gRPC, torch or Redis.
+"""The protocols between the parts: the decode loop uses them alone and imports neither gRPC, torch nor Redis.
 
-Local and remote implementations are interchangeable (design 3, invariant 6): `engine/` implements Target and Drafter in this
-process, `rpc.client` over a multiplexed gRPC stream, `models.tabular` exactly for tests. What returns an Awaitable may be an
-`async def`, or a plain method that sends at once and returns a future, which costs a round no task.
+Local and remote implementations are interchangeable (design 3, invariant 6): `engine.local` implements Target and Drafter in
+this process, `rpc.client` over a multiplexed gRPC stream, `models.tabular` exactly for tests. A method that returns an
+Awaitable may be an `async def`, or a plain method that sends at once and returns a future, which saves a task per call.
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ class Drafter(Protocol):
     """A small model that proposes tokens; to the learner it is an expert."""
 
     @property
-    def drafter_id(self) -> str: ...
+    def drafter_id(self) -> str:
+        """The id of the configuration."""
+        ...
 
     @property
     def digest(self) -> str:
@@ -76,7 +78,7 @@ class Drafter(Protocol):
         ...
 
     def open(self, spec: SessionSpec) -> Awaitable[Opened]:
-        """Make the session known; the model catches up lazily. Raises ReplicaBusy, ReplicaLost."""
+        """Open a session; the model processes its text when it first drafts or scores. Raises ReplicaBusy, ReplicaLost."""
         ...
 
     def draft(self, request: DraftRequest) -> Awaitable[DraftTree]:
@@ -93,13 +95,15 @@ class Drafter(Protocol):
 
         call_index: differs between the calls of one session, so that a reply is matched to its call
         Returns this drafter's scores when they are ready, None when `wants_scores` is False. The decode loop never waits
-        for it inside a round. Raises UnknownSession, InvalidObservation (a gap), ReplicaLost.
+        for them inside a round. Raises UnknownSession, InvalidObservation (a gap), ReplicaLost.
         """
         ...
 
     def score_prompt(self, session_id: str, prompt_top: SparseRows) -> Awaitable[NDArray[np.float32]]:
-        """How well it would have drafted the end of the prompt: sum_x min(p(x), q(x)) over the ids that were sent, at
-        depth 1, one number per row of prompt_top (`Opened.prompt_top`); 0 where it cannot tell. Never changes a draft.
+        """Return how well this drafter would have drafted the end of the prompt, without changing any draft.
+
+        The score is sum_x min(p(x), q(x)) over the ids that were sent, at depth 1: one number per row of prompt_top
+        (`Opened.prompt_top`), 0 where the drafter cannot compute it.
 
         Raises UnknownSession, ReplicaLost.
         """
@@ -111,25 +115,27 @@ class Drafter(Protocol):
 
 
 class FeatureSink(Protocol):
-    """Where a target puts hidden features: a drafter's buffer in this process, or a connection to its replica."""
+    """A receiver of hidden features: a drafter's buffer in this process, or a connection to its replica."""
 
     def push(self, block: FeatureBlock) -> None:
-        """Hand over without waiting, from any thread. Never raises for a slow or dead receiver: the block is dropped and
-        counted, and the drafter has a hole (lower acceptance, same law)."""
+        """Hand over without waiting, from any thread. A block for a slow or dead receiver is dropped: the drafter has a
+        hole, which lowers acceptance and leaves the text's distribution as it is."""
         ...
 
 
 class FeatureTransport(Protocol):
     """Resolves the addresses in `SessionSpec.feature_sinks`."""
 
-    def sink(self, address: str) -> FeatureSink: ...
+    def sink(self, address: str) -> FeatureSink:
+        """Return the receiver at an address. Raises UnknownDrafter."""
+        ...
 
 
 class PreferenceStore(Protocol):
     """Additive per-tenant statistics, one record per router incarnation (design 7)."""
 
     async def load(self, key: PreferenceKey) -> Mapping[str, PreferenceRecord]:
-        """All incarnations' records under `key`; corrupt ones are left out and counted. Raises StoreUnavailable."""
+        """Return all incarnations' records under `key`; corrupt ones are left out and counted. Raises StoreUnavailable."""
         ...
 
     async def save(self, key: PreferenceKey, incarnation: str, record: PreferenceRecord) -> None:
@@ -152,22 +158,22 @@ class PreferenceStore(Protocol):
 
 
 class Fleet(Protocol):
-    """The replicas a router can use right now."""
+    """The replicas that a router can use now."""
 
     def lease_target(self) -> AbstractAsyncContextManager[Target]:
-        """A slot on one target replica for one request; leaving the context gives it back.
+        """Lease a slot on one target replica for one request; leaving the context returns it.
 
         Entering raises TargetUnavailable when no replica has a free slot in time.
         """
         ...
 
     def drafters(self) -> Mapping[str, Drafter]:
-        """Drafter id -> a connected replica of it, in the configured order; drafters that are down are absent."""
+        """Return drafter id -> a connected drafter, in the configured order; drafters that are down are absent."""
         ...
 
 
 class Generator(Protocol):
-    """What the HTTP layer calls; `router.service.GenerationService` implements it."""
+    """The generation service that the HTTP layer calls; `router.service.GenerationService` implements it."""
 
     def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationChunk, None]:
         """Run one request. Closing the iterator (client gone) stops all work for it and frees every slot.

@@ -1,4 +1,4 @@
-"""The nouns of HedgeSpec (NumPy only). Read this file first, then `router/decode_loop.py`.
+"""The nouns of HedgeSpec, NumPy only. Read this file first, then `router/decode_loop.py`.
 
 Positions. A session's ids are `prompt_ids` followed by the emitted ids; `position` counts from the first prompt token
 and `output_index` from the first emitted token (`position = num_prompt_tokens + output_index`). Between rounds the
@@ -52,18 +52,20 @@ class SamplingParams:
 
     @property
     def method(self) -> Method:
+        """The verification method that temperature and seed imply."""
         if self.temperature == 0.0:
             return "greedy"
         return "rejection" if self.seed is None else "coupled"
 
     @property
     def has_penalties(self) -> bool:
+        """Whether any penalty is on."""
         return self.presence_penalty != 0.0 or self.frequency_penalty != 0.0 or self.repetition_penalty != 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class DraftForm:
-    """How a drafter lays out what it proposes.
+    """The layout of a draft.
 
     kind:      chain; tree: dynamic tree of EAGLE-2/3, a deterministic function of the drafter (top-k expansion, the best
                num_nodes are kept); iid: `branching` independent chains; distinct: `branching` chains whose first tokens
@@ -80,17 +82,17 @@ CHAIN = DraftForm()
 
 @dataclass(frozen=True, slots=True)
 class SessionSpec:
-    """What a replica needs to open a session. `prompt_ids` and `emitted_ids` stay separate, so that fail-over,
-    preemption and penalties all use the same path.
+    """Everything that a replica needs to open a session. `prompt_ids` and `emitted_ids` stay separate: penalties need the
+    emitted ids alone, and a session that moves to another replica opens there like any other.
 
     noise_seed:    64-bit key of all randomness of the session (the request's seed, or a random one); under `rejection`
                    each drafter is opened with a key of its own, so that drafts of several can be merged
-    feature_sinks: addresses the target pushes hidden features to (empty for drafters, and when nobody wants features)
+    feature_sinks: addresses that the target pushes hidden features to; empty for drafters, and when no drafter uses them
     num_target_top: ids of the target's distribution that travel per emitted token (0: only its probability)
     score_depth:   `depth1` scores each position as if it were drafted first; `exact` unrolls every start (design 5);
-                   `own_rounds` only the starts of the drafter's own rounds, which are all that the objective `rounds` reads
-    draft_form:    what `draft` returns, and what the scores are of (`Scores`)
-    num_prompt_scores: the target's `open` returns its top ids for so many last prompt tokens (`Opened.prompt_top`)
+                   `own_rounds` only the starts of the drafter's own rounds, the only ones that the objective `rounds` reads
+    draft_form:    the form of the drafts that `draft` returns and that are scored
+    num_prompt_scores: the number of last prompt tokens whose top ids the target's `open` returns (`Opened.prompt_top`)
     """
 
     session_id: str
@@ -108,6 +110,7 @@ class SessionSpec:
 
     @property
     def num_tokens(self) -> int:
+        """The length of prompt and emitted ids together."""
         return len(self.prompt_ids) + len(self.emitted_ids)
 
 
@@ -128,6 +131,7 @@ class SparseRows:
         return len(self.offsets) - 1
 
     def row(self, index: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Return ids and probabilities of one row."""
         start, end = int(self.offsets[index]), int(self.offsets[index + 1])
         return self.ids[start:end], self.probs[start:end]
 
@@ -147,13 +151,13 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class DraftTree:
-    """Proposed tokens. A chain is parent[i] = i - 1; parent -1 hangs under the last verified token.
+    """A draft: proposed tokens. A chain is parent[i] = i - 1; parent -1 hangs under the last verified token.
 
     token_ids: [num_nodes]; parent: [num_nodes], parent[i] < i
     draft_probs: one row per node, the distribution that the node's token was sampled from, given its earlier siblings;
         only for `rejection`. None with `rejection`: every node was chosen with certainty (a deterministic tree)
-    drafter_index: [num_nodes], which drafter of the answer proposed each node of a merged tree; None: drafter_id did
-    compute_s: seconds the drafter's replica took, as told over the wire; 0 in one process
+    drafter_index: [num_nodes], the drafter of the answer that proposed each node of a merged tree; None: drafter_id
+    compute_s: seconds that the drafter's replica took; 0 in one process
     """
 
     token_ids: NDArray[np.int32]
@@ -169,6 +173,7 @@ class DraftTree:
 
     @property
     def is_chain(self) -> bool:
+        """Whether every node continues the previous one."""
         return bool(self.parent.tolist() == list(range(-1, self.num_nodes - 1)))
 
     @property
@@ -183,6 +188,7 @@ class DraftTree:
 
     @staticmethod
     def chain(token_ids: NDArray[np.int32], draft_probs: SparseRows | None = None, drafter_id: str = "") -> DraftTree:
+        """Return a chain of these tokens."""
         token_ids = np.asarray(token_ids, dtype=np.int32)
         return DraftTree(token_ids, np.arange(-1, len(token_ids) - 1, dtype=np.int32), draft_probs, drafter_id)
 
@@ -199,7 +205,7 @@ class Verdict:
     token_ids:      [num_emitted], the accepted tokens and then the recovered or bonus token
     target_probs:   [num_emitted] float32, the target's processed probability of each emitted token
     target_top:     its top ids per emitted token, when the session asked for them
-    compute_s:      seconds the target's replica took, as told over the wire; 0 in one process
+    compute_s:      seconds that the target's replica took; 0 in one process
     """
 
     accepted_nodes: NDArray[np.int32]
@@ -210,6 +216,7 @@ class Verdict:
 
     @property
     def next_token(self) -> int:
+        """The recovered or bonus token."""
         return int(self.token_ids[-1])
 
     @property
@@ -219,14 +226,14 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """Verified tokens that every drafter is told about.
+    """Verified tokens, for the drafters to append.
 
     start: output index of token_ids[0]; token_ids: [num_tokens]; target_probs: [num_tokens]
     target_top: as in `Verdict`, with at least num_tokens rows
-    wants_scores: False when nobody will use the scores now (pinned drafter, scoring schedule, sleeping drafter)
-    score_from: output index of the first token to score. Before `start`: tokens that were observed without scores are
-        scored with this one, in one pass. None: all of this observation's. An observation without tokens of its own and
-        with score_from asks for what is left at the end of an answer
+    wants_scores: False when the scores would not be used (pinned drafter, scoring schedule, sleeping drafter)
+    score_from: output index of the first token to score; None is `start`. Before `start`, tokens that were observed
+        without scores are scored too, in the same pass. An observation without tokens asks for the scores that are left
+        at the end of an answer
     """
 
     start: int
@@ -321,17 +328,17 @@ class DraftShare:
 
 @dataclass(frozen=True, slots=True)
 class RoundReport:
-    """What one round did; the decode loop yields it, everything else (SSE, metrics, logs) is derived from it.
+    """The result of one round, as the decode loop yields it; SSE, metrics and logs are derived from it.
 
     drafter_id:  None for a round without speculation; of a merged round the drafter with most accepted tokens, on ties
         the one with more weight
     num_drafted, num_accepted: nodes of all drafters together
     token_ids:   tokens of this round that belong to the answer; fewer than num_accepted + 1 where the answer ends
-    draft_s, verify_s: what the router waited for; learn_s: learner and selection, hidden behind the target or not
+    draft_s, verify_s: seconds that the router waited; learn_s: learner and selection, hidden behind the target or not
     transport_s: the part of draft_s and verify_s that the replicas did not spend computing; 0 in one process
     weights:     the learner's, [num_drafters], after this round's update; empty when nothing is learned
     depth:       nodes on the longest path of the draft
-    merged:      who proposed what, when several drafters did
+    merged:      each drafter's part, when several drafters proposed
     """
 
     round_index: int
@@ -394,6 +401,7 @@ class DecodeStats:
 
     @property
     def acceptance_rate(self) -> float:
+        """Accepted / drafted tokens."""
         return self.num_accepted / self.num_drafted if self.num_drafted else 0.0
 
 
@@ -419,8 +427,8 @@ class GenerationRequest:
 class GenerationChunk:
     """Text of one or more rounds. Exactly one chunk of an answer, the last, has finish_reason and stats.
 
-    token_ids: ids behind `text` as far as they are known to be part of the answer (a stop string trims both)
-    drafter_id, num_accepted: of the round that produced it (the last one if several)
+    token_ids: ids of `text`; a stop string trims both
+    drafter_id, num_accepted: of the last round that produced it
     """
 
     text: str

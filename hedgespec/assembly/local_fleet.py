@@ -1,4 +1,4 @@
-"""Target and drafters in this process, as a `protocols.Fleet`: no gRPC, no Ray, features handed over by reference."""
+"""A `protocols.Fleet` of models in this process: no gRPC, no Ray, features handed over by reference."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ LOCAL_GROUP = "local"
 
 
 class LocalFleet:
-    """max_leases: requests that may use the target at a time; the others wait for at most lease_wait_s."""
+    """One target and its drafters.
+
+    max_leases: requests that may use the target at a time; others wait for at most lease_wait_s seconds
+    """
 
     def __init__(self, target: Target, drafters: Mapping[str, Drafter], max_leases: int, lease_wait_s: float) -> None:
         self.target = target
@@ -40,9 +43,9 @@ class LocalFleet:
 
 
 def together(args: AppArgs) -> AppArgs:
-    """The configuration of one process: all drafters are one group, whatever they are elsewhere.
+    """Return the configuration with all drafters in one group, as one process needs it.
 
-    Threads of one process only take turns; a shared engine runs drafts before scores and heads in the same passes.
+    Threads of one process only take turns; a shared engine runs drafts before scores, and alike heads in one pass.
     """
     drafters = tuple(config.model_copy(update={"group": LOCAL_GROUP}) for config in args.drafters)
     return args.model_copy(update={"drafters": drafters})
@@ -50,7 +53,7 @@ def together(args: AppArgs) -> AppArgs:
 
 @asynccontextmanager
 async def open_local_fleet(args: AppArgs) -> AsyncIterator[LocalFleet]:
-    """Load every model of the configuration, `together`; leaving the context stops their engines."""
+    """Load every model of the configuration in one process; leaving the context stops their engines."""
     from hedgespec.engine.local_features import LocalFeatureTransport
 
     transport = LocalFeatureTransport()

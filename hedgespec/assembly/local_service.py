@@ -1,4 +1,4 @@
-"""The whole system in one process, ready to answer: for `hedgespec generate` and the benchmarks."""
+"""A local service is the whole system in one process, for `hedgespec generate` and the benchmarks."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from hedgespec.tokenization import Tokenizer
 
 @dataclass(frozen=True, slots=True)
 class LocalService:
+    """A generation service and the parts that its users also need."""
+
     service: GenerationService
     tokenizer: Tokenizer
     target_folder: Path
@@ -26,7 +28,7 @@ class LocalService:
     target_id: str
 
     def variant(self, args: AppArgs, events: Events | None = None) -> GenerationService:
-        """Another service over the same models, e.g. with another learner; args must name the same drafters."""
+        """Return another service over the same models, e.g. with another learner; args must name the same drafters."""
         preferences = Preferences(MemoryStore(), args.store)
         return GenerationService(
             together(args), self.fleet, self.tokenizer, preferences, events or NoEvents(), self.target_id
@@ -35,7 +37,7 @@ class LocalService:
 
 @asynccontextmanager
 async def local_service(args: AppArgs) -> AsyncIterator[LocalService]:
-    """Load everything; preferences live in memory and end with the context."""
+    """Load models and tokenizer and yield the service; its preferences live in memory and end with the context."""
     tokenizer = load_tokenizer(args.target)
     async with open_local_fleet(args) as fleet:
         preferences = Preferences(MemoryStore(), args.store)

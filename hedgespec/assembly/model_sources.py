@@ -1,5 +1,6 @@
-"""What `model:` in a configuration means: a folder, `zoo`, or `tabular:...`. Neither torch nor transformers until a model
-is built, so that the router can ask for its tokenizer and the n-gram drafter stays light.
+"""`model:` in a configuration names a folder, `zoo` or `tabular:...`; these functions resolve, check and open it.
+
+Neither torch nor transformers is imported until a model needs it: the router reads its tokenizer here.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def open_drafters(configs: Sequence[DrafterConfig], target: TargetConfig) -> Map
 
 
 def load_tokenizer(config: TargetConfig) -> Tokenizer:
-    """Raises ModelFolderError."""
+    """Return the target's tokenizer. Raises ModelFolderError."""
     from hedgespec.tokenization import Tokenizer
 
     if config.model.startswith(TABULAR):
@@ -49,7 +50,7 @@ def load_tokenizer(config: TargetConfig) -> Tokenizer:
 
 
 def target_identity(config: TargetConfig) -> str:
-    """Name and weight digest of the target: part of the key of learned preferences. Raises ModelFolderError."""
+    """Return name and weight digest of the target, part of the key of learned preferences. Raises ModelFolderError."""
     if config.model.startswith(TABULAR):
         return config.model
     from hedgespec.models.folder import weights_digest
@@ -58,7 +59,7 @@ def target_identity(config: TargetConfig) -> str:
 
 
 def served_name(config: TargetConfig) -> str:
-    """The name under /v1/models."""
+    """Return the name under /v1/models."""
     if config.model_name is not None:
         return config.model_name
     if config.model == ZOO:
@@ -67,7 +68,7 @@ def served_name(config: TargetConfig) -> str:
 
 
 def check_sources(args: AppArgs) -> list[str]:
-    """`path.to.key: problem` for every model that cannot be there; cheap, so that it runs before anything starts."""
+    """Return `path.to.key: problem` for every model that is not there. Cheap: it runs before anything starts."""
     problems = []
     for path, model in [
         ("target.model", args.target.model),
@@ -92,13 +93,14 @@ def check_sources(args: AppArgs) -> list[str]:
 
 
 def resolved_target(config: TargetConfig) -> TargetConfig:
+    """Return the configuration with a folder in place of `zoo`; a tabular target stays as it is."""
     if config.model.startswith(TABULAR):
         return config
     return config.model_copy(update={"model": str(_target_folder(config))})
 
 
 def resolved_drafter(config: DrafterConfig) -> DrafterConfig:
-    """Raises ConfigError for a name that the zoo does not have."""
+    """Return the configuration with a folder in place of `zoo`. Raises ConfigError for a name that the zoo does not have."""
     if config.model != ZOO:
         return config
     folders = zoo.drafter_folders()
@@ -112,7 +114,7 @@ def _target_folder(config: TargetConfig) -> Path:
 
 
 def _tabular_tokenizer() -> Tokenizer:
-    """One token per letter of the alphabet; any other character counts as a space."""
+    """Return a tokenizer with one token per letter of the alphabet; any other character counts as a space."""
     import tokenizers
 
     from hedgespec.tokenization import Tokenizer

@@ -1,4 +1,4 @@
-"""The drafters' runner: one or several drafters of one process. No torch here, so that `ngram` runs without it."""
+"""The drafters' runner computes drafts and scores of all drafters of one process. No torch: `ngram` runs without it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from hedgespec.models.drafter_model import DrafterModel
 from hedgespec.types import DraftRequest, Opened, PromptScoreRequest, ScoreRequest
 
 FEATURE_GRACE_S = 0.02
-"""How long a draft waits for its newest features before it goes on without them."""
+"""A draft waits this long for its newest features before it runs without them."""
 
 
 class DrafterRunner:
-    """models: drafter id -> drafter."""
+    """A `Runner` over several drafters: drafts first, one pass of scores at a time behind them.
+
+    models: drafter id -> drafter
+    """
 
     def __init__(
         self,
@@ -38,15 +41,15 @@ class DrafterRunner:
         return self._scheduler.drain() + ([] if scoring is None else scoring.tickets)
 
     def step(self, now_s: float) -> float | None:
-        """Apply opens, observations and closes; then run every ready draft, or else a pass of the ready scores."""
+        """Apply opens, observations and closes; then run every ready draft, or one pass of the ready scores if none is."""
         if self._scoring is not None and self._scheduler.ends_any(self._scoring.sessions):
             self._scoring.finish()
             self._scoring = None
         for ticket in self._scheduler.take_changes():
             self._change(ticket)
         if self._scoring is not None:
-            self._go_on(self._scoring, now_s)
-            return 0.0  # also after the last pass: what has come in the meantime may be ready
+            self._continue_scores(self._scoring, now_s)
+            return 0.0  # also after the last pass: work that came in the meantime may be ready
         plan = self._scheduler.plan(now_s, self._is_ready, self._batched_by)
         self._run_drafts(plan.drafts)
         if plan.scores:  # all of one batch
@@ -61,11 +64,11 @@ class DrafterRunner:
         for drafter_id, own in batches.items():
             answer_all(self._models[drafter_id].draft, *requests_of(DraftRequest, own))
 
-    def _go_on(self, scoring: ScoreRun, now_s: float) -> None:
-        """One more pass of scores that have begun, after the drafts that came in the meantime.
+    def _continue_scores(self, scoring: ScoreRun, now_s: float) -> None:
+        """Run the drafts that came in the meantime, then one more pass of the scores.
 
-        Scores of one answer let every draft pass. Those of many are late for many, and drafts that wait for them share a
-        pass: per second of drafts they get as many seconds as there are other answers among them.
+        With n answers under way, scoring gets n - 1 seconds per second of drafting: with one answer every draft goes first;
+        with many, late scores would hold up many learners, and drafts that wait for them share a pass.
         """
         started = self._clock()
         if scoring.owed_s <= 0.0:
@@ -84,7 +87,7 @@ class DrafterRunner:
         return self._models[ticket.work.drafter_id].batched_by
 
     def _change(self, ticket: Ticket) -> None:
-        """Observations and closes count even when nobody waits for the answer any more: later work builds on them."""
+        """Apply one change. Observations and closes count even after their caller has gone: later work builds on them."""
         work = ticket.work
         has_caller = ticket.start()
         try:

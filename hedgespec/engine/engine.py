@@ -1,4 +1,4 @@
-"""One thread that runs a model: everything pending in one step, again and again."""
+"""An engine is one thread that runs a model: each step takes everything that is pending into one batch."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ class Runner(Protocol):
     """The model side of an engine; only the engine's thread calls it."""
 
     def add(self, ticket: Ticket) -> None:
-        """Take in submitted work; never raises for bad work, but fails its ticket."""
+        """Take in submitted work. Never raises: bad work fails its own ticket."""
         ...
 
     def step(self, now_s: float) -> float | None:
-        """Schedule, run and answer one batch. Return how many seconds until the next step is worth while: 0 when work
-        is left, None when nothing is pending."""
+        """Schedule, run and answer one batch.
+
+        Returns the seconds to wait before the next step: 0 when work is left, None when nothing is pending.
+        """
         ...
 
     def drain(self) -> list[Ticket]:
-        """Give up all pending work and hand its tickets back."""
+        """Give up all pending work and return its tickets."""
         ...
 
 
@@ -47,6 +49,7 @@ class Engine:
         self._thread = threading.Thread(target=self._loop, name=f"engine-{name}", daemon=True)
 
     def start(self) -> None:
+        """Start the thread."""
         self._thread.start()
 
     def submit(self, work: Work) -> Future[Any]:
@@ -62,14 +65,14 @@ class Engine:
         return ticket.future
 
     def wake(self) -> None:
-        """Something that waiting work may be waiting for has arrived. Costs nothing while no work is pending."""
+        """Run a step soon, because what waiting work needs may have arrived. Costs nothing while no work is pending."""
         with self._condition:
             if not self._is_idle:
                 self._is_woken = True
                 self._condition.notify()
 
     def step(self) -> float | None:
-        """Take in what was submitted and run one batch; see `Runner.step`."""
+        """Take in submitted work and run one batch; see `Runner.step`."""
         with self._condition:
             arrived = list(self._inbox)
             self._inbox.clear()
@@ -80,7 +83,7 @@ class Engine:
         return self._runner.step(started)
 
     def stop(self, timeout_s: float = 10.0) -> None:
-        """Finish the running step, fail everything that is pending and end the thread."""
+        """Finish the running step, end the thread and fail everything that is pending."""
         with self._condition:
             self._is_stopped = True
             self._condition.notify()
@@ -102,7 +105,7 @@ class Engine:
                     return
             try:
                 wait_s = self.step()
-            except Exception as error:  # a runner fails tickets itself; what gets here must not end the thread
+            except Exception as error:  # a runner fails tickets itself; any other error must not end the thread
                 lost = ReplicaLost(f"This replica's engine failed: {type(error).__name__}: {error}")
                 lost.__cause__ = error
                 fail_all(self._runner.drain(), lost)
@@ -110,6 +113,7 @@ class Engine:
 
 
 def fail_all(tickets: Sequence[Ticket], error: BaseException) -> None:
+    """Fail every ticket whose caller still waits."""
     for ticket in tickets:
         if ticket.start():
             ticket.fail(error)

@@ -16,7 +16,7 @@ from hedgespec.protocols import Drafter, FeatureTransport
 
 
 def build_target(config: TargetConfig, transport: FeatureTransport) -> LocalTarget:
-    """Load a target and start its engine. `config.model` is a folder (`zoo` is resolved by the caller).
+    """Load a target and start its engine. `config.model` is a folder; the caller has resolved `zoo`.
 
     Raises ModelFolderError, ConfigError.
     """
@@ -66,7 +66,7 @@ def load_drafters(configs: Sequence[DrafterConfig], target: TargetConfig) -> dic
 
 
 def _started(group: str, loaded: Mapping[str, DrafterModel | Drafter]) -> dict[str, Drafter]:
-    """Run the models among them in one engine."""
+    """Run the models among the loaded drafters in one engine."""
     models = {drafter_id: model for drafter_id, model in loaded.items() if not isinstance(model, Drafter)}
     drafters = {drafter_id: drafter for drafter_id, drafter in loaded.items() if isinstance(drafter, Drafter)}
     if models:

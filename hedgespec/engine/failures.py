@@ -1,4 +1,4 @@
-"""What a caller sees when a model's library raises."""
+"""Errors of a model's library are turned into our own exceptions before a caller sees them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ log = structlog.get_logger(__name__)
 
 
 def as_own_error(error: Exception, role: str) -> HedgeSpecError:
-    """Our exceptions as they are, any other as a ReplicaLost that names and chains it.
+    """Return one of our exceptions as it is, and any other as a ReplicaLost that names and chains it.
 
-    Others are logged with the place where they were raised: requests go on without a drafter that failed, and nobody
-    would notice.
+    Others are logged with their file and line: requests go on without a drafter that failed, so only the log says why.
     """
     if isinstance(error, HedgeSpecError):
         return error

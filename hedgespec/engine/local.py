@@ -1,4 +1,4 @@
-"""Target and drafters in this process, as the decode loop sees them: coroutines over an engine thread."""
+"""Target and drafters of this process behind the decode loop's protocols: each call queues work for an engine thread."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from hedgespec.types import (
 
 
 class LocalTarget:
-    """`protocols.Target`. A cancelled `open` or `verify` that has not started is dropped and has changed nothing."""
+    """A `protocols.Target`. A cancelled `open` or `verify` that has not started is dropped and has changed nothing."""
 
     def __init__(self, engine: Engine, usage: Callable[[], Usage]) -> None:
         self._engine = engine
@@ -52,9 +52,9 @@ class LocalTarget:
 
 
 class LocalDrafter:
-    """`protocols.Drafter` and `FeatureSink`. Drafters of one group share an engine.
+    """A `protocols.Drafter` and `FeatureSink`. Drafters of one group share an engine.
 
-    A cancelled `draft` that has not started is dropped; what was observed or closed counts even when nobody waits.
+    A cancelled `draft` that has not started is dropped; observations and closes count even when they are cancelled.
     """
 
     def __init__(self, engine: Engine, model: DrafterModel) -> None:
@@ -71,7 +71,7 @@ class LocalDrafter:
 
     @property
     def digest(self) -> str:
-        """Names the weights; part of the key of learned preferences."""
+        """Name the weights; part of the key of learned preferences."""
         return self._model.digest
 
     def open(self, spec: SessionSpec) -> Awaitable[Opened]:
@@ -84,7 +84,7 @@ class LocalDrafter:
         own = replace(request, observation=None, drafter_id=self.drafter_id)
         tree: DraftTree = await reply_of(self._engine.submit(own))
         if observed is not None and observed.done():
-            observed.result()  # raises what was wrong with it
+            observed.result()  # raises if the observation was refused
         return tree
 
     def observe(self, session_id: str, call_index: int, observation: Observation) -> Awaitable[Scores | None]:
@@ -97,7 +97,7 @@ class LocalDrafter:
         await reply_in_any_case(self._engine.submit(CloseSession(session_id, self.drafter_id)))
 
     def push(self, block: FeatureBlock) -> None:
-        """Take features from any thread; a draft that waits for them goes on at once."""
+        """Take features from any thread; a draft that waits for them runs at once."""
         self._model.push(block)
         self._engine.wake()
 

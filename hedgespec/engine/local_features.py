@@ -1,4 +1,4 @@
-"""Features inside one process: an address is a drafter, handing over is a reference."""
+"""Inside one process the target hands its hidden features to drafters by reference; an address is `local:<drafter id>`."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ LOCAL = "local:"
 
 
 class LocalFeatureTransport:
-    """A `FeatureTransport` for addresses `local:<drafter id>`."""
+    """The `FeatureTransport` of one process; drafters register before sessions are opened."""
 
     def __init__(self) -> None:
         self._sinks: dict[str, FeatureSink] = {}
 
     def register(self, drafter_id: str, sink: FeatureSink) -> None:
+        """Let a target push features to this drafter."""
         self._sinks[LOCAL + drafter_id] = sink
 
     def sink(self, address: str) -> FeatureSink:
+        """Return the drafter registered under an address. Raises UnknownDrafter."""
         try:
             return self._sinks[address]
         except KeyError:

@@ -1,4 +1,4 @@
-"""One session's use of the prefix cache: what it takes when it opens, what it offers while its text grows."""
+"""One session takes cached rows of its prompt from the prefix cache when it opens and adds rows while its text grows."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ Features = NDArray[np.float32] | NDArray[np.uint16]
 
 
 class PrefixReuse:
-    """Every block of verified text is offered once, when it is complete: while a session is still open, others that
-    begin alike already profit.
+    """Offers every block of verified text once, when it is complete: others that begin alike use it while this one is open.
 
-    wants_features: the session's drafters need the features of every position, so that blocks without them are no use
+    wants_features: the session's drafters need the features of every position, so blocks without them are not taken
     """
 
     def __init__(self, cache: PrefixCache, salt: str, wants_features: bool) -> None:
@@ -30,9 +29,9 @@ class PrefixReuse:
         self._features: list[Features] = []
 
     def take(self, slot: KvSlot, ids: NDArray[np.int32], max_rows: int) -> Features | None:
-        """Copy the longest known beginning of a text, at most max_rows rows, into its empty slot.
+        """Copy the longest cached beginning of a text, at most max_rows rows, into its empty slot.
 
-        Returns the features of these rows, [slot.length, 3 * hidden]; None without a hit, or when nobody wants them.
+        Returns the features of these rows, [slot.length, 3 * hidden]; None without a hit, or when no drafter wants them.
         Raises ReplicaBusy.
         """
         if not self._cache.max_tokens:
@@ -47,7 +46,7 @@ class PrefixReuse:
         return _joined([block.features for block in found if block.features is not None])
 
     def offer(self, slot: KvSlot, ids: NDArray[np.int32], features: Features | None) -> None:
-        """Put what has become complete into the cache.
+        """Put newly complete blocks into the cache.
 
         ids: the verified text, of which slot.length rows are in the slot
         features: [num_rows, 3 * hidden] of the rows that came since the last call
@@ -64,14 +63,14 @@ class PrefixReuse:
         def make(index: int) -> CachedBlock | None:
             copied = slot.copied(index * BLOCK_TOKENS, BLOCK_TOKENS)
             start = (index - first) * BLOCK_TOKENS
-            # a copy of its own: a block must not keep the rest of its pass alive
+            # a copy: a block that is a view would keep the rows of its whole pass alive
             own: Features | None = None if rows is None else rows[start : start + BLOCK_TOKENS].copy()
             return None if copied is None else CachedBlock(copied, own)
 
         try:
             self._cache.add(self._chain.keys(ids, end), first, rows is not None, make)
         except torch.OutOfMemoryError:
-            self._cache.clear()  # no session fails for want of memory while others' text is kept beyond need
+            self._cache.clear()  # no session may run out of memory because of what the cache keeps
         self._num_blocks = end
         if rows is not None:
             self._features = [rows[(end - first) * BLOCK_TOKENS :].copy()]

@@ -1,7 +1,7 @@
-"""From an engine's thread to an event loop: the awaitable that a caller of an engine gets. No torch.
+"""An engine's caller awaits a future of its event loop that the engine's thread resolves. No torch.
 
 `asyncio.wrap_future` does the same with two futures and four callbacks per answer; there are several answers per round, and
-while the event loop is busy with them no other thread can begin.
+while the event loop is busy with them no other thread can run.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any
 
 
 def reply_of(work: Future[Any]) -> asyncio.Future[Any]:
-    """Cancelling it cancels work that has not started."""
+    """Return the awaitable result; cancelling it cancels work that has not started."""
     reply = reply_in_any_case(work)
     reply.add_done_callback(partial(_give_up, work))
     return reply
 
 
 def reply_in_any_case(work: Future[Any]) -> asyncio.Future[Any]:
-    """For work that is done even when the caller goes; its failure then concerns nobody, and is not reported."""
+    """Return the awaitable result of work that is done even when it is cancelled; a failure is then not reported."""
     loop = asyncio.get_running_loop()
     reply: asyncio.Future[Any] = loop.create_future()
     work.add_done_callback(partial(_arrived, loop, reply))
@@ -29,8 +29,8 @@ def reply_in_any_case(work: Future[Any]) -> asyncio.Future[Any]:
 
 
 def _arrived(loop: asyncio.AbstractEventLoop, reply: asyncio.Future[Any], work: Future[Any]) -> None:
-    """In the thread that resolved the work."""
-    with suppress(RuntimeError):  # the loop has been closed: nobody waits
+    """Runs in the thread that resolved the work."""
+    with suppress(RuntimeError):  # the loop has been closed
         loop.call_soon_threadsafe(_deliver, reply, work)
 
 

@@ -1,8 +1,7 @@
-"""Which pending work runs in the next step. Pure Python: it sees tickets and counts, never tensors.
+"""Two schedulers decide which pending work runs in the next step of an engine. They see tickets and counts, never tensors.
 
 Target: prefill chunks of opening sessions and the verify blocks of all others share one packed pass.
-Drafter: state changes first, in the order they came; then every draft that is ready; scores only when no draft wants
-to run.
+Drafter: state changes first, in the order they came; then every draft that is ready; scores only when no draft is.
 """
 
 from __future__ import annotations
@@ -15,12 +14,12 @@ from hedgespec.errors import UnknownSession
 from hedgespec.types import DraftRequest
 
 MAX_SCORE_DELAYS = 4
-"""Steps that scores may be passed over for drafts before they run anyway."""
+"""Scores run after this many steps in which drafts went first."""
 
 
 @dataclass(slots=True)
 class Prefill:
-    """A session being opened. num_tokens: rows it needs; num_done: rows it has."""
+    """A session that is being opened. num_tokens: KV rows it needs; num_done: rows it has."""
 
     ticket: Ticket
     num_tokens: int
@@ -29,7 +28,10 @@ class Prefill:
 
 @dataclass(frozen=True, slots=True)
 class TargetPlan:
-    """closes: session ids to free first. chunks: (prefill, rows to compute now), 0 rows for a one-token session."""
+    """The work of one step of a target.
+
+    closes: sessions to free first. chunks: (prefill, rows to compute now), 0 rows for a one-token session
+    """
 
     closes: list[Ticket] = field(default_factory=list)
     chunks: list[tuple[Prefill, int]] = field(default_factory=list)
@@ -40,7 +42,10 @@ class TargetPlan:
 
 
 class TargetScheduler:
-    """chunk_tokens: prompt tokens per step, all sessions together; it bounds how long a prompt delays others' rounds."""
+    """Plans prefills, verifies and closes of one target.
+
+    chunk_tokens: prompt tokens per step, all sessions together; it bounds how long a prompt delays others' rounds
+    """
 
     def __init__(self, chunk_tokens: int) -> None:
         self._chunk_tokens = chunk_tokens
@@ -49,6 +54,7 @@ class TargetScheduler:
         self._verifies: dict[str, Ticket] = {}
 
     def add(self, ticket: Ticket) -> None:
+        """Queue submitted work; what it makes pointless fails."""
         work = ticket.work
         if isinstance(work, OpenSession):
             self._replace(work.session_id, "opened again")
@@ -66,7 +72,7 @@ class TargetScheduler:
             ticket.fail(TypeError(f"A target cannot do {type(work).__name__}."))
 
     def plan(self) -> TargetPlan:
-        """Take everything that can run now. Prefills stay until `advance` or `drop` says that they are through."""
+        """Take everything that can run now. Prefills stay until `advance` finishes or `drop` removes them."""
         closes, self._closes = self._closes, []
         verifies = {k: v for k, v in self._verifies.items() if k not in self._prefills}
         for session_id in verifies:
@@ -74,7 +80,7 @@ class TargetScheduler:
         return TargetPlan(closes, self._chunks(), [t for t in verifies.values() if t.start()])
 
     def advance(self, prefill: Prefill, num_rows: int) -> bool:
-        """Count computed rows; True when the session is open now."""
+        """Count computed rows; return whether the session is open now."""
         prefill.num_done += num_rows
         if prefill.num_done < prefill.num_tokens:
             return False
@@ -82,21 +88,23 @@ class TargetScheduler:
         return True
 
     def drop(self, prefill: Prefill) -> None:
+        """Forget a prefill, unless another one of its session has replaced it."""
         session_id = prefill.ticket.work.session_id
         if self._prefills.get(session_id) is prefill:
             del self._prefills[session_id]
 
     def has_work(self) -> bool:
+        """Return whether anything is pending."""
         return bool(self._closes or self._prefills or self._verifies)
 
     def drain(self) -> list[Ticket]:
-        """Give up everything that is pending."""
+        """Return the tickets of everything that is pending, and forget it."""
         tickets = [*self._closes, *(p.ticket for p in self._prefills.values()), *self._verifies.values()]
         self._closes, self._prefills, self._verifies = [], {}, {}
         return tickets
 
     def _chunks(self) -> list[tuple[Prefill, int]]:
-        """First come, first served, the chunk budget shared by the sessions that are being opened."""
+        """Share the chunk budget among the sessions that are being opened, first come, first served."""
         chunks = []
         budget = self._chunk_tokens
         for prefill in list(self._prefills.values()):
@@ -111,7 +119,7 @@ class TargetScheduler:
         return chunks
 
     def _replace(self, session_id: str, reason: str) -> None:
-        """Forget what is pending for a session that ends here."""
+        """Fail pending work of a session that ends."""
         error = UnknownSession(f"Session {session_id!r} was {reason}.")
         prefill = self._prefills.pop(session_id, None)
         verify = self._verifies.pop(session_id, None)
@@ -122,7 +130,10 @@ class TargetScheduler:
 
 @dataclass(frozen=True, slots=True)
 class DrafterPlan:
-    """wait_s: seconds until something that waits for features stops waiting, 0 when work is left; None when none is."""
+    """The work of one step of the drafters.
+
+    wait_s: seconds until work that waits for features runs without them; 0 when work is left, None when nothing is pending
+    """
 
     drafts: list[Ticket]
     scores: list[Ticket]
@@ -130,7 +141,10 @@ class DrafterPlan:
 
 
 class DrafterScheduler:
-    """feature_grace_s: how long a draft or a score waits for features that are still on their way."""
+    """Plans drafts and scores of all drafters of a process.
+
+    feature_grace_s: seconds that a draft or a score waits for features that are still on their way
+    """
 
     def __init__(self, feature_grace_s: float) -> None:
         self._feature_grace_s = feature_grace_s
@@ -140,6 +154,7 @@ class DrafterScheduler:
         self._num_score_delays = 0
 
     def add(self, ticket: Ticket) -> None:
+        """Queue submitted work; what it makes pointless fails."""
         work = ticket.work
         if isinstance(work, Verify):
             ticket.fail(TypeError("A drafter cannot verify."))
@@ -154,20 +169,20 @@ class DrafterScheduler:
             self._changes.append(ticket)
 
     def add_score(self, ticket: Ticket) -> None:
-        """Queue an observation that has been appended and whose scores are wanted, or a prompt that is to be scored."""
+        """Queue a `ScoreRequest` or a `PromptScoreRequest`; it waits until no draft is ready."""
         self._scores.append(ticket)
 
     def take_changes(self) -> list[Ticket]:
-        """Opens, observations, prompts to score and closes, in the order they came."""
+        """Take opens, observations, prompts to score and closes, in the order they came."""
         changes, self._changes = self._changes, []
         return changes
 
     def plan(
         self, now_s: float, is_ready: Callable[[Ticket], bool], batched_by: Callable[[Ticket], str]
     ) -> DrafterPlan:
-        """Take every ready draft; when none runs, or scores were passed over too often, the ready scores of one batch.
+        """Take every ready draft; when there is none, or scores have waited too long, the ready scores of one batch.
 
-        One batch at a time: a draft that comes in the meantime does not wait for the scores of all drafters here.
+        Only one batch of scores, so that a draft that comes in the meantime does not wait for those of all drafters.
         """
         drafts = self.take_drafts(now_s, is_ready)
         if drafts and self._scores and self._num_score_delays < MAX_SCORE_DELAYS:
@@ -183,17 +198,17 @@ class DrafterScheduler:
         return DrafterPlan(drafts, scores, max(min(waiting), 0.0) if waiting else None)
 
     def take_drafts(self, now_s: float, is_ready: Callable[[Ticket], bool]) -> list[Ticket]:
-        """Every ready draft whose caller still waits."""
+        """Take every ready draft whose caller still waits."""
         drafts, self._drafts = _partition(self._drafts, lambda ticket: self._is_due(ticket, now_s, is_ready))
         return [ticket for ticket in drafts if ticket.start()]
 
     def ends_any(self, sessions: Collection[SessionKey]) -> bool:
-        """Whether a change that was not taken yet opens or closes one of these sessions."""
+        """Whether a queued change opens or closes one of these sessions."""
         ends = (t.work for t in self._changes if isinstance(t.work, OpenSession | CloseSession))
         return any(SessionKey.of(work) in sessions for work in ends)
 
     def drain(self) -> list[Ticket]:
-        """Give up everything that is pending."""
+        """Return the tickets of everything that is pending, and forget it."""
         tickets = [*self._changes, *self._drafts, *self._scores]
         self._changes, self._drafts, self._scores = [], [], []
         return tickets
@@ -202,7 +217,7 @@ class DrafterScheduler:
         return now_s - ticket.arrived_s >= self._feature_grace_s or is_ready(ticket)
 
     def _without(self, tickets: list[Ticket], work: DrafterWork, reason: str) -> list[Ticket]:
-        """Fail what waits for the session of `work`, which ends it or makes it pointless; the other tickets."""
+        """Fail the tickets of the session that `work` ends or supersedes; return the others."""
 
         def is_other(ticket: Ticket) -> bool:
             own = ticket.work

@@ -1,4 +1,4 @@
-"""Scores that are being computed, a pass at a time: a draft that comes in the meantime waits for one pass, not for all."""
+"""Scores are computed a pass at a time, so that a draft that comes in the meantime waits for one pass and not for all."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Result = TypeVar("Result")
 
 
 class ScoreRun:
-    """Of one model's tickets. Between the passes sessions may be told more and may draft, but not end (`sessions`).
+    """A batch of score requests of one model. Between passes its `sessions` may observe more and may draft, but not end.
 
-    owed_s: what it may still compute before drafts run again
+    owed_s: compute time in seconds due to scores before drafts run again
     """
 
     def __init__(self, model: DrafterModel, tickets: Sequence[Ticket]) -> None:
@@ -29,15 +29,16 @@ class ScoreRun:
         self._passes = self._run()
 
     def advance(self) -> bool:
-        """One pass; True when everything has been answered."""
+        """Run one pass; return whether everything has been answered."""
         return next(self._passes, self) is self
 
     def finish(self) -> None:
+        """Run all remaining passes."""
         while not self.advance():
             pass
 
     def _run(self) -> Generator[None]:
-        """Prompts first: they say something as long as the answer is young."""
+        """Score prompts first: their evidence matters only in the first rounds of an answer."""
         prompts, tickets = requests_of(PromptScoreRequest, self.tickets)
         if prompts:
             answer_all(self._model.score_prompt, prompts, tickets)
@@ -48,7 +49,7 @@ class ScoreRun:
 
 
 def requests_of(kind: type[Request], tickets: Sequence[Ticket]) -> tuple[list[Request], list[Ticket]]:
-    """The requests of one kind among the tickets, and their tickets."""
+    """Return the requests of one kind among the tickets, and their tickets."""
     pairs = [(ticket.work, ticket) for ticket in tickets if isinstance(ticket.work, kind)]
     return [request for request, _ in pairs], [ticket for _, ticket in pairs]
 
@@ -56,7 +57,7 @@ def requests_of(kind: type[Request], tickets: Sequence[Ticket]) -> tuple[list[Re
 def answer_all(
     compute: Callable[[Sequence[Request]], list[Result]], requests: Sequence[Request], tickets: Sequence[Ticket]
 ) -> None:
-    """Compute all requests together; if that fails, each alone, so that only what is broken fails."""
+    """Compute all requests together; if that fails, compute each alone, so that only the broken one fails."""
 
     def in_one_pass(asked: Sequence[Request]) -> Generator[None, None, list[Result]]:
         yield from ()

@@ -1,4 +1,4 @@
-"""The target's runner: prefill chunks and verify blocks of all sessions in one packed pass, then acceptance."""
+"""The target's runner computes prefill chunks and verify blocks of all sessions in one packed pass, then accepts drafts."""
 
 from __future__ import annotations
 
@@ -44,12 +44,14 @@ class _VerifyPart:
 
 
 Accept = Callable[[Sequence[DraftTree], Tensor, Sequence[VerifyContext]], list[Verdict]]
-"""See `acceptance.accept`."""
+"""The signature of `acceptance.accept`."""
 
 
 class TargetRunner:
-    """Owns the sessions of one target. prefix_cache_tokens: see `config.TargetConfig`; decide: another rule than ours, for
-    measurements of speed."""
+    """A `Runner` that owns the sessions of one target.
+
+    prefix_cache_tokens: see `config.TargetConfig`. decide: another acceptance rule, for measurements of speed
+    """
 
     def __init__(
         self,
@@ -76,7 +78,7 @@ class TargetRunner:
         return self._scheduler.drain()
 
     def usage(self) -> Usage:
-        """May be called from any thread; the numbers are those of some recent moment."""
+        """Return recent memory use; may be called from any thread."""
         memory = self._memory
         return Usage(
             len(self._sessions), memory.num_cached_tokens, memory.num_reserved_tokens, self._prefixes.num_tokens
@@ -84,7 +86,7 @@ class TargetRunner:
 
     @torch.inference_mode()
     def step(self, now_s: float) -> float | None:
-        """One packed pass over a chunk of every prompt that is being read and every block to verify."""
+        """Run one packed pass over a chunk of every prompt that is being read and every block to verify."""
         plan = self._scheduler.plan()
         for ticket in plan.closes:
             self._close(ticket)
@@ -111,7 +113,7 @@ class TargetRunner:
             ticket.resolve(None)
 
     def _prefill_part(self, prefill: Prefill, num_rows: int) -> list[_PrefillPart]:
-        """What to compute of an opening session: nothing when it failed, has a single token, or is known in full."""
+        """Return the chunk to compute for an opening session; none if it failed, has a single token or is cached in full."""
         work = prefill.ticket.work
         assert isinstance(work, OpenSession)
         try:
@@ -143,7 +145,7 @@ class TargetRunner:
         text = SessionText(spec, self._model.vocab_size)
         sinks = [self._transport.sink(address) for address in spec.feature_sinks]
         final = spec.num_tokens + max(0, spec.sampling.max_tokens - len(spec.emitted_ids))
-        # rows of a tree that nobody keeps stand behind those of the path
+        # rejected rows of a tree stand behind those of the accepted path until they are dropped
         spare = 0 if spec.draft_form.kind == "chain" else MAX_NODES
         slot = self._memory.open(min(final, self._model.max_positions) + spare)
         prefix = PrefixReuse(self._prefixes, spec.cache_salt, wants_features=bool(sinks))
@@ -175,8 +177,8 @@ class TargetRunner:
             self._make_room(session, tree)
 
     def _make_room(self, session: TargetSession, tree: DraftTree) -> None:
-        """Positions are counted along a path, rows by node: a draft may need more than `open` has reserved. That it does
-        not get them must cost the draft, not the answer."""
+        """Reserve KV rows for every node. `open` reserves by position along one path, and a tree may need more; if there
+        are none, the draft fails and not the answer."""
         try:
             session.slot.require(len(session.text) + tree.num_nodes)
         except ReplicaBusy as error:
@@ -187,7 +189,7 @@ class TargetRunner:
     def _forward(
         self, parts: Sequence[_PrefillPart | _VerifyPart]
     ) -> list[tuple[_PrefillPart | _VerifyPart, BlockOutput]]:
-        """All parts in one pass; if it fails, each alone, so that only what is broken fails."""
+        """Run all parts in one pass; if it fails, run each alone, so that only the broken one fails."""
         if not parts:
             return []
         try:
@@ -236,7 +238,7 @@ class TargetRunner:
         return verdicts
 
     def _fail(self, part: _PrefillPart | _VerifyPart, error: Exception) -> None:
-        """Nothing has changed for a session whose verify failed; one that could not be opened is gone."""
+        """Answer a failed part: a verify leaves its session as it was, a prefill ends it."""
         failure = as_own_error(error, "target")
         if isinstance(part, _VerifyPart):
             part.session.slot.length = len(part.session.text) - 1

@@ -1,4 +1,4 @@
-"""What a target keeps per session, and where its features go."""
+"""A target's session holds its text, its KV slot and the sinks that its hidden features go to."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from hedgespec.speculative.target_top import prompt_top
 from hedgespec.types import FeatureBlock, Opened, SparseRows, Verdict
 
 FEATURE_ROWS = 256
-"""Features of reused rows are pushed in pieces of this size, as those of a prefill are."""
+"""Features of reused rows are pushed in pieces of this many rows, as those of a prefill are."""
 
 
 class TargetSession:
-    """Between rounds slot.length is len(text) - 1: the last id is the first row of the next verify block."""
+    """One session. Between rounds slot.length is len(text) - 1: the last id is the first row of the next verify block."""
 
     def __init__(self, text: SessionText, slot: KvSlot, sinks: list[FeatureSink], prefix: PrefixReuse) -> None:
         self.text = text
@@ -32,15 +32,15 @@ class TargetSession:
         self._sinks = sinks
         self._prefix = prefix
         self._num_reused = 0
-        self._prompt_laws: list[SparseRows] = []
+        self._prompt_top: list[SparseRows] = []
         has_penalties = self.spec.sampling.has_penalties
         self._counts = TokenCounts(self.spec.prompt_ids, self.spec.emitted_ids) if has_penalties else None
 
     def reuse(self) -> int:
-        """Take over what the prefix cache knows of the text, features included; the number of rows that it saves.
+        """Copy cached rows of the text's beginning, push their features, and return the number of rows saved.
 
-        Rows whose logits are wanted are computed; those of the last id come with the first verify anyway. Raises
-        ReplicaBusy.
+        Rows whose logits are wanted are not taken from the cache; those of the last id come with the first verify.
+        Raises ReplicaBusy.
         """
         first, end = self._scored_prompt()
         features = self._prefix.take(self.slot, self.text.ids, first if first < end else len(self.text) - 1)
@@ -51,41 +51,44 @@ class TargetSession:
         return self._num_reused
 
     def prefill_block(self, start: int, num_rows: int) -> Block:
-        """Logits are wanted only where `num_prompt_scores` asks for laws of prompt tokens: after the tokens before them."""
+        """Return the block of num_rows ids from `start` on; logits only where `num_prompt_scores` wants distributions."""
         ids = self.text.ids[start : start + num_rows].copy()
         first, end = self._scored_prompt()
         logits_from = min(max(first - start, 0), num_rows) if start < end else num_rows
         return Block(self.slot, ids, logits_from=logits_from, wants_features=bool(self._sinks))
 
     def add_prefilled(self, start: int, block: Block, output: BlockOutput) -> None:
-        """Keep what a pass over a piece of the text gave; the block's first row has position `start`."""
+        """Keep the results of a prefill pass; the block's first row has position `start`."""
         self._share(start, output.features)
-        self._add_prompt_laws(start, block, output.logits)
+        self._add_prompt_top(start, block, output.logits)
 
-    def _add_prompt_laws(self, start: int, block: Block, logits: Tensor) -> None:
-        """logits: of the rows from block.logits_from on."""
+    def _add_prompt_top(self, start: int, block: Block, logits: Tensor) -> None:
+        """Keep distributions of prompt tokens. logits: of the rows from block.logits_from on."""
         _, end = self._scored_prompt()
         num_wanted = max(0, min(end - start, block.num_rows) - block.logits_from)
         if num_wanted:
-            self._prompt_laws.append(prompt_top(logits[:num_wanted], self.spec.sampling))
+            self._prompt_top.append(prompt_top(logits[:num_wanted], self.spec.sampling))
 
     def opened(self) -> Opened:
+        """Return the answer to `open`."""
         return Opened(
             num_cached_tokens=min(self._num_reused, len(self.spec.prompt_ids)),
-            prompt_top=concatenate(self._prompt_laws) if self._prompt_laws else None,
+            prompt_top=concatenate(self._prompt_top) if self._prompt_top else None,
         )
 
     def _scored_prompt(self) -> tuple[int, int]:
-        """Positions [first, end) whose logits are the laws of the last num_prompt_scores prompt tokens."""
+        """Return positions [first, end) whose logits are the distributions of the last num_prompt_scores prompt tokens."""
         end = len(self.spec.prompt_ids) - 1
         return max(end - self.spec.num_prompt_scores, 0), end if self.spec.num_prompt_scores else 0
 
     def verify_block(self, work: Verify) -> Block:
+        """Return the block [last id, draft nodes] of one verify."""
         ids = np.concatenate([self.text.ids[-1:], work.tree.token_ids]).astype(np.int32)
         parent = None if work.tree.is_chain else np.concatenate([[-1], work.tree.parent + 1]).astype(np.int32)
         return Block(self.slot, ids, parent, wants_features=bool(self._sinks))
 
     def context(self, work: Verify) -> VerifyContext:
+        """Return what acceptance needs of the session."""
         return VerifyContext(
             params=self.spec.sampling,
             noise_seed=self.spec.noise_seed,
@@ -96,7 +99,7 @@ class TargetSession:
         )
 
     def emit(self, verdict: Verdict, features: Tensor | None) -> None:
-        """Keep the KV rows of the accepted path, push its features, append the emitted tokens.
+        """Keep the KV rows of the accepted path, push its features and append the emitted tokens.
 
         features: [1 + num_nodes, 3 * hidden] of the rows that the last pass appended to the slot.
         """
@@ -111,7 +114,7 @@ class TargetSession:
             self._counts.append(verdict.token_ids)
 
     def _share(self, start_position: int, features: Tensor | None) -> None:
-        """Hand features [num_positions, 3 * hidden] to everybody who asked for them, and complete blocks to the cache."""
+        """Push features [num_positions, 3 * hidden] to all sinks and offer complete blocks to the prefix cache."""
         rows = None if features is None else feature_rows(features)
         if rows is not None:
             self._push(start_position, rows)
@@ -124,7 +127,7 @@ class TargetSession:
 
 
 def feature_rows(features: Tensor) -> Features:
-    """Rows as they travel: float32, or the bits of bfloat16. On CPU float32 rows are not copied."""
+    """Return rows as they travel: float32, or the bits of bfloat16. On CPU float32 rows are not copied."""
     if features.dtype == torch.bfloat16:
         bits: np.ndarray = features.contiguous().view(torch.int16).cpu().numpy().view(np.uint16)
         return bits

@@ -1,4 +1,4 @@
-"""What can be asked of an engine, and the ticket that carries the answer back. No torch."""
+"""The requests that an engine takes, and the ticket that carries a request in and its answer back. No torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hedgespec.types import DraftRequest, DraftTree, Observation, PromptScoreReq
 
 @dataclass(frozen=True, slots=True)
 class OpenSession:
-    """drafter_id: which drafter of the process; empty on a target."""
+    """Open a session. drafter_id: one of the process's drafters; empty on a target."""
 
     spec: SessionSpec
     drafter_id: str = ""
@@ -23,6 +23,8 @@ class OpenSession:
 
 @dataclass(frozen=True, slots=True)
 class Verify:
+    """Verify a draft in one target pass."""
+
     session_id: str
     round_index: int
     tree: DraftTree
@@ -39,6 +41,8 @@ class Observe:
 
 @dataclass(frozen=True, slots=True)
 class CloseSession:
+    """Free a session. drafter_id: as in `OpenSession`."""
+
     session_id: str
     drafter_id: str = ""
 
@@ -56,25 +60,28 @@ class SessionKey:
 
     @staticmethod
     def of(work: DrafterWork) -> SessionKey:
+        """Return the session that a request is for."""
         return SessionKey(work.drafter_id, work.session_id)
 
 
 @dataclass(eq=False, slots=True)
 class Ticket:
-    """One piece of submitted work. arrived_s: when, on the engine's clock."""
+    """One submitted request and the future of its answer. arrived_s: time of submission on the engine's clock."""
 
     work: Work
     arrived_s: float
     future: Future[Any] = field(default_factory=Future)
 
     def start(self) -> bool:
-        """False when the caller has gone: the work must not be done. May be called again."""
+        """Return whether the caller still waits; otherwise the work must not be done. May be called again."""
         return self.future.running() or (not self.future.done() and self.future.set_running_or_notify_cancel())
 
     def resolve(self, result: Any) -> None:
+        """Answer the request, unless it has been answered or cancelled."""
         if not self.future.done():
             self.future.set_result(result)
 
     def fail(self, error: BaseException) -> None:
+        """Raise an error at the caller, unless the request has been answered or cancelled."""
         if not self.future.done():
             self.future.set_exception(error)

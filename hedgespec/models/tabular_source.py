@@ -28,7 +28,7 @@ class TabularSource:
 
     @staticmethod
     def parse(text: str) -> TabularSource:
-        """Raises ConfigError."""
+        """Read the name. Raises ConfigError."""
         seed, *settings = text.removeprefix(TABULAR).split(",")
         try:
             values = {name: float(value) for name, value in (setting.split("=") for setting in settings)}
@@ -40,6 +40,7 @@ class TabularSource:
         return source
 
     def target_model(self) -> TabularModel:
+        """Return the target's table."""
         from hedgespec.models.tabular import TabularModel
 
         return TabularModel(vocab_size=len(TABULAR_ALPHABET), order=2, seed=self.seed)

@@ -1,4 +1,4 @@
-"""gRPC options that both ends must agree on, credentials, and the two methods of the service."""
+"""Both ends of the wire share these gRPC options, credentials and names of the service's two methods."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_MESSAGE_BYTES = 4 << 20
 ROUNDS_METHOD = "/hedgespec.rpc.v1.Replica/Rounds"
 PUSH_FEATURES_METHOD = "/hedgespec.rpc.v1.Replica/PushFeatures"
 LEASE_METADATA_KEY = "hedgespec-lease"
-"""Call metadata of `Rounds`: the Serve lease that lasts as long as the stream."""
+"""Call metadata of `Rounds` that carries the Serve lease of the stream."""
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Replica"].full_name
 
@@ -25,11 +25,11 @@ _SIZE_OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
 )
-# without keepalive a peer behind a black hole, or stopped, is noticed only by a deadline
+# without keepalive a peer that is stopped or unreachable is noticed only by a deadline
 _KEEPALIVE_OPTIONS = (
     ("grpc.keepalive_time_ms", 2000),
     ("grpc.keepalive_timeout_ms", 1000),
-    # keepalive pings are pings: without this one the answer is waited for one minute (grpcio 1.85)
+    # without this option grpcio 1.85 waits one minute for the answer to a keepalive ping
     ("grpc.http2.ping_timeout_ms", 1000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
@@ -45,7 +45,7 @@ CHANNEL_OPTIONS = (
 SERVER_OPTIONS = (
     *_SIZE_OPTIONS,
     *_KEEPALIVE_OPTIONS,
-    ("grpc.so_reuseport", 0),  # two replicas on one fixed port must be an error, not a coin toss
+    ("grpc.so_reuseport", 0),  # a second replica on one fixed port must fail to start, not share its calls
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 500),
     ("grpc.http2.max_ping_strikes", 0),
 )
@@ -53,7 +53,7 @@ SERVER_OPTIONS = (
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """PEM files of mutual TLS: both ends show a certificate signed by the same authority."""
+    """PEM files of mutual TLS: both ends present a certificate signed by the same authority."""
 
     certificate: Path
     key: Path
@@ -61,9 +61,9 @@ class TlsFiles:
 
     @staticmethod
     def from_environment(environment: Mapping[str, str] = os.environ) -> TlsFiles | None:
-        """The files Ray itself uses (RAY_USE_TLS, RAY_TLS_SERVER_CERT, RAY_TLS_SERVER_KEY, RAY_TLS_CA_CERT), or None.
+        """Return the files that Ray itself uses, or None without RAY_USE_TLS.
 
-        Raises ConfigError when TLS is asked for and a file is not named.
+        The variables are RAY_TLS_SERVER_CERT, RAY_TLS_SERVER_KEY and RAY_TLS_CA_CERT. Raises ConfigError if one is missing.
         """
         if environment.get("RAY_USE_TLS", "0").lower() in ("", "0", "false"):
             return None
@@ -74,12 +74,14 @@ class TlsFiles:
         return TlsFiles(*(Path(environment[name]) for name in names))
 
     def server_credentials(self) -> grpc.ServerCredentials:
+        """Read the files for a server that demands client certificates."""
         pair = (self.key.read_bytes(), self.certificate.read_bytes())
         return grpc.ssl_server_credentials(
             [pair], root_certificates=self.authority.read_bytes(), require_client_auth=True
         )
 
     def channel_credentials(self) -> grpc.ChannelCredentials:
+        """Read the files for a client."""
         return grpc.ssl_channel_credentials(
             root_certificates=self.authority.read_bytes(),
             private_key=self.key.read_bytes(),
@@ -88,6 +90,7 @@ class TlsFiles:
 
 
 def open_channel(address: str, tls: TlsFiles | None) -> grpc.aio.Channel:
+    """Return a channel to HOST:PORT; it connects on first use."""
     if tls is None:
         return grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
     return grpc.aio.secure_channel(address, tls.channel_credentials(), options=CHANNEL_OPTIONS)

@@ -1,7 +1,7 @@
-"""`Target` and `Drafter` on the other side of a connection.
+"""`RemoteTarget` and `RemoteDrafter` implement the protocols over a connection to a replica.
 
 Requests leave in the order in which the methods are *called*, not awaited, and each method returns a future: a caller may
-keep that of `observe` and await `draft`, and the drafter still hears of the tokens first.
+keep that of `observe` and await `draft`, and the drafter still observes the tokens first.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hedgespec.types import DraftRequest, DraftTree, Observation, Opened, Scores
 
 
 class RemoteTarget:
-    """lease_id: of the Serve lease that sessions opened here use; empty outside of Serve."""
+    """A `protocols.Target` on a replica. lease_id: of the Serve lease that its sessions use; empty outside of Serve."""
 
     def __init__(self, connection: ReplicaConnection, lease_id: str = "") -> None:
         self._connection = connection
@@ -42,8 +42,10 @@ class RemoteTarget:
 
 
 class RemoteDrafter:
-    """feature_sink: address that the target pushes features to; empty when this drafter uses none.
-    digest: of the weights on that replica, as it told when the connection was made
+    """A `protocols.Drafter` on a replica.
+
+    feature_sink: address that the target pushes features to; empty when this drafter uses none
+    digest: of the weights on that replica, from its lease
     """
 
     def __init__(

@@ -1,6 +1,6 @@
-"""One channel and one multiplexed `Rounds` stream to one replica, shared by all of the router's sessions.
+"""A connection is one multiplexed `Rounds` stream to one replica, shared by all of the router's sessions.
 
-A connection lives once: when its stream breaks, every waiter gets ReplicaLost and the owner makes a new one.
+It is used once: when its stream breaks, every waiting call gets ReplicaLost and the owner makes a new connection.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Key = tuple[str, int, str, str]
 
 
 class ReplicaConnection:
-    """Make it inside the event loop that uses it.
+    """One stream to the replica at `address` (HOST:PORT). Make it inside the event loop that uses it.
 
     lease_id: the Serve lease that lasts as long as this stream, if any
     """
@@ -77,11 +77,12 @@ class ReplicaConnection:
 
     @property
     def is_alive(self) -> bool:
+        """Whether the stream is connected."""
         return self._stream is not None and self._lost is None
 
     @property
     def num_waiting(self) -> int:
-        """Calls without a reply so far."""
+        """The number of calls without a reply so far."""
         return len(self._waiters)
 
     async def wait_lost(self) -> ReplicaLost:
@@ -100,10 +101,10 @@ class ReplicaConnection:
         read: Callable[[pb.Item], Noun],
         shared: object = None,
     ) -> Reply[Noun]:
-        """Send now (calls are sent in the order in which they are made) and return the future reply.
+        """Send a request, in the order of calls, and return the future reply.
 
         fill: writes the body named `name` into the item; read: makes the result of the reply's item
-        shared: the same object in calls for several drafters of this replica means the same body: it travels once
+        shared: calls in a row with the same object have the same body, which travels once for all their drafters
         The future raises what the replica raised, what `read` raises, or ReplicaLost.
         """
         key = (session_id, call_index, drafter_id, name)
@@ -126,7 +127,7 @@ class ReplicaConnection:
         return reply
 
     def send_close(self, session_id: str, drafter_id: str) -> None:
-        """Free the session; never fails, since the end of the stream frees it too."""
+        """Free the session. Never fails: the end of the stream frees it too."""
         if self.is_alive:
             self._writer.add(session_id, 0, drafter_id, _fill_close)
 
@@ -187,16 +188,16 @@ class ReplicaConnection:
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_exception(ReplicaLost(str(self._lost)))
-                # one that nobody awaits any more must not log "exception was never retrieved"
+                # a reply that is not awaited any more must not log "exception was never retrieved"
                 with contextlib.suppress(Exception):
                     waiter.exception()
         return self._lost
 
 
 class Reply(asyncio.Future[Noun], Generic[Noun]):
-    """The future result of one request: no task and no coroutine of its own, since there are many per round.
+    """The future result of one request. It has no task and no coroutine, since there are many per round.
 
-    Cancelling it is all it takes to give it up; a late reply is then dropped.
+    Cancelling it gives up the call; a late reply is then dropped.
     """
 
     def __init__(self, waiters: dict[Key, Reply[Any]], key: Key, read: Callable[[pb.Item], Noun]) -> None:

@@ -1,4 +1,4 @@
-"""Our exceptions <-> `Error` items, so that a remote failure raises what a local one would."""
+"""Our exceptions travel as `Error` items, so that a remote failure raises what a local one would."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MAX_MESSAGE_LENGTH = 512
 
 
 def write_error(message: pb.Error, error: Exception, in_reply_to: int) -> None:
-    """Anything that is not one of ours travels as its type's name only: its text may hold a prompt or a path."""
+    """Write an error. Of a foreign one only the type's name travels: its text may hold a prompt or a path."""
     message.in_reply_to = in_reply_to
     for error_type, kind in _KINDS:
         if isinstance(error, error_type):
@@ -37,7 +37,7 @@ def write_error(message: pb.Error, error: Exception, in_reply_to: int) -> None:
 
 
 def read_error(message: pb.Error, address: str) -> HedgeSpecError:
-    """KIND_INTERNAL and kinds of a newer peer become ReplicaLost: the session on that replica is over."""
+    """Return the exception; KIND_INTERNAL and unknown kinds become ReplicaLost, since the session is over."""
     error = _ERRORS.get(message.kind)
     if error is None:
         return ReplicaLost(f"The replica at {address} failed internally ({message.message}).")

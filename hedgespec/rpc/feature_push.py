@@ -1,7 +1,7 @@
-"""The target's hidden features on their way to the drafters' replicas: one client stream per address, never waited for.
+"""The target pushes hidden features to the drafters' replicas, over one client stream per address, without waiting.
 
-`push` may be called from the engine's thread. A block that finds the queue full, or the receiver away, is dropped and
-counted: the drafter has a hole, which costs acceptance and never correctness.
+`push` may be called from the engine's thread. A block is dropped when the queue is full or the receiver is away: the drafter
+then has a hole, which costs acceptance and never correctness.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ log = structlog.get_logger(__name__)
 
 MAX_QUEUED_BYTES = 64 << 20
 CHUNK_BYTES = 512 << 10
-"""Rows per message are cut to this size: throughput over one stream is best between 64 KB and 1 MB."""
+"""Blocks are cut into messages of this size: throughput over one stream is best between 64 KB and 1 MB."""
 
 RETRY_S = 0.5
 IDLE_S = 60.0
 
 
 class GrpcFeatureTransport:
-    """Make it inside the event loop that is to do the sending."""
+    """The `FeatureTransport` for addresses HOST:PORT. Make it inside the event loop that sends."""
 
     def __init__(self, tls: TlsFiles | None = None, max_queued_bytes: int = MAX_QUEUED_BYTES) -> None:
         self._tls = tls
@@ -40,7 +40,7 @@ class GrpcFeatureTransport:
         self._sinks: dict[str, GrpcFeatureSink] = {}
 
     def sink(self, address: str) -> GrpcFeatureSink:
-        """The one connection to that address; made on first use, from any thread."""
+        """Return the one sink for that address, made on first use; may be called from any thread."""
         with self._lock:
             sink = self._sinks.get(address)
             if sink is None:
@@ -54,7 +54,7 @@ class GrpcFeatureTransport:
 
 
 class GrpcFeatureSink:
-    """num_dropped: blocks that were refused or lost. num_sent: messages handed to gRPC."""
+    """Queues feature blocks for one address and sends them in a background task."""
 
     def __init__(
         self, address: str, tls: TlsFiles | None, max_queued_bytes: int, loop: asyncio.AbstractEventLoop
@@ -79,7 +79,7 @@ class GrpcFeatureSink:
             self._queued_bytes += size_bytes
             is_first = len(self._queue) == 1
         if is_first:
-            # a closing loop: nobody is left to send to
+            # the loop is closing: the block is dropped
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._wake)
 
@@ -106,7 +106,7 @@ class GrpcFeatureSink:
                 self._drop_queued()
 
     async def _send_on_one_channel(self) -> None:
-        """Send until nothing has come for IDLE_S."""
+        """Send until no block has come for IDLE_S seconds."""
         channel = open_channel(self.address, self._tls)
         try:
             call: grpc.aio.StreamUnaryCall[bytes, bytes] = channel.stream_unary(PUSH_FEATURES_METHOD)()

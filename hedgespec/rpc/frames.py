@@ -1,4 +1,4 @@
-"""One writer task per stream: whatever became ready since its last write leaves in one frame."""
+"""One writer task per stream sends all items that became ready since its last write in one frame."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ from hedgespec.rpc.v1 import replica_pb2 as pb
 
 
 class FrameWriter:
-    """Items are filled in place (no copy) into the frame that leaves next.
+    """Collects items, filled in place without a copy, in the frame that leaves next.
 
-    write: sends one serialized frame; called by the task of `run` only. (A caller with a deadline must not write itself:
-    cancelling a write breaks the whole gRPC stream.)
+    write: sends one serialized frame; called only by the task of `run`. A caller with a deadline must not write itself:
+    cancelling a write breaks the whole gRPC stream.
     """
 
     def __init__(self, write: Callable[[bytes], Awaitable[object]]) -> None:
         self._write = write
         self._frame = pb.Frame()
         self._wakeup: asyncio.Future[None] | None = None
-        # what the last item of the frame carries, when another drafter may be added to it
+        # (body, session id, call index) of the last item, when another drafter may be added to it
         self._joinable: tuple[object, str, int] | None = None
 
     @property
     def num_waiting(self) -> int:
+        """The number of items that have not been sent."""
         return len(self._frame.items)
 
     def add(self, session_id: str, call_index: int, drafter_id: str, fill: Callable[[pb.Item], object]) -> None:
-        """An item with the body that `fill` writes; it leaves with the next frame unless filling it raises."""
+        """Add an item with the body that `fill` writes; it leaves with the next frame unless `fill` raises."""
         self._joinable = None
         items = self._frame.items
         item = items.add()
@@ -47,7 +48,7 @@ class FrameWriter:
     def add_shared(
         self, session_id: str, call_index: int, drafter_id: str, body: object, fill: Callable[[pb.Item], object]
     ) -> None:
-        """Like `add`, but drafters that are sent the same `body` in a row become the recipients of one item."""
+        """Add an item as `add` does; drafters that are sent the same `body` in a row share one item."""
         joinable = self._joinable
         if joinable is not None and joinable[0] is body and joinable[1] == session_id and joinable[2] == call_index:
             self._frame.items[-1].drafter_ids.append(drafter_id)

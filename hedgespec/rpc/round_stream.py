@@ -48,13 +48,13 @@ class Served:
     owners: dict[tuple[str, str], tuple[RoundStream, str]] = field(default_factory=dict)
 
     def the_target(self) -> Target:
-        """Raises RequestError on a drafter's replica."""
+        """Return the target. Raises RequestError on a drafter's replica."""
         if self.target is None:
             raise RequestError("This replica does not serve a target.")
         return self.target
 
     def drafter(self, drafter_id: str) -> Drafter:
-        """Raises RequestError for a drafter that is not served here."""
+        """Return a drafter. Raises RequestError if it is not served here."""
         drafter = self.drafters.get(drafter_id)
         if drafter is None:
             raise RequestError(f"This replica does not serve drafter {drafter_id!r}.")

@@ -1,4 +1,4 @@
-"""Start a replica's gRPC server: the service itself and the standard health service."""
+"""A replica's gRPC server offers the service itself and the standard health service."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ MAX_CONCURRENT_STREAMS = 1024
 
 @dataclass(frozen=True, slots=True)
 class ReplicaServer:
-    """address: HOST:PORT under which routers and targets reach it."""
+    """A running server. address: HOST:PORT at which routers and targets reach it."""
 
     address: str
     grpc_server: grpc.aio.Server
     health_servicer: health.HealthServicer
 
     async def stop(self, grace_s: float = 0.0) -> None:
-        """Tell health checks, let streams finish for grace_s, then break them."""
+        """Report unhealthy, let streams finish for grace_s seconds, then break them."""
         await self.health_servicer.enter_graceful_shutdown()
         await self.grpc_server.stop(grace_s)
 

@@ -1,4 +1,4 @@
-"""The replica's end of the wire: adapts one Target and any number of Drafters to `Rounds` and `PushFeatures`."""
+"""The replica's end of the wire serves one Target and any number of Drafters through `Rounds` and `PushFeatures`."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from hedgespec.rpc.v1 import replica_pb2 as pb
 
 
 class ReplicaServicer:
-    """target: None on a drafter's replica. drafters: by id; those with a `push` method get the features of the replica.
+    """The gRPC service of one replica.
 
-    leases: told when the session (target) or the stream (drafters) that belongs to a lease begins and ends
+    target: None on a drafter's replica. drafters: by id; those with a `push` method get the features sent to the replica
+    leases: attached when the session (target) or the stream (drafters) of a lease begins, ended when it ends
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class ReplicaServicer:
         return len(self._served.owners)
 
     def add_to(self, server: grpc.aio.Server) -> None:
+        """Register the two methods with a server that has not started."""
         handlers = {
             "Rounds": grpc.stream_stream_rpc_method_handler(self.rounds),
             "PushFeatures": grpc.stream_unary_rpc_method_handler(self.push_features),
@@ -49,7 +51,7 @@ class ReplicaServicer:
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
 
     async def rounds(self, _: AsyncIterator[bytes], context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
-        """One router's stream; its end closes its sessions. Only bytes that do not parse end it early."""
+        """Serve one router's stream; its end closes its sessions. Only bytes that do not parse end it early."""
         metadata = dict(context.invocation_metadata() or ())
         lease_id = str(metadata.get(LEASE_METADATA_KEY, ""))
         stream = RoundStream(self._served, context)
@@ -75,6 +77,7 @@ class ReplicaServicer:
     async def push_features(
         self, blocks: AsyncIterator[bytes], context: grpc.aio.ServicerContext[bytes, bytes]
     ) -> bytes:
+        """Hand every block to all drafters here that use features. A malformed block ends the stream."""
         async for data in blocks:
             try:
                 block = feature_blocks.read_features(pb.FeatureBlock.FromString(data))

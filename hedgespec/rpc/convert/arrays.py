@@ -1,4 +1,4 @@
-"""Arrays in messages: ids, probabilities and sparse rows, checked in Python integers first and then converted.
+"""Ids, probabilities and sparse rows of messages are checked in Python integers first and then converted to arrays.
 
 Whatever a peer sends, a `read_*` function returns a well-formed array or raises the given exception. Checks that need the
 model (ids below the vocabulary, positions that fit the session) are the model's.
@@ -19,19 +19,23 @@ from hedgespec.types import MAX_SPARSE_IDS, SparseRows
 SUM_TOLERANCE = 1e-3
 
 SMALL = 64
-"""Up to so many numbers are checked faster in Python than by two NumPy reductions."""
+"""Up to this many numbers, a check in Python is faster than two NumPy reductions."""
 
 _F4, _I4 = np.dtype("<f4"), np.dtype("<i4")
 
 
 def write_rows(message: pb.SparseRows, rows: SparseRows) -> None:
+    """Write sparse rows as lengths, ids and probabilities."""
     message.lengths.extend(np.diff(rows.offsets).tolist())
     message.ids = np.asarray(rows.ids, dtype="<i4").tobytes()
     message.probs = float_bytes(rows.probs)
 
 
 def read_rows(message: pb.SparseRows, num_rows: int, error: type[HedgeSpecError], *, is_complete: bool) -> SparseRows:
-    """is_complete: every row must sum to 1 (a draft distribution), else at most to 1 (a target's top ids)."""
+    """Return num_rows well-formed rows or raise `error`.
+
+    is_complete: every row must sum to 1 (a draft distribution), else at most to 1 (a target's top ids)
+    """
     lengths = message.lengths[:]
     require(len(lengths) == num_rows, error, "lengths", f"{num_rows} long")
     require(max(lengths, default=0) <= MAX_SPARSE_IDS, error, "lengths", f"at most {MAX_SPARSE_IDS} each")
@@ -57,6 +61,7 @@ def read_rows(message: pb.SparseRows, num_rows: int, error: type[HedgeSpecError]
 
 
 def read_ids(values: Sequence[int], error: type[HedgeSpecError], name: str) -> NDArray[np.int32]:
+    """Return non-negative token ids or raise `error`."""
     listed = values[:]  # a list: NumPy reads a repeated field item by item
     if listed and min(listed) < 0:
         raise error(f"{name} on the wire must be non-negative.")
@@ -66,6 +71,7 @@ def read_ids(values: Sequence[int], error: type[HedgeSpecError], name: str) -> N
 def read_probs(
     data: bytes, count: int, error: type[HedgeSpecError], name: str, maximum: float = 1.0
 ) -> NDArray[np.float32]:
+    """Return `count` finite numbers in 0..maximum or raise `error`."""
     if len(data) != 4 * count:
         raise error(f"{name} on the wire must be {4 * count} bytes long.")
     probs = np.frombuffer(data, _F4)
@@ -80,9 +86,11 @@ def read_probs(
 
 
 def float_bytes(values: NDArray[np.float32]) -> bytes:
+    """Return float32 values as little-endian bytes."""
     return np.asarray(values, _F4).tobytes()
 
 
 def require(condition: bool, error: type[HedgeSpecError], name: str, rule: str) -> None:
+    """Raise `error` with the message that `name` must be `rule`, unless the condition holds."""
     if not condition:
         raise error(f"{name} on the wire must be {rule}.")

@@ -1,4 +1,4 @@
-"""Blocks of hidden features <-> protobuf."""
+"""Convert blocks of hidden features to protobuf and back."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ MAX_FEATURE_WIDTH = 1 << 17
 
 
 def write_features(block: FeatureBlock) -> pb.FeatureBlock:
+    """Return the block as a message; its rows are copied."""
     num_positions, width = block.rows.shape
     is_bfloat16 = block.rows.dtype == np.uint16
     rows = np.asarray(block.rows, dtype="<u2" if is_bfloat16 else "<f4")
@@ -28,7 +29,7 @@ def write_features(block: FeatureBlock) -> pb.FeatureBlock:
 
 
 def read_features(message: pb.FeatureBlock) -> FeatureBlock:
-    """Raises InvalidObservation. The rows are a read-only view of the message's bytes."""
+    """Return the block; its rows are a read-only view of the message's bytes. Raises InvalidObservation."""
     error = InvalidObservation
     item_bytes = 2 if message.bfloat16 else 4
     size_bytes = message.num_positions * message.width * item_bytes

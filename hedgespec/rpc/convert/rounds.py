@@ -1,6 +1,7 @@
-"""What a round sends <-> protobuf: drafts, verdicts, observations and scores.
+"""Convert the messages of a round to protobuf and back: drafts, verdicts, observations and scores.
 
-`write_*` fills a message in place; `read_*` returns a well-formed noun whatever a peer sends, or raises what it names.
+`write_*` fills a message in place. `read_*` returns a well-formed noun whatever a peer sends, or raises the error that its
+docstring names.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ MAX_SCORE_DEPTH = 64
 
 
 def write_tree(message: pb.DraftTree, tree: DraftTree) -> None:
+    """Write a draft; the parents of a chain are left out."""
     message.token_ids.extend(tree.token_ids.tolist())
     parent = tree.parent.tolist()
     if parent != list(range(-1, len(parent) - 1)):  # not a chain
@@ -27,7 +29,7 @@ def write_tree(message: pb.DraftTree, tree: DraftTree) -> None:
 
 
 def write_draft_request(message: pb.Draft, request: DraftRequest) -> None:
-    """Session, round and drafter travel in the item around the message."""
+    """Write a draft request; its session, round and drafter travel in the item around the message."""
     message.num_draft_tokens = request.num_draft_tokens
     message.num_nodes = request.num_nodes
     if request.observation is not None:
@@ -35,7 +37,7 @@ def write_draft_request(message: pb.Draft, request: DraftRequest) -> None:
 
 
 def read_draft_request(session_id: str, round_index: int, message: pb.Draft, drafter_id: str) -> DraftRequest:
-    """Raises RequestError, InvalidObservation."""
+    """Read a draft request. Raises RequestError, InvalidObservation."""
     num_tokens, num_nodes = message.num_draft_tokens, message.num_nodes
     if max(num_tokens, num_nodes) > MAX_DRAFT_NODES:
         raise RequestError(f"num_draft_tokens is {num_tokens} and num_nodes {num_nodes}, at most {MAX_DRAFT_NODES}.")
@@ -44,17 +46,18 @@ def read_draft_request(session_id: str, round_index: int, message: pb.Draft, dra
 
 
 def write_drafted(message: pb.Drafted, tree: DraftTree, compute_s: float) -> None:
+    """Write a drafter's answer. compute_s: seconds that the replica took."""
     message.compute_us = int(1e6 * compute_s)
     write_tree(message.tree, tree)
 
 
 def read_drafted(message: pb.Drafted, drafter_id: str) -> DraftTree:
-    """Raises InvalidDraft."""
+    """Read a drafter's answer. Raises InvalidDraft."""
     return read_tree(message.tree, drafter_id, message.compute_us * 1e-6)
 
 
 def read_tree(message: pb.DraftTree, drafter_id: str, compute_s: float = 0.0) -> DraftTree:
-    """Raises InvalidDraft."""
+    """Read a draft. Raises InvalidDraft."""
     error = InvalidDraft
     num_nodes = len(message.token_ids)
     require(num_nodes <= MAX_DRAFT_NODES, error, "token_ids", f"at most {MAX_DRAFT_NODES} nodes")
@@ -74,6 +77,7 @@ def read_tree(message: pb.DraftTree, drafter_id: str, compute_s: float = 0.0) ->
 
 
 def write_verdict(message: pb.Verdict, verdict: Verdict, compute_s: float = 0.0) -> None:
+    """Write a target's verdict. compute_s: seconds that the replica took."""
     message.compute_us = int(1e6 * compute_s)
     message.accepted_nodes.extend(verdict.accepted_nodes.tolist())
     message.token_ids.extend(verdict.token_ids.tolist())
@@ -83,7 +87,7 @@ def write_verdict(message: pb.Verdict, verdict: Verdict, compute_s: float = 0.0)
 
 
 def read_verdict(message: pb.Verdict) -> Verdict:
-    """Raises ReplicaLost: a target whose verdicts are malformed cannot be trusted with the session."""
+    """Read a verdict. Raises ReplicaLost: a target whose verdicts are malformed cannot be trusted with the session."""
     error = ReplicaLost
     num_emitted = len(message.token_ids)
     require(0 < num_emitted <= MAX_DRAFT_NODES + 1, error, "token_ids", f"1..{MAX_DRAFT_NODES + 1} tokens")
@@ -100,6 +104,7 @@ def read_verdict(message: pb.Verdict) -> Verdict:
 
 
 def write_observation(message: pb.Observe, observation: Observation) -> None:
+    """Write verified tokens."""
     message.start = observation.start
     message.token_ids.extend(observation.token_ids.tolist())
     message.target_probs = float_bytes(observation.target_probs)
@@ -111,7 +116,7 @@ def write_observation(message: pb.Observe, observation: Observation) -> None:
 
 
 def read_observation(message: pb.Observe) -> Observation:
-    """Raises InvalidObservation."""
+    """Read verified tokens. Raises InvalidObservation."""
     error = InvalidObservation
     start, score_from = message.start, None
     token_ids = read_ids(message.token_ids, error, "token_ids")
@@ -134,7 +139,7 @@ def read_observation(message: pb.Observe) -> Observation:
 
 
 def write_scores(message: pb.Score, scores: Scores | None) -> None:
-    """None (nobody wanted them) is a message of depth 0."""
+    """Write scores; None, when none were wanted, is a message of depth 0."""
     message.SetInParent()
     if scores is None:
         return
@@ -146,7 +151,7 @@ def write_scores(message: pb.Score, scores: Scores | None) -> None:
 
 
 def read_scores(message: pb.Score) -> Scores | None:
-    """Raises InvalidObservation."""
+    """Read scores; depth 0 is None. Raises InvalidObservation."""
     error = InvalidObservation
     depth = message.depth
     if depth == 0:
@@ -160,7 +165,7 @@ def read_scores(message: pb.Score) -> Scores | None:
     acceptance = read_probs(data, num_tokens * depth, error, "acceptance").reshape(num_tokens, depth)
     acceptance_prob = None
     if message.acceptance_prob:
-        # the unbiased estimator adds min(1, q/p) for a token outside of the ids that were sent: up to 2
+        # for a token outside of the sent ids the unbiased estimator adds min(1, q/p), so values go up to 2
         flat = read_probs(message.acceptance_prob, num_tokens * depth, error, "acceptance_prob", maximum=2.0)
         acceptance_prob = flat.reshape(num_tokens, depth)
     return Scores(start, acceptance, acceptance_prob)

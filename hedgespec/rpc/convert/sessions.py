@@ -1,6 +1,7 @@
-"""The beginning of a session <-> protobuf: what is opened, and what the prompt says about the drafters.
+"""Convert the messages that begin a session to protobuf and back: `Open` and the scores of the prompt.
 
-`write_*` fills a message in place; `read_*` returns a well-formed noun whatever a peer sends, or raises what it names.
+`write_*` fills a message in place. `read_*` returns a well-formed noun whatever a peer sends, or raises the error that its
+docstring names.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ from hedgespec.types import (
 )
 
 MAX_SESSION_TOKENS = 1 << 19
-"""Ids in one `Open`; keeps the message under the 4 MiB cap of a frame."""
+"""Most ids in one `Open`; keeps the message under the 4 MiB cap of a frame."""
 
 MAX_SESSION_ID_LENGTH = 128
 MAX_FEATURE_SINKS = 64
 MAX_LOGIT_BIAS = 1 << 12
 MAX_BRANCHING = 64
 MAX_PROMPT_SCORES = 256
-"""Rows of one prompt score; with full rows they stay well under the cap of a frame."""
+"""Most rows of one prompt score; full rows stay well under the cap of a frame."""
 
 _KINDS: dict[pb.DraftForm.Kind, DraftKind] = {
     pb.DraftForm.KIND_CHAIN: "chain",
@@ -46,7 +47,7 @@ _KIND_NUMBERS = {kind: number for number, kind in _KINDS.items()}
 
 
 def write_open(message: pb.Open, spec: SessionSpec, lease_id: str = "") -> None:
-    """Raises RequestError when the session is too long for one message."""
+    """Write what opens a session. Raises RequestError when it is too long for one message."""
     if spec.num_tokens > MAX_SESSION_TOKENS:
         raise RequestError(
             f"A session of {spec.num_tokens} tokens does not fit into one message; at most {MAX_SESSION_TOKENS} do.",
@@ -70,7 +71,7 @@ def write_open(message: pb.Open, spec: SessionSpec, lease_id: str = "") -> None:
 
 
 def read_open(session_id: str, message: pb.Open) -> SessionSpec:
-    """Raises RequestError."""
+    """Read what opens a session. Raises RequestError."""
     error = RequestError
     require(0 < len(session_id) <= MAX_SESSION_ID_LENGTH, error, "session_id", f"of 1..{MAX_SESSION_ID_LENGTH} chars")
     num_tokens = len(message.prompt_ids) + len(message.emitted_ids)
@@ -97,13 +98,14 @@ def read_open(session_id: str, message: pb.Open) -> SessionSpec:
 
 
 def write_opened(message: pb.Opened, opened: Opened) -> None:
+    """Write the answer to `Open`."""
     message.num_cached_tokens = opened.num_cached_tokens
     if opened.prompt_top is not None:
         write_rows(message.prompt_top, opened.prompt_top)
 
 
 def read_opened(message: pb.Opened) -> Opened:
-    """Raises ReplicaLost."""
+    """Read the answer to `Open`. Raises ReplicaLost."""
     prompt_top = None
     if message.HasField("prompt_top"):
         prompt_top = _read_prompt_top(message.prompt_top, ReplicaLost)
@@ -111,20 +113,22 @@ def read_opened(message: pb.Opened) -> Opened:
 
 
 def write_score_prompt(message: pb.ScorePrompt, prompt_top: SparseRows) -> None:
+    """Write the target's distributions of the prompt's last tokens."""
     write_rows(message.prompt_top, prompt_top)
 
 
 def read_score_prompt(message: pb.ScorePrompt) -> SparseRows:
-    """Raises InvalidObservation."""
+    """Read the target's distributions of the prompt's last tokens. Raises InvalidObservation."""
     return _read_prompt_top(message.prompt_top, InvalidObservation)
 
 
 def write_prompt_scores(message: pb.PromptScores, overlap: NDArray[np.float32]) -> None:
+    """Write a drafter's scores of the prompt, one per row."""
     message.overlap = float_bytes(overlap)
 
 
 def read_prompt_scores(message: pb.PromptScores) -> NDArray[np.float32]:
-    """Raises InvalidObservation."""
+    """Read a drafter's scores of the prompt. Raises InvalidObservation."""
     num_rows, rest = divmod(len(message.overlap), 4)
     ok = rest == 0 and num_rows <= MAX_PROMPT_SCORES
     require(ok, InvalidObservation, "overlap", f"float32, at most {MAX_PROMPT_SCORES} rows")
@@ -146,7 +150,7 @@ def _write_sampling(message: pb.Sampling, sampling: SamplingParams) -> None:
 
 
 def _read_sampling(message: pb.Sampling) -> SamplingParams:
-    """Where the answer ends is the router's business: of that only max_tokens travels, for KV memory."""
+    """Read sampling parameters. The router decides where the answer ends; only max_tokens travels, to reserve KV memory."""
     error = RequestError
     require(0.0 <= message.temperature <= 100.0, error, "temperature", "in 0..100")
     require(0.0 < message.top_p <= 1.0, error, "top_p", "in (0, 1]")
@@ -178,10 +182,10 @@ def _read_score_depth(message: pb.Open) -> ScoreDepth:
 
 
 def _read_form(message: pb.DraftForm) -> DraftForm:
-    """A branching of 0 is that of a sender that knows chains only."""
+    """Read a draft form; an unset branching (0) is 1."""
     kind = _KINDS.get(message.kind)
     if kind is None:
-        raise RequestError(f"draft_form on the wire has kind {message.kind}, which this replica does not know.")
+        raise RequestError(f"draft_form on the wire has kind {message.kind}, which this replica does not support.")
     require(message.branching <= MAX_BRANCHING, RequestError, "branching", f"at most {MAX_BRANCHING}")
     return DraftForm(kind, message.branching or 1)
 

@@ -58,7 +58,7 @@ class ReplicaServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PushFeatures(self, request_iterator, context):
-        """Target -> drafter: hidden features of verified positions, idempotent by position, never acknowledged per block.
+        """A target sends hidden features of verified positions to a drafter: idempotent by position, not acknowledged per block.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
