@@ -48,18 +48,17 @@ class Speculation:
 async def speculate(target: PackedCausalLM, drafter: PackedCausalLM) -> Speculation:
     """Decode PROMPT greedily through the target's engine, each round with a draft of the drafter."""
     from hedgespec.engine.engine import Engine
-    from hedgespec.engine.features import LocalFeatureTransport
-    from hedgespec.engine.local import LocalTarget, TargetInfo
+    from hedgespec.engine.local import LocalTarget
+    from hedgespec.engine.local_features import LocalFeatureTransport
     from hedgespec.engine.target_engine import TargetRunner
     from hedgespec.models.causal_lm.drafter import CausalLmDrafter
-    from hedgespec.models.drafter_model import DraftRequest
+    from hedgespec.types import DraftRequest
     from tests.engine_sessions import make_spec, observation_of
 
     runner = TargetRunner(target, LocalFeatureTransport(), max_sessions=1, max_cached_tokens=256)
     engine = Engine(runner, "target")
     engine.start()
-    info = TargetInfo(target.vocab_size, target.max_positions, target.num_layers, target.feature_width, target.digest)
-    local, small = LocalTarget(engine, info, runner.usage), CausalLmDrafter("small", drafter, 1, 256)
+    local, small = LocalTarget(engine, runner.usage), CausalLmDrafter("small", drafter, 1, 256)
     spec = make_spec(PROMPT, max_draft_tokens=NUM_DRAFT_TOKENS)
     await local.open(spec)
     small.open(spec)

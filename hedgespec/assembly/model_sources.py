@@ -69,27 +69,28 @@ def served_name(config: TargetConfig) -> str:
 
 def check_sources(args: AppArgs) -> list[str]:
     """Return `path.to.key: problem` for every model that is not there. Cheap: it runs before anything starts."""
-    problems = []
-    for path, model in [
-        ("target.model", args.target.model),
-        *((f"drafters.{i}.model", d.model) for i, d in enumerate(args.drafters)),
-    ]:
-        try:
-            if model is None:
-                continue
-            if model.startswith(TABULAR):
-                TabularSource.parse(model)
-            elif model != ZOO and not Path(model).expanduser().is_dir():
-                problems.append(f"{path}: {model} is not a folder")
-        except ConfigError as error:
-            problems.append(f"{path}: {error}")
+    models = {"target.model": args.target.model} | {f"drafters.{i}.model": d.model for i, d in enumerate(args.drafters)}
+    problems = [f"{path}: {problem}" for path, model in models.items() if (problem := _problem(model))]
     if args.target.model == ZOO and not zoo.target_folder().is_dir():
         problems.append("target.model: the zoo's weights are not here; run `hedgespec zoo build`")
+    folders = zoo.drafter_folders()
     for index, drafter in enumerate(args.drafters):
-        if drafter.model == ZOO and drafter.id not in zoo.drafter_folders():
-            known = sorted(zoo.drafter_folders())
-            problems.append(f"drafters.{index}.id: the zoo has no drafter {drafter.id!r}, only {known}")
+        if drafter.model == ZOO and drafter.id not in folders:
+            problems.append(f"drafters.{index}.id: the zoo has no drafter {drafter.id!r}, only {sorted(folders)}")
     return problems
+
+
+def _problem(model: str | None) -> str:
+    """Return what is wrong with the name of a model, empty if nothing is."""
+    if model is None or model == ZOO:
+        return ""
+    if not model.startswith(TABULAR):
+        return "" if Path(model).expanduser().is_dir() else f"{model} is not a folder"
+    try:
+        TabularSource.parse(model)
+    except ConfigError as error:
+        return str(error)
+    return ""
 
 
 def resolved_target(config: TargetConfig) -> TargetConfig:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from hedgespec.engine.failures import as_own_error
 from hedgespec.engine.scheduler import DrafterScheduler
 from hedgespec.engine.score_run import ScoreRun, answer_all, requests_of
-from hedgespec.engine.work import CloseSession, Observe, OpenSession, Ticket, Verify
+from hedgespec.engine.work import CloseSession, Observe, OpenSession, SessionKey, Ticket
 from hedgespec.models.drafter_model import DrafterModel
 from hedgespec.types import DraftRequest, Opened, PromptScoreRequest, ScoreRequest
 
@@ -83,8 +83,7 @@ class DrafterRunner:
             self._scoring = None
 
     def _batched_by(self, ticket: Ticket) -> str:
-        assert not isinstance(ticket.work, Verify)
-        return self._models[ticket.work.drafter_id].batched_by
+        return self._models[SessionKey.of(ticket.work).drafter_id].batched_by
 
     def _change(self, ticket: Ticket) -> None:
         """Apply one change. Observations and closes count even after their caller has gone: later work builds on them."""
@@ -114,6 +113,5 @@ class DrafterRunner:
             self._scheduler.add_score(ticket)
 
     def _is_ready(self, ticket: Ticket) -> bool:
-        work = ticket.work
-        assert not isinstance(work, Verify)
-        return self._models[work.drafter_id].has_newest_features(work.session_id)
+        key = SessionKey.of(ticket.work)
+        return self._models[key.drafter_id].has_newest_features(key.session_id)

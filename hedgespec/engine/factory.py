@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 from hedgespec.catalogue import DRAFTER_KINDS
 from hedgespec.config import DrafterConfig, TargetConfig
 from hedgespec.engine.drafter_engine import DrafterRunner
 from hedgespec.engine.engine import Engine
-from hedgespec.engine.kinds.drafter_kind import model_folder
+from hedgespec.engine.kinds.drafter_kind import LoadedDrafters, model_folder
 from hedgespec.engine.local import LocalDrafter, LocalTarget
 from hedgespec.models.drafter_model import DrafterModel
 from hedgespec.protocols import Drafter, FeatureTransport
@@ -65,7 +65,7 @@ def load_drafters(configs: Sequence[DrafterConfig], target: TargetConfig) -> dic
     return loaded
 
 
-def _started(group: str, loaded: Mapping[str, DrafterModel | Drafter]) -> dict[str, Drafter]:
+def _started(group: str, loaded: LoadedDrafters) -> dict[str, Drafter]:
     """Run the models among the loaded drafters in one engine."""
     models = {drafter_id: model for drafter_id, model in loaded.items() if not isinstance(model, Drafter)}
     drafters = {drafter_id: drafter for drafter_id, drafter in loaded.items() if isinstance(drafter, Drafter)}

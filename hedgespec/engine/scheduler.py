@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
-from hedgespec.engine.work import CloseSession, DrafterWork, OpenSession, SessionKey, Ticket, Verify
+from hedgespec.engine.work import CloseSession, OpenSession, SessionKey, Ticket, Verify, Work
 from hedgespec.errors import UnknownSession
 from hedgespec.types import DraftRequest
 
@@ -216,15 +216,10 @@ class DrafterScheduler:
     def _is_due(self, ticket: Ticket, now_s: float, is_ready: Callable[[Ticket], bool]) -> bool:
         return now_s - ticket.arrived_s >= self._feature_grace_s or is_ready(ticket)
 
-    def _without(self, tickets: list[Ticket], work: DrafterWork, reason: str) -> list[Ticket]:
+    def _without(self, tickets: list[Ticket], work: Work, reason: str) -> list[Ticket]:
         """Fail the tickets of the session that `work` ends or supersedes; return the others."""
-
-        def is_other(ticket: Ticket) -> bool:
-            own = ticket.work
-            assert not isinstance(own, Verify)
-            return (own.session_id, own.drafter_id) != (work.session_id, work.drafter_id)
-
-        others, superseded = _partition(tickets, is_other)
+        key = SessionKey.of(work)
+        superseded, others = _partition(tickets, lambda ticket: SessionKey.of(ticket.work) == key)
         for ticket in superseded:
             if ticket.start():
                 ticket.fail(UnknownSession(reason))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Sequence
 from typing import TypeVar
 
 from hedgespec.engine.failures import as_own_error
-from hedgespec.engine.work import SessionKey, Ticket, Verify
+from hedgespec.engine.work import SessionKey, Ticket
 from hedgespec.models.drafter_model import DrafterModel
 from hedgespec.types import PromptScoreRequest, ScoreRequest
 
@@ -22,7 +22,7 @@ class ScoreRun:
 
     def __init__(self, model: DrafterModel, tickets: Sequence[Ticket]) -> None:
         self.tickets = list(tickets)
-        self.sessions = {SessionKey.of(t.work) for t in self.tickets if not isinstance(t.work, Verify)}
+        self.sessions = {SessionKey.of(ticket.work) for ticket in self.tickets}
         self.num_answers = len({session.session_id for session in self.sessions})
         self.owed_s = 0.0
         self._model = model

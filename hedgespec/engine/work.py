@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from hedgespec.types import DraftRequest, DraftTree, Observation, PromptScoreRequest, ScoreRequest, SessionSpec
 
@@ -47,21 +47,19 @@ class CloseSession:
     drafter_id: str = ""
 
 
-DrafterWork = OpenSession | DraftRequest | Observe | ScoreRequest | PromptScoreRequest | CloseSession
-Work = DrafterWork | Verify
+Work = OpenSession | Verify | DraftRequest | Observe | ScoreRequest | PromptScoreRequest | CloseSession
 
 
-@dataclass(frozen=True, slots=True)
-class SessionKey:
-    """One session of one drafter."""
+class SessionKey(NamedTuple):
+    """One session of one drafter, or of the target with an empty drafter_id."""
 
     drafter_id: str
     session_id: str
 
     @staticmethod
-    def of(work: DrafterWork) -> SessionKey:
+    def of(work: Work) -> SessionKey:
         """Return the session that a request is for."""
-        return SessionKey(work.drafter_id, work.session_id)
+        return SessionKey("" if isinstance(work, Verify) else work.drafter_id, work.session_id)
 
 
 @dataclass(eq=False, slots=True)

@@ -6,8 +6,6 @@ keep that of `observe` and await `draft`, and the drafter still observes the tok
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -51,61 +49,47 @@ class RemoteDrafter:
     def __init__(
         self, connection: ReplicaConnection, drafter_id: str, feature_sink: str = "", digest: str = ""
     ) -> None:
+        self.drafter_id = drafter_id
+        self.feature_sink = feature_sink
+        self.digest = digest
         self._connection = connection
-        self._drafter_id = drafter_id
-        self._feature_sink = feature_sink
-        self._digest = digest
-
-    @property
-    def drafter_id(self) -> str:
-        return self._drafter_id
-
-    @property
-    def digest(self) -> str:
-        return self._digest
-
-    @property
-    def feature_sink(self) -> str:
-        return self._feature_sink
 
     def open(self, spec: SessionSpec) -> Reply[Opened]:
         def fill(item: pb.Item) -> None:
             sessions.write_open(item.open, spec)
 
-        return self._connection.request(spec.session_id, 0, self._drafter_id, "open", fill, _read_opened)
+        return self._connection.request(spec.session_id, 0, self.drafter_id, "open", fill, _read_opened)
 
     def draft(self, request: DraftRequest) -> Reply[DraftTree]:
         def fill(item: pb.Item) -> None:
             rounds.write_draft_request(item.draft, request)
 
-        read = partial(_read_drafted, self._drafter_id)
+        def read(item: pb.Item) -> DraftTree:
+            return rounds.read_drafted(item.drafted, self.drafter_id)
+
         session_id, call_index = request.session_id, request.round_index
-        return self._connection.request(session_id, call_index, self._drafter_id, "draft", fill, read)
+        return self._connection.request(session_id, call_index, self.drafter_id, "draft", fill, read)
 
     def observe(self, session_id: str, call_index: int, observation: Observation) -> Reply[Scores | None]:
         def fill(item: pb.Item) -> None:
             rounds.write_observation(item.observe, observation)
 
         return self._connection.request(
-            session_id, call_index, self._drafter_id, "observe", fill, _read_score, shared=observation
+            session_id, call_index, self.drafter_id, "observe", fill, _read_scores, shared=observation
         )
 
     def score_prompt(self, session_id: str, prompt_top: SparseRows) -> Reply[NDArray[np.float32]]:
         def fill(item: pb.Item) -> None:
             sessions.write_score_prompt(item.score_prompt, prompt_top)
 
-        return self._connection.request(session_id, 0, self._drafter_id, "score_prompt", fill, _read_prompt_scores)
+        return self._connection.request(session_id, 0, self.drafter_id, "score_prompt", fill, _read_prompt_scores)
 
     async def close(self, session_id: str) -> None:
-        self._connection.send_close(session_id, self._drafter_id)
+        self._connection.send_close(session_id, self.drafter_id)
 
 
 def _read_opened(item: pb.Item) -> Opened:
     return sessions.read_opened(item.opened)
-
-
-def _read_drafted(drafter_id: str, item: pb.Item) -> DraftTree:
-    return rounds.read_drafted(item.drafted, drafter_id)
 
 
 def _read_verdict(item: pb.Item) -> Verdict:
@@ -116,5 +100,5 @@ def _read_prompt_scores(item: pb.Item) -> NDArray[np.float32]:
     return sessions.read_prompt_scores(item.prompt_scores)
 
 
-def _read_score(item: pb.Item) -> Scores | None:
+def _read_scores(item: pb.Item) -> Scores | None:
     return rounds.read_scores(item.score)

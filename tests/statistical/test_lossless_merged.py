@@ -16,7 +16,7 @@ from scipy import stats
 
 from hedgespec.models.tabular import TabularDrafter, TabularModel, TabularTarget
 from hedgespec.router import panel as panel_module
-from hedgespec.router.drafting import propose
+from hedgespec.router.drafting import draft_round
 from hedgespec.router.events import NoEvents
 from hedgespec.router.panel import DrafterPanel
 from hedgespec.router.selection import Choice
@@ -75,7 +75,7 @@ async def sample_texts(models: list[TabularModel], form: DraftForm) -> Counter[t
         panel = DrafterPanel(drafters, None, NoEvents())
         await panel.open(spec, 1.0)
         await target.open(spec)
-        tree = await propose(panel, tuple(choices), 0, 1.0)
+        tree = await draft_round(panel, tuple(choices), 0, 1.0)
         text = (await target.verify("s", 0, tree)).token_ids.tolist()
         while len(text) < NUM_TOKENS:
             text += (await target.verify("s", len(text), EMPTY_DRAFT)).token_ids.tolist()

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from hedgespec.config import DrafterConfig, TargetConfig
 from hedgespec.errors import ConfigError
+from hedgespec.models.drafter_model import DrafterModel
+from hedgespec.protocols import Drafter
 
-if TYPE_CHECKING:
-    from hedgespec.config import DrafterConfig, TargetConfig
-    from hedgespec.models.drafter_model import DrafterModel
-    from hedgespec.protocols import Drafter
+LoadedDrafters = Mapping[str, DrafterModel | Drafter]
+"""Drafter id -> a model, which runs in the engine of its process, or a drafter that runs by itself."""
 
 
 class DrafterKind:
@@ -38,11 +38,10 @@ class DrafterKind:
         if config.quantization == "int8" and not (self.takes_int8 and config.device == "cpu"):
             raise ConfigError(f"{role} on device {config.device} has no int8 weights; leave quantization out")
 
-    def load(self, configs: Sequence[DrafterConfig], target: TargetConfig) -> Mapping[str, DrafterModel | Drafter]:
-        """Load all drafters of this kind in one process; return them by drafter id.
+    def load(self, configs: Sequence[DrafterConfig], target: TargetConfig) -> LoadedDrafters:
+        """Load all drafters of this kind in one process.
 
         configs: with `model` a folder. target: the model they draft for, whose vocabulary they share.
-        A `DrafterModel` runs in the engine that the process shares; a `protocols.Drafter` runs by itself.
         Raises ModelFolderError, ConfigError.
         """
         raise NotImplementedError

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
-from hedgespec.engine.kinds.drafter_kind import DrafterKind, model_folder
-
-if TYPE_CHECKING:
-    from hedgespec.config import DrafterConfig, TargetConfig
-    from hedgespec.models.eagle3.drafter import Eagle3Drafter
+from hedgespec.config import DrafterConfig, TargetConfig
+from hedgespec.engine.kinds.drafter_kind import DrafterKind, LoadedDrafters, model_folder
 
 
 class Eagle3Kind(DrafterKind):
@@ -18,7 +14,7 @@ class Eagle3Kind(DrafterKind):
 
     takes_int8 = True
 
-    def load(self, configs: Sequence[DrafterConfig], target: TargetConfig) -> Mapping[str, Eagle3Drafter]:
+    def load(self, configs: Sequence[DrafterConfig], target: TargetConfig) -> LoadedDrafters:
         import torch
 
         from hedgespec.engine.graphs import decode_in_graphs

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-from hedgespec.engine.kinds.drafter_kind import DrafterKind
-
-if TYPE_CHECKING:
-    from hedgespec.config import DrafterConfig, TargetConfig
-    from hedgespec.models.ngram.drafter import NgramDrafter
+from hedgespec.config import DrafterConfig, TargetConfig
+from hedgespec.engine.kinds.drafter_kind import DrafterKind, LoadedDrafters
 
 
 class NgramKind(DrafterKind):
@@ -17,7 +13,7 @@ class NgramKind(DrafterKind):
 
     takes_model = False
 
-    def load(self, configs: Sequence[DrafterConfig], target: TargetConfig) -> Mapping[str, NgramDrafter]:
+    def load(self, configs: Sequence[DrafterConfig], target: TargetConfig) -> LoadedDrafters:
         from hedgespec.models.ngram.drafter import NgramDrafter
 
         return {config.id: NgramDrafter(config.id, config.max_cached_tokens) for config in configs}

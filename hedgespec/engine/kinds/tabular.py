@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-from hedgespec.engine.kinds.drafter_kind import DrafterKind
+from hedgespec.config import DrafterConfig, TargetConfig
+from hedgespec.engine.kinds.drafter_kind import DrafterKind, LoadedDrafters
 from hedgespec.errors import ConfigError
 from hedgespec.models.tabular_source import TABULAR, TabularSource
-
-if TYPE_CHECKING:
-    from hedgespec.config import DrafterConfig, TargetConfig
-    from hedgespec.models.tabular import TabularDrafter
 
 
 class TabularKind(DrafterKind):
@@ -21,7 +17,7 @@ class TabularKind(DrafterKind):
         super().check(config)
         TabularSource.parse(config.model or "")
 
-    def load(self, configs: Sequence[DrafterConfig], target: TargetConfig) -> Mapping[str, TabularDrafter]:
+    def load(self, configs: Sequence[DrafterConfig], target: TargetConfig) -> LoadedDrafters:
         from hedgespec.models.tabular import TabularDrafter
 
         if not target.model.startswith(TABULAR):
