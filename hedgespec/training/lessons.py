@@ -1,4 +1,4 @@
-"""What the teacher has to say about each window of a run: asked once, remembered while memory allows."""
+"""The teacher's features and logits for every window of a run, computed once and kept while memory allows."""
 
 from __future__ import annotations
 
@@ -9,33 +9,36 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hedgespec.training.features import Teacher
+from hedgespec.training.teacher import Teacher
 from hedgespec.training.text import Windows
 
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """One batch. Everything of the target is rounded to bfloat16, remembered or not, so that memory changes no result."""
+    """One training batch. The target's values are rounded to bfloat16, kept or not, so that memory changes no result."""
 
     token_ids: Tensor  # [batch, length]
     features: Tensor  # [batch, length, 3 * target_hidden]
-    draft_logits: Tensor  # [batch, length, draft_vocab], the target's for the tokens that can be drafted
+    draft_logits: Tensor  # [batch, length, draft_vocab], the target's logits of the tokens that can be drafted
     best: Tensor  # [batch, length], the target's likeliest token
 
 
 class Lessons:
-    """Lessons for windows [num_windows, length], of which the same ones come again in later epochs."""
+    """Batches of lessons for windows [num_windows, length]; later epochs use the same windows again.
+
+    draft_ids: [draft_vocab]. memory_bytes: how much of the teacher's output is kept.
+    """
 
     def __init__(self, teacher: Teacher, windows: Windows, draft_ids: Tensor, memory_bytes: int) -> None:
         self._teacher, self._draft_ids = teacher, draft_ids
         self._windows = torch.from_numpy(windows)
-        self._known: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+        self._kept: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
         self._memory_bytes = memory_bytes
 
     def batch(self, indices: NDArray[np.int64]) -> Lesson:
-        """indices: [batch], into the windows"""
+        """Return the lesson for some windows. indices: [batch], into the windows."""
         token_ids = self._windows[indices].to(self._draft_ids.device)
-        answers = [self._known.get(int(i)) for i in indices]
+        answers = [self._kept.get(int(i)) for i in indices]
         missing = [row for row, answer in enumerate(answers) if answer is None]
         if missing:
             for row, answer in zip(missing, self._ask(token_ids[missing]), strict=True):
@@ -55,4 +58,4 @@ class Lessons:
             self._memory_bytes -= size
             # Copies: a row of a batch would keep the whole batch alive.
             features, draft_logits, best = (part.clone() for part in answer)
-            self._known[index] = features, draft_logits, best
+            self._kept[index] = features, draft_logits, best

@@ -1,4 +1,4 @@
-"""Muon for the matrices of hidden layers, AdamW for everything else."""
+"""The optimizers of a training run: Muon for the matrices of hidden layers, AdamW for everything else."""
 
 from __future__ import annotations
 
@@ -37,15 +37,17 @@ class Optimizers:
             optimizer.zero_grad(set_to_none=True)
 
     def state_dicts(self) -> list[dict[str, Any]]:
+        """Return the state of both optimizers, for a checkpoint."""
         return [optimizer.state_dict() for optimizer in self._optimizers]
 
     def load_state_dicts(self, states: list[dict[str, Any]]) -> None:
+        """Restore what `state_dicts` returned."""
         for optimizer, state in zip(self._optimizers, states, strict=True):
             optimizer.load_state_dict(state)
 
 
 def schedule(done: float, *, warmup: float, decay: float) -> float:
-    """Return the learning-rate factor at a share done: linear warm-up, constant, linear decay to zero."""
+    """Return the learning-rate factor when a share of the run is done: linear warm-up, constant, linear decay to zero."""
     if done < warmup:
         return max(done, 0.05 * warmup) / warmup
     return min(1.0, max(0.0, 1.0 - done) / decay)

@@ -1,4 +1,4 @@
-"""Text that a target writes itself: continuations of prompts, batched, with its KV cache."""
+"""Let a target write training text: it continues prompts, in batches with a KV cache."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import StaticCache
 
-from hedgespec.training.features import Teacher
+from hedgespec.training.teacher import Teacher
 
 TEMPERATURES = (0.0, 1.0, 0.0, 1.0, 0.7)
-"""What the rows of a run take in turn: most weight on the two that users ask for most."""
+"""The rows of a run take these in turn; 0 and 1 come twice, because users ask for them most."""
 _BATCH = 128
 
 
@@ -23,16 +23,16 @@ _BATCH = 128
 def continue_prompts(
     teacher: Teacher, prompts: Sequence[NDArray[np.int64]], length: int, seed: int, progress: Callable[[float], None]
 ) -> NDArray[np.int64]:
-    """Return prompts continued to `length` tokens, [num_prompts, length]; the rows take the temperatures in turn.
+    """Continue prompts to `length` tokens, [num_prompts, length]; the rows take TEMPERATURES in turn.
 
-    prompts: each [prompt_length], of any lengths below `length`
+    prompts: each [prompt_length], of any lengths below `length`. progress: called with the share done.
     """
     model = copy.deepcopy(teacher.model).to(torch.bfloat16)
     device = teacher.embedding.device
     generator = torch.Generator(device=device).manual_seed(seed)
     turns = torch.tensor(TEMPERATURES)[torch.arange(len(prompts)) % len(TEMPERATURES)]
     text = np.zeros((len(prompts), length), dtype=np.int64)
-    # Prompts of like lengths together: what a batch's longest prompt needs more than its shortest is computed for all.
+    # prompts of like lengths together: every row of a batch is decoded from its shortest prompt on
     order = np.argsort([len(prompt) for prompt in prompts], kind="stable")
     for start in range(0, len(order), _BATCH):
         rows = order[start : start + _BATCH]
@@ -47,14 +47,14 @@ def continue_prompts(
 
 def _continue(model: Any, text: Tensor, lengths: Tensor, temperatures: Tensor, generator: torch.Generator) -> Tensor:
     """Fill text [num_rows, length] from each row's prompt length on, in place."""
-    # In place: a growing cache would be copied whole for every token.
+    # a static cache, because a growing one would be copied whole for every token
     cache = StaticCache(config=model.config, max_cache_len=text.shape[1])
     shortest = int(lengths.min())
     logits = model(input_ids=text[:, :shortest], past_key_values=cache, use_cache=True, logits_to_keep=1).logits
-    for place in range(shortest, text.shape[1]):
+    for position in range(shortest, text.shape[1]):
         drawn = _draw(logits[:, -1].float(), temperatures, generator)
-        text[:, place] = torch.where(place < lengths, text[:, place], drawn)
-        logits = model(input_ids=text[:, place : place + 1], past_key_values=cache, use_cache=True).logits
+        text[:, position] = torch.where(position < lengths, text[:, position], drawn)
+        logits = model(input_ids=text[:, position : position + 1], past_key_values=cache, use_cache=True).logits
     return text
 
 

@@ -1,4 +1,4 @@
-"""Training text of a drafter: read from a file or folder, encoded by the target's tokenizer, cut to windows."""
+"""Read a drafter's training text from a file or folder, encode it with the target's tokenizer and cut it to windows."""
 
 from __future__ import annotations
 
@@ -14,29 +14,15 @@ from hedgespec.errors import ConfigError
 
 Windows = NDArray[np.int64]  # [num_windows, length]
 
-_READ_SUFFIXES = {
-    ".txt",
-    ".md",
-    ".py",
-    ".c",
-    ".h",
-    ".json",
-    ".sql",
-    ".rst",
-    ".csv",
-    ".html",
-    ".js",
-    ".ts",
-    ".java",
-    ".go",
-    ".rs",
-}
+_READ_SUFFIXES = {".txt", ".md", ".rst", ".csv", ".json", ".sql", ".html", ".js", ".ts", ".py", ".c", ".h", ".java", ".go",
+                  ".rs"}  # fmt: skip
 
 
 def read_documents(path: Path, max_bytes: int, seed: int) -> list[str]:
     """Return the documents below a path, shuffled by the seed, until `max_bytes`.
 
     A file is one document; a .jsonl file has one per line, the `text` of an object. A folder is read recursively.
+    Raises ConfigError when there is no readable text.
     """
     if not path.exists():
         raise ConfigError(f"No training text at {path}.")
@@ -56,7 +42,10 @@ def read_documents(path: Path, max_bytes: int, seed: int) -> list[str]:
 
 
 def text_windows(tokenizer: Tokenizer, documents: list[str], eos_id: int, length: int, seed: int) -> Windows:
-    """Encode documents, join them with EOS and return shuffled windows."""
+    """Encode documents, join them with EOS and cut them into shuffled windows, [num_windows, length].
+
+    Raises ConfigError when the text is shorter than one window.
+    """
     encoded = tokenizer.encode_batch(documents, add_special_tokens=False)
     stream = np.concatenate([np.asarray([*e.ids, eos_id], dtype=np.int64) for e in encoded])
     count = len(stream) // length

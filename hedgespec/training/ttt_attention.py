@@ -1,4 +1,4 @@
-"""The attention of EAGLE-3's training-time test: many starts of a sequence are rolled out at once.
+"""The attention of EAGLE-3's training-time test (Li et al. 2025, EAGLE-3): many rows of a sequence are unrolled at once.
 
 Row s stands for a round that starts at position s. At depth i its query sees what serving would have in memory then: the
 depth-0 keys of rows 0..s (verified tokens), and the row's own keys of depths 1..i (tokens drafted since).
@@ -11,9 +11,9 @@ from torch import Tensor
 
 
 class TrainingTimeAttention:
-    """The keys and values of one batch of sequences; call it once per depth, in order.
+    """Attention that holds the keys and values of one batch of sequences; call it once per depth, in order.
 
-    starts: [num_starts], the rows that go deeper than depth 0
+    starts: [num_starts], the rows that are unrolled beyond depth 0
     A call takes q [batch, rows, num_heads, head_dim], k and v [batch, rows, num_kv_heads, head_dim] and returns
     [batch, rows, num_heads * head_dim]; at depth 0 the rows are all positions, then they are the starts.
     """
@@ -34,7 +34,7 @@ class TrainingTimeAttention:
             last_seen = self._starts
         verified_keys, verified_values = self._verified
         num_verified = verified_keys.shape[-2]
-        # Query heads of one group share a key head: [batch, num_kv_heads, group, rows, head_dim]
+        # query heads of one group share a key head: [batch, num_kv_heads, group, rows, head_dim]
         grouped = query.transpose(1, 2).unflatten(1, (key.shape[2], -1)) * head_dim**-0.5
         future = torch.arange(num_verified, device=query.device) > last_seen[:, None]
         scores = (grouped @ verified_keys.transpose(-1, -2)).masked_fill(future, float("-inf"))

@@ -29,7 +29,10 @@ def drafter_folders() -> dict[str, Path]:
 
 
 def held_out_prompts(domain: str, split: str = "test") -> list[str]:
-    """Return raw-text prompts cut from documents that neither target nor drafters were trained on."""
+    """Return prompts cut from documents that neither target nor drafters were trained on.
+
+    split: "test" or "validation". Raises KeyError for another split or domain.
+    """
     prompts = _prompts()
     if split not in prompts or domain not in prompts[split]:
         raise KeyError(

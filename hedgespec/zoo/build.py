@@ -1,6 +1,6 @@
 """Build the zoo from nothing: corpus, tokenizer, target, the target's own text, heads, prompts, model card.
 
-Every stage leaves its result in `out` or `out`/.build and is skipped when that is there: a stopped build goes on.
+Every stage writes its result into `out` or `out`/.build and is skipped when that exists, so a stopped build continues.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable
 from random import Random
 
 import numpy as np
@@ -16,11 +15,12 @@ import torch
 from tokenizers import Tokenizer
 
 from hedgespec.models.eagle3.head import save_eagle3
-from hedgespec.training.drafter import mixed, own_windows, train_head
-from hedgespec.training.features import Teacher
-from hedgespec.training.memory import keep_freed_memory
-from hedgespec.training.progress import Progress
+from hedgespec.training import Progress, StageProgress
+from hedgespec.training.allocator import keep_freed_memory
+from hedgespec.training.own_text import continue_prompts
+from hedgespec.training.teacher import Teacher
 from hedgespec.training.text import Windows
+from hedgespec.training.train_drafter import mixed, train_head
 from hedgespec.zoo import DOMAINS, DRAFTERS
 from hedgespec.zoo.card import CardFacts, write_card
 from hedgespec.zoo.dataset import encode_stream, training_texts, windows
@@ -28,13 +28,13 @@ from hedgespec.zoo.parallel import run_parallel
 from hedgespec.zoo.prepare import prepare, training_documents
 from hedgespec.zoo.prompts import cut_prompts, held_out_prompts
 from hedgespec.zoo.settings import ZooSettings
-from hedgespec.zoo.target import export_target, held_out_loss, train_target
+from hedgespec.zoo.train_target import export_target, held_out_loss, train_target
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 
 
 def build_zoo(settings: ZooSettings, progress: Progress) -> None:
-    """Make everything that is missing in `settings.out`."""
+    """Build every part of the zoo that is missing in `settings.out`."""
     keep_freed_memory()
     settings.work.mkdir(parents=True, exist_ok=True)
     progress("corpus and tokenizer", 0.0, "")
@@ -70,8 +70,8 @@ def _build_target(settings: ZooSettings, progress: Progress) -> None:
 
 
 def _write_text(settings: ZooSettings, tokenizer: Tokenizer) -> None:
-    """Write what a domain's training documents give: `text-<domain>.npy`, windows of them and of chats about them,
-    and `starts-<domain>.json`, prompts cut from them as the held-out ones are."""
+    """Write two files per domain from its training documents: `text-<domain>.npy`, windows of them and of chats about
+    them, and `starts-<domain>.json`, prompts cut from them as the held-out ones are."""
     drafter = settings.drafter
     for domain in DOMAINS:
         text, starts = settings.work / f"text-{domain}.npy", settings.work / f"starts-{domain}.json"
@@ -85,8 +85,8 @@ def _write_text(settings: ZooSettings, tokenizer: Tokenizer) -> None:
         starts.write_text(json.dumps(cut_prompts(tokenizer, documents, rng, drafter.num_own_windows)), encoding="utf-8")
 
 
-def _write_own_text(settings: ZooSettings, domain: str, progress: Callable[[float, str], None]) -> None:
-    """Write `own-<domain>.npy`: what the target writes when it is served prompts of the domain."""
+def _write_own_text(settings: ZooSettings, domain: str, progress: StageProgress) -> None:
+    """Write `own-<domain>.npy`: the target's continuations of the domain's prompts."""
     file = settings.work / f"own-{domain}.npy"
     if file.is_file():
         return
@@ -95,10 +95,11 @@ def _write_own_text(settings: ZooSettings, domain: str, progress: Callable[[floa
     starts = json.loads((settings.work / f"starts-{domain}.json").read_text(encoding="utf-8"))
     longest = settings.drafter.max_prompt_length
     prompts = [np.asarray(e.ids[:longest]) for e in tokenizer.encode_batch(starts, add_special_tokens=False)]
-    np.save(file, own_windows(teacher, prompts, settings.drafter, lambda share: progress(share, "")))
+    length, seed = settings.drafter.sequence_length, settings.drafter.seed
+    np.save(file, continue_prompts(teacher, prompts, length, seed, lambda share: progress(share, "")))
 
 
-def _build_head(settings: ZooSettings, name: str, progress: Callable[[float, str], None]) -> None:
+def _build_head(settings: ZooSettings, name: str, progress: StageProgress) -> None:
     folder = settings.out / name
     if (folder / "model.safetensors").is_file():
         return
@@ -110,7 +111,7 @@ def _build_head(settings: ZooSettings, name: str, progress: Callable[[float, str
 
 
 def _head_data(settings: ZooSettings, name: str) -> Windows:
-    """Return the windows of a head's run, [num_windows, length]: its domain's, or an equal part of every domain's."""
+    """Return the training windows of a head, [num_windows, length]: its domain's; for `generic` an equal part of each."""
     domains = DOMAINS if name == "generic" else (name,)
     parts = [
         mixed(np.load(settings.work / f"text-{d}.npy"), np.load(settings.work / f"own-{d}.npy"), settings.drafter)

@@ -1,4 +1,4 @@
-"""The zoo's model card: README.md beside the weights."""
+"""Write the zoo's model card: README.md beside the weights."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ _SOURCES = {
 
 @dataclass(frozen=True, slots=True)
 class CardFacts:
-    """What a build measured. Losses are nats per token and bits per byte by domain, on documents never trained on."""
+    """The numbers of a build that the card shows.
+
+    losses: domain -> (nats per token, bits per byte) of the target, on documents that it was not trained on
+    """
 
     num_parameters: int
     target_steps: int
@@ -38,14 +41,14 @@ class CardFacts:
 
 
 def write_card(facts: CardFacts, folder: Path = ZOO_DIR) -> None:
-    """Write README.md; an acceptance table that is already there is kept."""
+    """Write the card; an acceptance table that is already in it is kept."""
     path = folder / "README.md"
     table = _table(path.read_text(encoding="utf-8")) if path.is_file() else "Not measured yet.\n"
     path.write_text(_card(facts, table), encoding="utf-8")
 
 
 def write_acceptance_table(markdown: str, folder: Path = ZOO_DIR) -> None:
-    """Replace what stands between the two acceptance-table markers of the card."""
+    """Replace the acceptance table of the card. Raises ConfigError when there is no card, or no markers in it."""
     path = folder / "README.md"
     if not path.is_file():
         raise ConfigError(f"No model card at {path}: build the zoo first.")

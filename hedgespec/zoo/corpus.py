@@ -1,4 +1,4 @@
-"""The zoo's text: six domains of documents, split into training, validation and test by document."""
+"""The zoo's text: documents of six domains, each assigned to training, validation or test."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ from hedgespec.zoo.sources import Source
 
 Split = Literal["train", "validation", "test"]
 
-_HELD_OUT = {0: "test", 1: "test", 2: "validation"}  # of 40: 5 % test, 2.5 % validation
+_HELD_OUT = {0: "test", 1: "test", 2: "validation"}  # hash bucket of 40 -> split: 5 % test, 2.5 % validation
 _GENERATED = ("sql", "arithmetic", "json")
 _FORM_FEED = "\f"
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A text of one domain; `exchanges` are what a chat about it would say, after `context` where one is needed."""
+    """A text of one domain.
+
+    exchanges: questions and answers for chats about it; context: text that the first question needs before it
+    """
 
     domain: str
     name: str
@@ -32,13 +35,13 @@ class Document:
 
 
 def split_of(name: str) -> Split:
-    """Assign a document to a split by its name alone, so that what another machine has moves nothing."""
+    """Assign a document to a split by its name alone, so that it is the same on every machine."""
     bucket = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") % 40
     return _HELD_OUT.get(bucket, "train")  # type: ignore[return-value]
 
 
 def documents(domain: str, split: Split, *, seed: int, max_bytes: int) -> list[Document]:
-    """Return documents of one domain and split in a seeded order, about `max_bytes` of text or all that there is."""
+    """Return documents of one domain and split in a seeded order, up to about `max_bytes` characters."""
     candidates = _generated(domain, split, seed) if domain in _GENERATED else _found(domain, split, seed)
     chosen: list[Document] = []
     size = 0
@@ -67,7 +70,7 @@ def _generated(domain: str, split: Split, seed: int) -> Iterator[Document]:
 
 
 def _found(domain: str, split: Split, seed: int) -> Iterator[Document]:
-    """Yield what the machine has in a seeded order, Python's own first; each text once."""
+    """Yield the texts found on this machine, each once, in a seeded order; Python's own come first."""
     seen: set[str] = set()
     for source in _ordered_sources(domain, seed):
         if split_of(source.name) != split:
@@ -95,7 +98,7 @@ def _clean(text: str) -> str:
 
 
 def _opening(domain: str, name: str, text: str) -> tuple[Exchange, ...]:
-    """Turn the beginning of a text into one chat exchange."""
+    """Make one chat exchange from the beginning of a text."""
     if domain == "prose":
         title = name.split(" ", 1)[1]
         section = text[:3000].split("\n\n# ")[0].strip()

@@ -1,24 +1,22 @@
-"""Run one stage of a build for several names, in this process or in several of one thread each."""
+"""Run one stage of a build for several names, in this process or in several processes of one thread each."""
 
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import suppress
 from queue import Empty
 from typing import Protocol
 
-from hedgespec.training.progress import Progress
+from hedgespec.training import Progress, StageProgress
 from hedgespec.zoo.settings import ZooSettings
-
-Report = Callable[[float, str], None]
 
 
 class Task(Protocol):
-    """A stage's work for one name; a module-level function, so that another process can find it."""
+    """The work of a stage for one name: a module-level function, so that another process can import it."""
 
-    def __call__(self, settings: ZooSettings, name: str, progress: Report, /) -> None: ...
+    def __call__(self, settings: ZooSettings, name: str, progress: StageProgress, /) -> None: ...
 
 
 class _Updates(Protocol):
@@ -43,7 +41,7 @@ def run_parallel(task: Task, settings: ZooSettings, names: Sequence[str], stage:
             progress(*updates.get())
 
 
-def _reporter(progress: Progress, label: str) -> Report:
+def _reporter(progress: Progress, label: str) -> StageProgress:
     return lambda share, figures: progress(label, share, figures)
 
 
@@ -57,7 +55,7 @@ def _finished(futures: set[Future[None]]) -> set[Future[None]]:
 def _run_alone(task: Task, settings: ZooSettings, name: str, label: str, updates: _Updates) -> None:
     import torch
 
-    from hedgespec.training.memory import keep_freed_memory
+    from hedgespec.training.allocator import keep_freed_memory
 
     torch.set_num_threads(1)
     keep_freed_memory()

@@ -1,4 +1,4 @@
-"""First stage of a build: choose the documents, train the tokenizer, write the token streams."""
+"""The first stage of a build: choose the documents, train the tokenizer, write the token streams."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _SHARE = {"python": 0.24, "c": 0.24, "prose": 0.24, "sql": 0.09, "arithmetic": 0
 
 
 def training_documents(domain: str, *, seed: int, train_bytes: int) -> list[Document]:
-    """Return a domain's part of a training mix of `train_bytes`."""
+    """Choose a domain's documents for a training mix of `train_bytes`."""
     return documents(domain, "train", seed=seed, max_bytes=int(train_bytes * _SHARE[domain]))
 
 
 def prepare(folder: Path, *, seed: int, train_bytes: int, held_out_bytes: int, vocab_size: int) -> Tokenizer:
-    """Write tokenizer files, `train.npy` and `validation-<domain>.npy` into a folder, unless they are there."""
+    """Write tokenizer files, `train.npy` and `validation-<domain>.npy` into a folder, unless they exist."""
     if (folder / "prepared").is_file():
         return Tokenizer.from_file(str(folder / "tokenizer.json"))
     chosen = [training_documents(domain, seed=seed, train_bytes=train_bytes) for domain in DOMAINS]

@@ -1,4 +1,4 @@
-"""Cut prompts from held-out documents, at places where a reader would expect more to come."""
+"""Cut prompts from documents at points where a reader expects the text to go on."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _STARTS = {
 
 
 def held_out_prompts(tokenizer: Tokenizer, domain: str, split: Split, *, seed: int, count: int) -> list[str]:
-    """Return `count` prompts of 40 to 120 tokens; documents give one each before any gives a second."""
+    """Cut `count` prompts of 40 to 120 tokens from held-out documents, one from each before a second from any."""
     pool = documents(domain, split, seed=seed, max_bytes=30_000 * count)
     return cut_prompts(tokenizer, pool, Random(f"prompts-{seed}-{domain}-{split}"), count)
 
 
 def cut_prompts(tokenizer: Tokenizer, pool: list[Document], rng: Random, count: int) -> list[str]:
-    """Return up to `count` different prompts of 40 to 120 tokens, from each document of a pool in turn."""
+    """Cut up to `count` different prompts of 40 to 120 tokens, from each document of a pool in turn."""
     long_enough = [document for document in pool if len(document.text) >= 2 * _MIN_REST]
     prompts: list[str] = []
     for _ in range(8):
@@ -39,7 +39,7 @@ def cut_prompts(tokenizer: Tokenizer, pool: list[Document], rng: Random, count: 
 
 
 def _cut(tokenizer: Tokenizer, document: Document, rng: Random) -> str | None:
-    """Return a piece that starts and ends at natural places, or None where the document has none."""
+    """Return a piece that starts at a definition or paragraph and ends at a line end, or None when there is none."""
     text = document.text
     pattern = _STARTS.get(document.domain)
     starts = [m.start() for m in re.finditer(pattern, text, re.MULTILINE)] if pattern else [0]
@@ -47,7 +47,7 @@ def _cut(tokenizer: Tokenizer, document: Document, rng: Random) -> str | None:
     if not starts:
         return None
     start = rng.choice(starts)
-    # Before the newline: it is one token with the indentation that follows it, which the continuation must choose.
+    # cut before the newline: it is one token with the indentation after it, which the continuation must choose
     line_ends = [m.start() for m in re.finditer(r"\n", text[start : start + 800])]
     fitting = [end for end in line_ends if _fits(tokenizer, text[start : start + end], len(text) - start - end)]
     return text[start : start + rng.choice(fitting)] if fitting else None

@@ -1,4 +1,4 @@
-"""Text that a machine with Python already has: library sources, C headers, documentation topics and docstrings.
+"""Find text that a machine with Python already has: library sources, C headers, documentation topics and docstrings.
 
 Names are relative to their root, so that neither order nor held-out split depends on where Python is installed.
 """
@@ -21,14 +21,14 @@ _CPP_MARKERS = ("namespace ", "template <", "template<", "public:", "class ")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A named text that is read when it is wanted; `read` returns "" where it is of no use."""
+    """A named text that is read on demand; `read` returns "" when the text is not usable."""
 
     name: str
     read: Callable[[], str]
 
 
 def python_sources() -> Iterator[Source]:
-    """Sources of the running interpreter's standard library, its test package included."""
+    """Yield the source files of the running interpreter's standard library, its test package included."""
     root = Path(sysconfig.get_path("stdlib"))
     for path in sorted(root.rglob("*.py")):
         if not set(path.relative_to(root).parts) & _SKIPPED:
@@ -36,7 +36,7 @@ def python_sources() -> Iterator[Source]:
 
 
 def c_headers() -> Iterator[Source]:
-    """C (not C++) headers: Python's own, NumPy's where it is installed, and the system's."""
+    """Yield C (not C++) headers: Python's own, NumPy's where it is installed, and the system's."""
     roots = [Path(sysconfig.get_path("include"))]
     roots += sorted(Path(sysconfig.get_path("purelib")).glob("numpy/*/include"))
     roots.append(Path("/usr/include"))
@@ -47,7 +47,7 @@ def c_headers() -> Iterator[Source]:
 
 
 def documentation_topics() -> Iterator[Source]:
-    """The language reference's topics that come with `pydoc`."""
+    """Yield the topics of the language reference that come with `pydoc`."""
     from pydoc_data.topics import topics
 
     for name in sorted(topics):
@@ -55,7 +55,7 @@ def documentation_topics() -> Iterator[Source]:
 
 
 def docstrings() -> Iterator[Source]:
-    """One document per module: its docstrings of some length, each under the name that it documents."""
+    """Yield one text per Python module: its longer docstrings, each under the name that it documents."""
     stdlib, site = Path(sysconfig.get_path("stdlib")), Path(sysconfig.get_path("purelib"))
     for root, skipped in ((stdlib, _SKIPPED | {"test"}), (site, {"__pycache__", "tests", "test", "_vendor"})):
         for path in sorted(root.rglob("*.py")):

@@ -20,12 +20,13 @@ CHAT_TEMPLATE = (
     "{{ '<|' + message['role'] + '|>\n' + message['content'] + '<|end|>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
 )
-# One digit per token: arithmetic is learnt by columns. A space joins the word after it, and newlines take along the
-# indentation that follows them: code is indented.
+# one digit per token, so that arithmetic is learnt by columns; a space joins the word after it, and a newline joins the
+# indentation after it, because code is indented
 _SPLIT = r" ?[A-Za-z_]+|[0-9]| ?[^\sA-Za-z0-9_]+|\n+ *|\s+(?=\S)|\s+"
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
+    """Train byte-level BPE with the zoo's special tokens and its way to split text into words."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -47,7 +48,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 
 
 def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
-    """Write tokenizer.json, tokenizer_config.json and special_tokens_map.json."""
+    """Write tokenizer.json, tokenizer_config.json and special_tokens_map.json into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
     named = {"bos_token": BOS, "eos_token": EOS, "pad_token": PAD}
@@ -64,5 +65,5 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
 
 
 def render_chat(messages: Iterable[dict[str, str]]) -> str:
-    """Render messages as the chat template does."""
+    """Render messages as CHAT_TEMPLATE does, without a Jinja interpreter."""
     return BOS + "".join(f"<|{m['role']}|>\n{m['content']}{END}\n" for m in messages)

@@ -12,7 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from hedgespec.errors import ConfigError
 from hedgespec.models.eagle3.head import load_eagle3
 from hedgespec.models.folder import read_embedding
-from hedgespec.training.drafter import DrafterSettings, train_drafter
+from hedgespec.training.train_drafter import DrafterSettings, train_drafter
 from hedgespec.zoo.tokenizer import save_tokenizer, train_tokenizer
 
 _TEXT = "the quick brown fox jumps over the lazy dog, and then it sleeps. " * 40

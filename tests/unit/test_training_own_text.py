@@ -7,9 +7,9 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from hedgespec.training.drafter import DrafterSettings, beginnings
-from hedgespec.training.features import Teacher
 from hedgespec.training.own_text import TEMPERATURES, continue_prompts
+from hedgespec.training.teacher import Teacher
+from hedgespec.training.train_drafter import DrafterSettings, beginnings
 
 _LENGTH = 20
 _ROUNDING = 0.05

@@ -9,11 +9,11 @@ import pytest
 
 from hedgespec.models.eagle3.head import load_eagle3
 from hedgespec.models.folder import read_embedding
-from hedgespec.training.drafter import DrafterSettings
+from hedgespec.training.train_drafter import DrafterSettings
 from hedgespec.zoo import DOMAINS, DRAFTERS
 from hedgespec.zoo.build import build_zoo
 from hedgespec.zoo.settings import ZooSettings
-from hedgespec.zoo.target import TargetSettings
+from hedgespec.zoo.train_target import TargetSettings
 
 
 def _tiny(out: Path) -> ZooSettings:

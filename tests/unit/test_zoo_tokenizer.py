@@ -11,9 +11,8 @@ from tokenizers import Tokenizer
 
 from hedgespec.errors import ConfigError
 from hedgespec.zoo.card import CardFacts, write_acceptance_table, write_card
-from hedgespec.zoo.chat import conversation
 from hedgespec.zoo.corpus import documents
-from hedgespec.zoo.dataset import pieces
+from hedgespec.zoo.dataset import conversation, pieces
 from hedgespec.zoo.prompts import held_out_prompts
 from hedgespec.zoo.tokenizer import CHAT_TEMPLATE, SPECIAL_TOKENS, render_chat, save_tokenizer, train_tokenizer
 

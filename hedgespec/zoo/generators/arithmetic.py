@@ -15,13 +15,14 @@ _CONTAINERS = ("boxes", "bags", "baskets", "shelves", "jars", "crates")
 
 
 def document(seed: int) -> list[Exchange]:
-    """Return a worksheet of six to ten problems."""
+    """Make a worksheet of six to ten problems."""
     rng = Random(f"arithmetic-{seed}")
     kinds = (_shopping, _gifts, _containers, _trip, _savings, _discount, _rectangle, _team, _baking, _reading, _chain)
     return [rng.choice(kinds)(rng) for _ in range(rng.randint(6, 10))]
 
 
 def as_text(problems: list[Exchange]) -> str:
+    """Join problems into the text of a document."""
     return "\n\n".join(f"Question: {p.question}\nAnswer: {p.answer}" for p in problems) + "\n"
 
 

@@ -21,7 +21,7 @@ Record = dict[str, Any]
 
 
 def document(seed: int) -> list[Exchange]:
-    """Return five to nine requests with their responses against one resource."""
+    """Make five to nine requests to one resource with their responses."""
     rng = Random(f"json-{seed}")
     resource = rng.choice(sorted(_RECORDS))
     fields = rng.sample(sorted(_RECORDS[resource](rng, 0)), rng.randint(6, 9))
@@ -30,6 +30,7 @@ def document(seed: int) -> list[Exchange]:
 
 
 def as_text(exchanges: list[Exchange]) -> str:
+    """Join exchanges into the text of a document."""
     return "\n\n".join(f"{e.question}\n{e.answer}" for e in exchanges) + "\n"
 
 
@@ -87,11 +88,11 @@ def _common(rng: Random) -> Record:
 
 
 def _address(rng: Random) -> Record:
-    place = rng.randrange(len(_CITIES))
+    index = rng.randrange(len(_CITIES))
     return {
         "street": f"{rng.randint(1, 200)} {rng.choice(_LAST)} Street",
-        "city": _CITIES[place],
-        "country": _COUNTRIES[place],
+        "city": _CITIES[index],
+        "country": _COUNTRIES[index],
     }
 
 

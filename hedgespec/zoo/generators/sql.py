@@ -42,27 +42,32 @@ _OTHER_WORDS = ("Alpha", "Nova", "Orion", "Delta", "Vega", "Atlas", "Luna", "Ter
 
 @dataclass(frozen=True, slots=True)
 class Table:
+    """A table of the random schema. columns: "name TYPE"; parent: the table that its foreign key refers to."""
+
     name: str
     columns: tuple[str, ...]
     parent: str | None
 
     @property
     def texts(self) -> list[str]:
+        """The text columns that hold categories, not names."""
         return [
             c.split()[0] for c in self.columns if c.endswith("TEXT") and not c.startswith(("email", "name", "title"))
         ]
 
     @property
     def numbers(self) -> list[str]:
+        """The columns that hold numbers."""
         return [c.split()[0] for c in self.columns if not c.endswith("TEXT")]
 
     @property
     def label(self) -> str:
-        """The column that names a row to people."""
+        """The column that names a row to a reader."""
         names = [c.split()[0] for c in self.columns]
         return next((c for c in ("name", "title") if c in names), "id")
 
     def create(self) -> str:
+        """Return the CREATE TABLE statement."""
         lines = ["    id INTEGER PRIMARY KEY", *(f"    {column}" for column in self.columns)]
         if self.parent:
             lines.append(f"    {singular(self.parent)}_id INTEGER REFERENCES {self.parent}(id)")
@@ -70,17 +75,19 @@ class Table:
 
 
 def document(seed: int) -> tuple[str, list[Exchange]]:
-    """Return a schema and eight to fourteen question-query pairs on it."""
+    """Make a schema and eight to fourteen question-query pairs on it."""
     rng = Random(f"sql-{seed}")
     tables = _tables(rng)
     return "\n".join(t.create() for t in tables), [_pair(rng, tables) for _ in range(rng.randint(8, 14))]
 
 
 def as_text(schema: str, pairs: list[Exchange]) -> str:
+    """Join a schema and its pairs into the text of a document."""
     return schema + "\n\n" + "\n\n".join(f"-- {p.question}\n{p.answer}" for p in pairs) + "\n"
 
 
 def singular(table: str) -> str:
+    """Return the singular of a table's name: all are regular plurals."""
     return table[:-1]
 
 

@@ -1,4 +1,4 @@
-"""Allocator settings for training on a CPU."""
+"""Settings of the C allocator that make training on a CPU faster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A fresh head for a target: its shape and its start."""
+"""Make an untrained EAGLE-3 head for a target: its shape and its initial weights."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 
 from hedgespec.models.eagle3.head import Eagle3Config, Eagle3Head
 from hedgespec.models.rotary import RopeConfig
-from hedgespec.training.features import Teacher
+from hedgespec.training.teacher import Teacher
 from hedgespec.training.text import Windows
 
 
@@ -18,9 +18,9 @@ def draft_vocabulary(data: Windows, size: int, vocab_size: int) -> torch.Tensor:
 
 
 def fresh_head(teacher: Teacher, draft_ids: torch.Tensor, intermediate_size: int | None, seed: int) -> Eagle3Head:
-    """Return a head of the target's width whose output rows start as the target's, for `draft_ids` [draft_vocab].
+    """Make a head of the target's width; its embedding and output rows start as copies of the target's.
 
-    intermediate_size: None is the target's
+    draft_ids: [draft_vocab], token ids that the head can draft. intermediate_size: None takes the target's.
     """
     torch.manual_seed(seed)
     config = teacher.config

@@ -1,10 +1,8 @@
-"""Train an EAGLE-3 head for a target and a domain: its text, and what the target itself writes about it."""
+"""Train an EAGLE-3 head for a target and a domain, on the domain's text and on the target's own continuations of it."""
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,26 +11,29 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from hedgespec.errors import ConfigError
 from hedgespec.models.eagle3.head import Eagle3Head, save_eagle3
-from hedgespec.training.features import Teacher
-from hedgespec.training.head import draft_vocabulary, fresh_head
+from hedgespec.training import Progress
+from hedgespec.training.allocator import keep_freed_memory
+from hedgespec.training.checkpoint import Checkpoint
+from hedgespec.training.fresh_head import draft_vocabulary, fresh_head
 from hedgespec.training.lessons import Lessons
-from hedgespec.training.memory import keep_freed_memory
 from hedgespec.training.optimizer import Optimizers, schedule
 from hedgespec.training.own_text import continue_prompts
-from hedgespec.training.progress import Progress
+from hedgespec.training.teacher import Teacher
 from hedgespec.training.text import Windows, read_documents, text_windows
 from hedgespec.training.ttt_loss import ttt_loss
 
 
 @dataclass(frozen=True, slots=True)
 class DrafterSettings:
-    """Recipe of a head; its token count is steps * sequences_per_step * sequence_length.
+    """The recipe of a head; it is trained on steps * sequences_per_step * sequence_length tokens.
 
-    intermediate_size: width of the head's feed-forward layer; None is the target's, as published heads have it
+    num_depths:        draft tokens that the training-time test unrolls; depth i has loss weight depth_decay**i
+    start_share:       part of the rows that are unrolled beyond depth 0
+    intermediate_size: width of the head's feed-forward layer; None takes the target's, as published heads do
     own_text_share:    part of the windows that the target wrote itself, continuing prompts of min_prompt_length to
                        max_prompt_length tokens; the others are the domain's text
+    lesson_memory_bytes: memory for the target's features and logits, which later epochs need again
     """
 
     steps: int = 720
@@ -59,9 +60,9 @@ class DrafterSettings:
 def train_drafter(
     target: Path, text: Path, out: Path, settings: DrafterSettings, *, resume: bool, progress: Progress
 ) -> Eagle3Head:
-    """Train a head on the text below a path and save it in `out`, a published EAGLE-3 folder.
+    """Train a head on the text below a path and save it in the folder `out`, in the published EAGLE-3 format.
 
-    Work files live in `out`/.training until the head is done; `resume` continues from them, else they are removed.
+    Work files live in `out`/.training until the head is done. resume: continue from them instead of removing them.
     """
     keep_freed_memory()
     work = out / ".training"
@@ -74,7 +75,9 @@ def train_drafter(
     own_file = work / "own_text.npy"
     if not own_file.is_file():
         prompts = beginnings(windows, settings)
-        own = own_windows(teacher, prompts, settings, lambda share: progress("target's own text", share, ""))
+        own = continue_prompts(
+            teacher, prompts, settings.sequence_length, settings.seed, lambda share: progress("own text", share, "")
+        )
         np.save(own_file, own)
     data = mixed(windows, np.load(own_file), settings)
     head = train_head(teacher, data, settings, work / "head.pt", progress)
@@ -86,7 +89,7 @@ def train_drafter(
 
 
 def domain_windows(teacher: Teacher, target: Path, text: Path, settings: DrafterSettings) -> Windows:
-    """Return windows of the domain's text."""
+    """Cut the domain's text into windows, [num_windows, sequence_length]."""
     tokenizer = Tokenizer.from_file(str(target / "tokenizer.json"))
     max_bytes = settings.num_text_windows * settings.sequence_length * 6
     documents = read_documents(text, max_bytes=max_bytes, seed=settings.seed)
@@ -98,22 +101,15 @@ def domain_windows(teacher: Teacher, target: Path, text: Path, settings: Drafter
 
 
 def beginnings(windows: Windows, settings: DrafterSettings) -> list[Windows]:
-    """Return `num_own_windows` prompts: beginnings of windows, of all lengths that the settings allow."""
+    """Take `num_own_windows` prompts: the beginnings of windows, with lengths drawn from what the settings allow."""
     rng = np.random.default_rng(settings.seed + 1)
     chosen = np.resize(rng.permutation(len(windows)), settings.num_own_windows)
     lengths = rng.integers(settings.min_prompt_length, settings.max_prompt_length, len(chosen), endpoint=True)
     return [windows[row, :length] for row, length in zip(chosen, lengths, strict=True)]
 
 
-def own_windows(
-    teacher: Teacher, prompts: Sequence[Windows], settings: DrafterSettings, progress: Callable[[float], None]
-) -> Windows:
-    """Let the target continue prompts to whole windows."""
-    return continue_prompts(teacher, prompts, settings.sequence_length, settings.seed, progress)
-
-
 def mixed(windows: Windows, own: Windows, settings: DrafterSettings) -> Windows:
-    """Return exactly the windows of a run, domain text and own text shuffled; each part is gone through in epochs."""
+    """Shuffle domain text and the target's own text into exactly the windows of a run; each part repeats in epochs."""
     needed = settings.steps * settings.sequences_per_step
     num_own = round(needed * settings.own_text_share)
     rng = np.random.default_rng(settings.seed + 2)
@@ -127,11 +123,15 @@ def mixed(windows: Windows, own: Windows, settings: DrafterSettings) -> Windows:
 def train_head(
     teacher: Teacher, data: Windows, settings: DrafterSettings, checkpoint: Path, progress: Progress
 ) -> Eagle3Head:
-    """Train a head from the common start on [num_windows, length], resuming from `checkpoint` when it exists."""
+    """Train a head on windows [num_windows, length], resuming from the file `checkpoint` when it exists.
+
+    Heads of one target and seed start from the same weights.
+    """
     draft_ids = draft_vocabulary(data, settings.draft_vocab_size, teacher.config.vocab_size)
     head = fresh_head(teacher, draft_ids, settings.intermediate_size, settings.seed)
     optimizers = Optimizers(head, matrix_lr=settings.matrix_lr, embedding_lr=settings.embedding_lr)
-    step = _resume(checkpoint, settings, head, optimizers)
+    saved_run = Checkpoint(checkpoint, _recipe(settings), head, optimizers)
+    step = int((saved_run.load(settings.device) or {"step": 0})["step"])
     hits = torch.zeros(settings.num_depths)
     saved = time.monotonic()
     windows, order = np.unique(data, axis=0, return_inverse=True)
@@ -155,36 +155,18 @@ def train_head(
         )
         if now - saved > settings.checkpoint_every_s:
             saved = now
-            _save(checkpoint, settings, head, optimizers, step)
+            saved_run.save(step=step)
     return head.eval()
 
 
 def _starts(settings: DrafterSettings, step: int) -> torch.Tensor:
-    """Draw the rows that go deeper: neighbouring starts teach nearly the same, so a part of them is enough."""
+    """Draw the rows to unroll beyond depth 0: neighbouring rows teach nearly the same, so a part of them is enough."""
     rows = settings.sequence_length - settings.num_depths
     drawn = np.random.default_rng((settings.seed, step)).permutation(rows)[: round(rows * settings.start_share)]
     return torch.from_numpy(np.sort(drawn)).to(settings.device)
 
 
 def _recipe(settings: DrafterSettings) -> dict[str, Any]:
+    """Return the settings that decide the weights of the head."""
     free = ("checkpoint_every_s", "device", "lesson_memory_bytes")
     return {k: v for k, v in asdict(settings).items() if k not in free}
-
-
-def _save(path: Path, settings: DrafterSettings, head: Eagle3Head, optimizers: Optimizers, step: int) -> None:
-    state = {"settings": _recipe(settings), "head": head.state_dict(), "optimizers": optimizers.state_dicts(),
-             "step": step}  # fmt: skip
-    partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    os.replace(partial, path)
-
-
-def _resume(path: Path, settings: DrafterSettings, head: Eagle3Head, optimizers: Optimizers) -> int:
-    if not path.is_file():
-        return 0
-    state = torch.load(path, map_location=settings.device, weights_only=True)
-    if state["settings"] != _recipe(settings):
-        raise ConfigError(f"{path} was written with other settings; remove it or train without --resume.")
-    head.load_state_dict(state["head"])
-    optimizers.load_state_dicts(state["optimizers"])
-    return int(state["step"])

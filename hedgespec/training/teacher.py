@@ -1,4 +1,4 @@
-"""A frozen target as a teacher: its features and logits for whole sequences."""
+"""The frozen target as a teacher: it gives features and logits for whole sequences."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from hedgespec.models.eagle3.head import feature_layers
 
 
 class Teacher:
-    """Any transformers causal LM with a list of decoder layers, tapped at the input of three of them."""
+    """A frozen transformers causal LM whose hidden states are read at the inputs of three decoder layers.
+
+    Raises ModelFolderError when the folder has no config.json.
+    """
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
         if not (folder / "config.json").is_file():
@@ -31,23 +34,24 @@ class Teacher:
 
     @property
     def config(self) -> Any:
+        """The transformers configuration of the target."""
         return self.model.config
 
     @property
     def embedding(self) -> Tensor:
-        """[vocab, hidden]"""
+        """The input embedding, [vocab, hidden]."""
         weight: Tensor = self.model.get_input_embeddings().weight
         return weight
 
     @property
     def output_embedding(self) -> Tensor:
-        """[vocab, hidden]"""
+        """The output matrix (lm_head), [vocab, hidden]."""
         weight: Tensor = self.model.get_output_embeddings().weight
         return weight
 
     @torch.no_grad()
     def __call__(self, token_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """[batch, length] -> features [batch, length, 3 * hidden], logits [batch, length, vocab]"""
+        """Return features [batch, length, 3 * hidden] and logits [batch, length, vocab] for token_ids [batch, length]."""
         with torch.autocast(token_ids.device.type, dtype=torch.bfloat16):
             logits = self.model(input_ids=token_ids, use_cache=False).logits
         return torch.cat([self._taps[i] for i in self._wanted], dim=-1).float(), logits

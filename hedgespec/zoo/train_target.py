@@ -1,10 +1,8 @@
-"""Train the zoo's target: a small Llama that is a real transformers checkpoint folder."""
+"""Train the zoo's target, a small Llama, and write it as a transformers checkpoint folder."""
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
+from hedgespec.training import StageProgress
+from hedgespec.training.checkpoint import Checkpoint
 from hedgespec.training.optimizer import Optimizers, schedule
 from hedgespec.zoo.dataset import Tokens, windows
 
@@ -22,10 +22,10 @@ BOS_ID, EOS_ID, PAD_ID, END_ID = 0, 1, 2, 6
 
 @dataclass(frozen=True, slots=True)
 class TargetSettings:
-    """Shape and recipe of a target.
+    """The shape of a target and the recipe of its training.
 
-    lengths: (share done from which it holds, sequence length), rising
-    minutes: the schedule ends then if the steps have not ended it before
+    lengths: (share of the run after which it applies, sequence length), rising
+    minutes: the run ends after this time when its steps have not ended it before
     """
 
     hidden_size: int = 256
@@ -46,11 +46,8 @@ class TargetSettings:
     checkpoint_every_s: float = 180.0
 
 
-Progress = Callable[[float, str], None]
-
-
 def build_target(settings: TargetSettings) -> LlamaForCausalLM:
-    """Return a freshly initialised float32 model."""
+    """Make an untrained float32 model."""
     torch.manual_seed(settings.seed)
     config = LlamaConfig(
         vocab_size=settings.vocab_size,
@@ -71,21 +68,18 @@ def build_target(settings: TargetSettings) -> LlamaForCausalLM:
     return LlamaForCausalLM(config)
 
 
-def train_target(settings: TargetSettings, tokens: Tokens, checkpoint: Path, progress: Progress) -> LlamaForCausalLM:
-    """Train on a token stream [num_tokens], resuming from `checkpoint` when it exists, and return the model.
+def train_target(
+    settings: TargetSettings, tokens: Tokens, checkpoint: Path, progress: StageProgress
+) -> LlamaForCausalLM:
+    """Train on a token stream [num_tokens], resuming from the file `checkpoint` when it exists, and return the model.
 
-    progress: called after each step with the share done and a line of figures
+    progress: called after each step
     """
     model = build_target(settings).to(settings.device)
     optimizers = Optimizers(model, matrix_lr=settings.matrix_lr, embedding_lr=settings.embedding_lr)
-    step, elapsed, smooth = 0, 0.0, 0.0
-    if checkpoint.is_file():
-        state = torch.load(checkpoint, map_location=settings.device, weights_only=True)
-        if state["settings"] != _recipe(settings):
-            raise ValueError(f"{checkpoint} was written with other settings; remove it to start again.")
-        model.load_state_dict(state["model"])
-        optimizers.load_state_dicts(state["optimizers"])
-        step, elapsed, smooth = state["step"], state["elapsed"], state["smooth"]
+    saved_run = Checkpoint(checkpoint, _recipe(settings), model, optimizers)
+    state = saved_run.load(settings.device) or {"step": 0, "elapsed": 0.0, "smooth": 0.0}
+    step, elapsed, smooth = state["step"], state["elapsed"], state["smooth"]
     model.train()
     started = time.monotonic() - elapsed
     saved = time.monotonic()
@@ -102,21 +96,21 @@ def train_target(settings: TargetSettings, tokens: Tokens, checkpoint: Path, pro
         )
         if now - saved > settings.checkpoint_every_s:
             saved = now
-            _save(checkpoint, settings, model, optimizers, step, now - started, smooth)
-    _save(checkpoint, settings, model, optimizers, step, time.monotonic() - started, smooth)
+            saved_run.save(step=step, elapsed=now - started, smooth=smooth)
+    saved_run.save(step=step, elapsed=time.monotonic() - started, smooth=smooth)
     return model.eval()
 
 
 @torch.no_grad()
 def held_out_loss(model: LlamaForCausalLM, tokens: Tokens, length: int = 1024, max_windows: int = 24) -> float:
-    """Return nats per token over windows of a held-out stream."""
+    """Return the mean loss, in nats per token, over windows of a held-out token stream."""
     batch = torch.from_numpy(windows(tokens, length)[:max_windows].astype(np.int64)).to(model.device)
     losses = [_loss(model, row[None]).item() for row in batch]
     return sum(losses) / len(losses)
 
 
 def export_target(model: LlamaForCausalLM, folder: Path, dtype: torch.dtype = torch.bfloat16) -> None:
-    """Write config.json, generation_config.json and model.safetensors."""
+    """Write config.json, generation_config.json and model.safetensors into a folder."""
     copy = LlamaForCausalLM(model.config).to(dtype)
     copy.load_state_dict(model.state_dict())
     copy.config.dtype = dtype
@@ -134,7 +128,7 @@ def _step(model: LlamaForCausalLM, batch: Tensor, optimizers: Optimizers) -> flo
 
 
 def _loss(model: LlamaForCausalLM, batch: Tensor) -> Tensor:
-    """Mean cross-entropy of the next token, batch: [num_sequences, length]."""
+    """Return the mean cross-entropy of the next token. batch: [num_sequences, length]."""
     with torch.autocast(batch.device.type, dtype=torch.bfloat16):
         hidden = model.model(input_ids=batch, use_cache=False).last_hidden_state
         logits = model.lm_head(hidden[:, :-1].reshape(-1, hidden.shape[-1]))
@@ -142,9 +136,9 @@ def _loss(model: LlamaForCausalLM, batch: Tensor) -> Tensor:
 
 
 def _batch(tokens: Tokens, settings: TargetSettings, step: int, length: int) -> Tensor:
-    """Return a step's windows, [num_sequences, length].
+    """Return the windows of one step, [num_sequences, length], in a seeded order.
 
-    In a seeded order: neighbours in the stream are of one document, and batches of those train badly.
+    Neighbours in the stream come from one document, and a batch of those trains badly.
     """
     count = settings.tokens_per_step // length
     order = np.random.default_rng((settings.seed, length)).permutation(len(tokens) // length)
@@ -161,15 +155,3 @@ def _share_done(settings: TargetSettings, step: int, elapsed_s: float) -> float:
 def _recipe(settings: TargetSettings) -> dict[str, object]:
     free = ("minutes", "steps", "checkpoint_every_s", "device")
     return {k: v for k, v in asdict(settings).items() if k not in free}
-
-
-def _save(path: Path, settings: TargetSettings, model: LlamaForCausalLM, optimizers: Optimizers,
-          step: int, elapsed: float, smooth: float) -> None:  # fmt: skip
-    state = {"settings": _recipe(settings), "model": model.state_dict(), "optimizers": optimizers.state_dicts(),
-             "step": step, "elapsed": elapsed, "smooth": smooth}  # fmt: skip
-    partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    os.replace(partial, path)
-
-
-__all__ = ["TargetSettings", "build_target", "export_target", "held_out_loss", "train_target"]
