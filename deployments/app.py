@@ -1,6 +1,6 @@
-"""The Serve application: `import_path: deployments.app:build` with `args` checked as AppArgs.
+"""The Serve application: a Serve config names it as `import_path: deployments.app:build`, with AppArgs as its `args`.
 
-No `from __future__ import annotations` here: Serve reads the annotation of `build` to validate `args`.
+There is no `from __future__ import annotations` here: Serve reads the annotation of `build` to validate `args`.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ ROUTER = "Router"
 
 
 def build(args: AppArgs) -> Application:
-    """One deployment for the target, one per drafter (or group of drafters), and the router in front."""
+    """Build one deployment for the target, one per drafter (or group of drafters), and the router in front of them."""
     target = serve.deployment(TargetReplica).options(name=TARGET, **target_options(args.target, args.limits))
     pools = tuple(
         serve.deployment(DrafterReplica).options(name=name, **drafter_options(configs[0])).bind(configs, args.target)
@@ -33,7 +33,7 @@ def build(args: AppArgs) -> Application:
 
 
 def drafter_pools(configs: Sequence[DrafterConfig]) -> dict[str, tuple[DrafterConfig, ...]]:
-    """Deployment name -> its drafters, in the configured order.
+    """Return the drafters of every deployment by its name, in the configured order.
 
     Raises ConfigError when drafters of one group ask for different placements.
     """

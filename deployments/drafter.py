@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 from deployments.autoscaling import SESSIONS_STAT
-from deployments.offer import DrafterOffer, Offer
+from deployments.leased_replica import DrafterOffer, LeasedReplica
 from deployments.process import limit_threads, own_host
 from hedgespec.config import DrafterConfig, TargetConfig
 from hedgespec.rpc.channel import TlsFiles
 from hedgespec.rpc.leases import Leases
 
 
-class DrafterReplica:
-    """configs: one, or all of a group. target: whose tokens and features they work on."""
+class DrafterReplica(LeasedReplica):
+    """The drafters of one process behind a gRPC server. Each router holds one lease for as long as it is connected.
+
+    configs: one drafter, or all of a group. target: the target whose tokens and features they use.
+    """
 
     async def __init__(self, configs: tuple[DrafterConfig, ...], target: TargetConfig) -> None:
         limit_threads(max(config.num_threads for config in configs))
@@ -28,24 +30,9 @@ class DrafterReplica:
         self._server = await start_server(self._servicer, own_host(), configs[0].port, TlsFiles.from_environment())
         self._offers = tuple(DrafterOffer(d.drafter_id, d.digest, bool(d.feature_sink)) for d in drafters.values())
 
-    async def lease(self) -> AsyncIterator[Offer]:
-        """One call per router, open as long as that router's stream: Serve spreads the routers over the replicas."""
-        lease_id = self._leases.grant()
-        try:
-            yield Offer(self._server.address, lease_id, self._offers)
-            await self._leases.wait_end(lease_id)
-        finally:
-            self._leases.forget(lease_id)
-
     def record_autoscaling_stats(self) -> dict[str, float]:
+        """Tell Serve the number of open sessions, by which drafters scale."""
         return {SESSIONS_STAT: float(self._servicer.num_sessions)}
-
-    async def check_health(self) -> None:
-        """Runs on the event loop that serves gRPC: a blocked loop is an unhealthy replica."""
-        await asyncio.sleep(0)
-
-    def record_replica_metadata(self) -> dict[str, str]:
-        return {"grpc": self._server.address}
 
     async def __del__(self) -> None:
         await self._server.stop()

@@ -1,4 +1,4 @@
-"""The replicas a router can use, found and leased through Ray Serve, reached over gRPC."""
+"""The replicas that a router can use: found and leased through Ray Serve, reached over gRPC."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Protocol
 
 import structlog
 
-from deployments.offer import DrafterOffer, Offer
+from deployments.leased_replica import DrafterOffer, Offer
 from hedgespec.errors import TargetUnavailable
 from hedgespec.protocols import Drafter, Target
 from hedgespec.rpc.channel import TlsFiles
@@ -20,14 +20,14 @@ from hedgespec.rpc.connection import ReplicaConnection
 log = structlog.get_logger(__name__)
 
 LEASE_ATTEMPT_S = 5.0
-"""A lease that takes longer is asked for again: Serve may have chosen a replica that hangs."""
+"""A lease that takes longer is requested again: Serve may have chosen a replica that hangs."""
 
 FIRST_RETRY_S, MAX_RETRY_S = 0.1, 2.0
 LEASE_DRAIN_S = 5.0
 
 
 class LeaseCall(Protocol):
-    """A streaming Serve call: the first item is the offer, the end is the end of the lease."""
+    """A streaming Serve call: its first item is the offer, and it ends with the lease."""
 
     def __anext__(self) -> object: ...
 
@@ -35,15 +35,17 @@ class LeaseCall(Protocol):
 
 
 class Leasing(Protocol):
-    """One deployment as seen by the fleet; `serve_leasing` makes one from a handle, tests from a list of offers."""
+    """A deployment whose replicas can be leased: `router.ServeLeasing` over a Serve handle, or a list of offers in tests."""
 
-    def lease(self) -> LeaseCall: ...
+    def lease(self) -> LeaseCall:
+        """Call a replica's `lease`."""
+        ...
 
 
 class ServeFleet:
     """Implements `protocols.Fleet`. Make and `start` it inside the router's event loop.
 
-    drafters:      one entry per deployment: the ids it serves, and how to lease it
+    drafters:      one entry per deployment
     drafter_order: the configured order of ids
     lease_wait_s:  how long a request may wait for a slot on a target
     """
@@ -66,22 +68,24 @@ class ServeFleet:
 
     @property
     def is_ready(self) -> bool:
-        """Whether a target has been reached since the start."""
+        """True when a target replica has been reached since the start."""
         return self._warm_up is not None and self._warm_up.done()
 
     def start(self) -> None:
-        """Connect to a target once, and to the drafters again and again, in the background."""
+        """Connect in the background: to a target once, to the drafters again whenever a connection is lost."""
         self._warm_up = asyncio.ensure_future(self._reach_target())
         for link in self._links:
             link.start()
 
     async def close(self) -> None:
+        """Close every connection."""
         if self._warm_up is not None:
             self._warm_up.cancel()
         await asyncio.gather(*(link.close() for link in self._links))
         await self._connections.close()
 
     def drafters(self) -> Mapping[str, Drafter]:
+        """Implements `protocols.Fleet.drafters`."""
         connected: dict[str, Drafter] = {}
         for link in self._links:
             connected.update(link.drafters)
@@ -89,11 +93,12 @@ class ServeFleet:
 
     @asynccontextmanager
     async def lease_target(self) -> AsyncIterator[Target]:
+        """Implements `protocols.Fleet.lease_target`."""
         call, connection, lease_id = await self._lease()
         try:
             yield RemoteTarget(connection, lease_id)
         finally:
-            # the session's end ends the lease on the replica; the call only has to be read to its end
+            # the session's end ends the lease on the replica; only the rest of the call must be read
             drain = asyncio.ensure_future(_drain(call))
             self._draining.add(drain)
             drain.add_done_callback(self._draining.discard)
@@ -142,7 +147,7 @@ class ConnectionPool:
         self._connecting: dict[str, asyncio.Task[ReplicaConnection]] = {}
 
     async def get(self, address: str) -> ReplicaConnection:
-        """Raises ReplicaLost."""
+        """Return the connection to an address. Raises ReplicaLost."""
         self._connecting = {key: task for key, task in self._connecting.items() if _is_usable(task)}
         if address not in self._connecting:
             connection = ReplicaConnection(address, self._tls)
@@ -151,6 +156,7 @@ class ConnectionPool:
         return await asyncio.shield(self._connecting[address])
 
     async def close(self) -> None:
+        """Close every connection, also those that are being made."""
         tasks = list(self._connecting.values())
         for task in tasks:
             if not task.done():
@@ -161,7 +167,10 @@ class ConnectionPool:
 
 
 class DrafterLink:
-    """Keeps one connection to one replica of a drafter deployment, leased for as long as it lives."""
+    """Keeps one connection to one replica of a drafter deployment, with a lease as long as the connection.
+
+    drafters: the drafters of that replica by id; empty while there is no connection
+    """
 
     def __init__(self, leasing: Leasing, tls: TlsFiles | None) -> None:
         self.drafters: Mapping[str, Drafter] = {}
@@ -170,9 +179,11 @@ class DrafterLink:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
+        """Connect, and connect again whenever the connection is lost, in the background."""
         self._task = asyncio.ensure_future(self._keep_connected())
 
     async def close(self) -> None:
+        """Stop reconnecting and close the connection."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -216,7 +227,7 @@ async def _first(call: LeaseCall) -> Offer:
 
 
 async def _drain(call: LeaseCall) -> None:
-    """Read the call to its end; a replica that died has ended it in its own way."""
+    """Read the call to its end; the replica may have died, and then the call raises."""
     try:
         async with asyncio.timeout(LEASE_DRAIN_S):
             while True:

@@ -1,7 +1,6 @@
-"""A Ray of our own on this machine: started for one command or one test module, and ended with it.
+"""Start a private Ray on this machine for one command or one test module, and end it afterwards.
 
-It listens on loopback only, has its own token and temporary folder, and is ended through its own handle; no other Ray on
-the machine is looked at.
+It listens on loopback only and has its own token and temporary folder. Other Ray instances on the machine are left alone.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ ENVIRONMENT = {
 def local_ray(num_cpus: int | None = None) -> Iterator[None]:
     """Start Ray, and end every process of it on leaving.
 
-    Sets environment variables that its processes inherit.
+    This sets environment variables, which its processes inherit.
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -50,7 +49,7 @@ def local_ray(num_cpus: int | None = None) -> Iterator[None]:
     import ray
     from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # compiled, no stubs
 
-    # Ray reads the variables once, when it is imported, which may have been before
+    # Ray reads the variables once, at import, which may have been earlier
     Config.initialize("")
     AuthenticationTokenLoader.instance().reset_cache()
     folder = _started(num_cpus or os.cpu_count())
@@ -62,8 +61,7 @@ def local_ray(num_cpus: int | None = None) -> Iterator[None]:
 
 
 def _started(num_cpus: int | None, attempts: int = START_ATTEMPTS) -> Path:
-    """Ray's folder. A start that fails is tried once more: a node has timed out while it started on a machine that started
-    others without trouble before and after."""
+    """Start Ray and return its temporary folder; a start that fails is tried again, because nodes sometimes time out."""
     import ray
 
     folder = make_temp_folder()
@@ -90,16 +88,17 @@ def _started(num_cpus: int | None, attempts: int = START_ATTEMPTS) -> Path:
 
 
 def end_processes_of(folder: Path) -> None:
-    """Kill what a start that failed has left behind: processes that name its temporary folder, which nobody else has."""
+    """Kill the processes that a failed start left behind: those that name its temporary folder, which is theirs alone."""
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if int(process.name) != os.getpid() and str(folder).encode() in (process / "cmdline").read_bytes():
                 os.kill(int(process.name), signal.SIGKILL)
-        except OSError:  # it has ended by itself
+        except OSError:  # the process has ended
             continue
 
 
 def make_temp_folder() -> Path:
+    """Make a temporary folder with a path that is short enough for Ray's sockets."""
     root = tempfile.gettempdir()
     if len(root) > MAX_TEMP_ROOT_LENGTH:
         root = "/tmp"

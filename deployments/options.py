@@ -1,4 +1,4 @@
-"""How Serve places, scales and drains each deployment (design 8)."""
+"""The options by which Serve places, scales and drains each deployment (design 8)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from hedgespec.config import AutoscalingConfig, LimitsConfig, ReplicaConfig, Rou
 
 ROLE_LABEL = "hedgespec/role"
 MAX_DRAFTER_LEASES = 256
-"""One per router: the bound is on routers, sessions are bounded by the engine."""
+"""A drafter has one lease per router, so this bounds the number of routers; sessions are bounded by the engine."""
 
 DRAFTER_DRAIN_S = 5.0
-"""A drafter's leases are held for a router's lifetime and would never drain; losing it costs acceptance, not answers."""
+"""A drafter's leases last as long as the routers and would never drain; losing a drafter costs speed, not answers."""
 
 DRAIN_MARGIN_S = 30.0
 QUEUED_PER_ONGOING = 8
@@ -19,7 +19,8 @@ SESSIONS_POLICY = "deployments.autoscaling:SessionsPolicy"
 
 
 def target_options(config: ReplicaConfig, limits: LimitsConfig) -> dict[str, Any]:
-    """Leases are ongoing requests, so the cap is the session cap; draining waits for the longest answer."""
+    """Return the target's options. Leases are ongoing requests, so their cap is that of sessions; draining waits for the
+    longest answer."""
     return {
         **_model_options(config),
         "max_ongoing_requests": config.max_sessions,
@@ -29,7 +30,7 @@ def target_options(config: ReplicaConfig, limits: LimitsConfig) -> dict[str, Any
 
 
 def drafter_options(config: ReplicaConfig) -> dict[str, Any]:
-    """Their leases say nothing about load: replicas follow the session counts that they record."""
+    """Return a drafter's options. Its leases do not show load, so it scales by the session counts that it records."""
     scaling = _scaling(config.replicas)
     if isinstance(config.replicas, AutoscalingConfig):
         scaling["autoscaling_config"]["policy"] = {
@@ -45,7 +46,7 @@ def drafter_options(config: ReplicaConfig) -> dict[str, Any]:
 
 
 def router_options(config: RouterConfig, limits: LimitsConfig) -> dict[str, Any]:
-    """Tenants are admitted by the API; Serve's queue is only a wide safety net."""
+    """Return the router's options. The API limits tenants; Serve's queue is only a wide safety net."""
     return {
         **_common(),
         "ray_actor_options": _actor_options(config.cpus, 0.0, config.node_label),

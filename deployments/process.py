@@ -1,4 +1,4 @@
-"""What a replica's process needs to know and set before its model is loaded."""
+"""The setup of a replica's process before its model is loaded."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ LOOPBACK = "127.0.0.1"
 
 
 def own_host() -> str:
-    """The address that other replicas reach this process at; loopback outside of a Ray cluster (local testing mode)."""
+    """Return the address at which other replicas reach this process; loopback outside of Ray (local testing mode)."""
     # imported late: `hedgespec serve` must set Ray's environment variables before anything imports it
     import ray
 
@@ -16,7 +16,7 @@ def own_host() -> str:
 
 
 def limit_threads(num_threads: int) -> None:
-    """Bound the numeric libraries' threads; only works before torch is imported, so replicas call it first."""
+    """Limit the numeric libraries' threads. It only works before torch is imported, so replicas call it first."""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(num_threads)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"

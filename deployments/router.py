@@ -1,4 +1,4 @@
-"""One replica of the router: HTTP ingress, decode loop and learner. Imports neither torch nor transformers."""
+"""One replica of the router: HTTP ingress, decode loop and learner. It imports neither torch nor transformers."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 
 from ray import serve
 from ray.serve.exceptions import RayServeException
-from ray.serve.handle import DeploymentHandle
+from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
 from deployments.fleet import ServeFleet
-from deployments.handles import ServeLeasing
 from deployments.process import limit_threads
 from hedgespec.api.app import create_app
 from hedgespec.assembly.model_sources import load_tokenizer, served_name, target_identity
@@ -32,8 +31,22 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 
+class ServeLeasing:
+    """Leases replicas of one deployment; Serve chooses the replica."""
+
+    def __init__(self, handle: DeploymentHandle) -> None:
+        self._handle = handle.options(stream=True)
+
+    def lease(self) -> DeploymentResponseGenerator:
+        """Implements `fleet.Leasing.lease`."""
+        return self._handle.lease.remote()
+
+
 class RouterReplica:
-    """target, drafters: handles of the model deployments; one handle may serve a group of drafters."""
+    """The HTTP ingress of the application, with its own event loop, fleet, learner and preferences.
+
+    target, drafters: handles of the model deployments; one handle may serve a group of drafters
+    """
 
     async def __init__(self, args: AppArgs, target: DeploymentHandle, drafters: tuple[DeploymentHandle, ...]) -> None:
         limit_threads(1)
@@ -62,13 +75,13 @@ class RouterReplica:
         self._fleet.start()
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationChunk, None]:
-        """For callers inside the Ray cluster: the same answers without HTTP, through a streaming handle call."""
+        """Answer a caller inside the Ray cluster without HTTP, through a streaming handle call."""
         async with aclosing(self._service.generate(request)) as chunks:
             async for chunk in chunks:
                 yield chunk
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        """Serve calls this after the constructor and sends HTTP requests to the result."""
+        """Make the HTTP application; Serve calls this after the constructor and sends requests to the result."""
         return create_app(
             self._service,
             self._tokenizer,
@@ -81,7 +94,7 @@ class RouterReplica:
         )
 
     async def check_health(self) -> None:
-        """Runs on the event loop that runs the rounds: a blocked loop is an unhealthy replica."""
+        """Succeed when the event loop that runs the rounds gets to this call: a blocked loop is an unhealthy replica."""
         await asyncio.sleep(0)
 
     async def __del__(self) -> None:
