@@ -9,7 +9,7 @@ from hedgespec.assembly.local_fleet import LocalFleet, open_local_fleet
 from hedgespec.assembly.local_service import local_service
 from hedgespec.bench.answers import measure_answer
 from hedgespec.bench.simulation.hindsight import fixed_passes
-from hedgespec.bench.simulation.record import record
+from hedgespec.bench.simulation.recorder import record
 from hedgespec.bench.simulation.recording import Recording
 from hedgespec.config import AppArgs
 from hedgespec.models.tabular import TabularDrafter, TabularModel, TabularTarget

@@ -49,8 +49,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         made = STUDIES[name](bench)
         studies[name] = asdict(made)
     sizes = [{"drafters": n, "normalhedge": 0.99 - n / 1000, "tuned ucb": 0.97 - n / 500} for n in (2, 4, 8)]
-    curves = {name: [row[name] for row in sizes] for name in ("normalhedge", "tuned ucb")}
-    studies["pool_size"] = {"rows": sizes, "figure": curves}
+    studies["pool_size"] = {"rows": sizes}
     contents = {
         "policies": policies_report(0.0, 0.98),
         "rewrite": policies_report(-0.05, 0.2),
@@ -98,7 +97,9 @@ def test_the_data_files_hold_what_was_measured(files: dict[str, Path], drawn: Pa
     assert {"random", "ucbspec", "normalhedge rounds", "adaptive rounds"} <= set(curves)
     assert all(curve == studies["policies"]["figure"][name] for name, curve in curves.items())
     assert numbers(drawn, "pool_size")["drafters"] == [2, 4, 8]
-    assert numbers(drawn, "pool_size")["curves"] == studies["pool_size"]["figure"]
+    assert numbers(drawn, "pool_size")["curves"] == {
+        name: [row[name] for row in studies["pool_size"]["rows"]] for name in ("normalhedge", "tuned ucb")
+    }
     weights = numbers(drawn, "weights")
     assert weights["learners"]["adaptive"]["d1"] == studies["weights"]["figure"]["adaptive d1"]
     assert [part["end"] for part in weights["parts"]] == [8, 16, 24]

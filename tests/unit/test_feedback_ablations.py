@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hedgespec.bench.simulation.ablations import (
+from hedgespec.bench.simulation.ablation_losses import (
     CensoredLengthLosses,
     ChunkLosses,
     ForwardLengthLosses,

@@ -9,9 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from deployments.cli import app
+from hedgespec.bench.simulation.goals import NEEDED, Goal
 from hedgespec.bench.simulation.studies import STUDIES
 from hedgespec.bench.simulation.studies.study import Study
-from hedgespec.bench.simulation.targets import NEEDED, Target
 from tests.simulated import random_recording
 
 
@@ -22,14 +22,14 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_all_studies_run_and_end_with_the_targets(table: Path, tmp_path: Path) -> None:
+def test_all_studies_run_and_end_with_the_goals(table: Path, tmp_path: Path) -> None:
     """Every study has rows with the same columns, and the JSON can be read by anybody's parser."""
     out = tmp_path / "all.json"
     result = CliRunner().invoke(
         app, ["simulate", "study", "all", "--table", str(table), "--json", str(out), "--runs-each", "2"]
     )
     assert result.exit_code == 0, result.output
-    assert "what the learner is held to" in result.output
+    assert "goals of the learner" in result.output
     report = json.loads(out.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))["report"]
     assert set(report) == set(STUDIES) >= set(NEEDED)
     for study in report.values():
@@ -43,10 +43,10 @@ def test_an_unknown_study_is_refused_with_the_names_there_are(table: Path) -> No
     assert "policies" in result.output
 
 
-def test_a_target_is_missed_on_the_wrong_side_of_its_limit_only() -> None:
-    assert [Target("", 0.9, value).verdict for value in (0.91, 0.9, 0.89)] == ["PASS", "PASS", "MISS"]
-    assert [Target("", 0.9, value, False).verdict for value in (0.91, 0.9, 0.89)] == ["MISS", "PASS", "PASS"]
-    assert Target("", 0.9, None).verdict == "UNKNOWN"
+def test_a_goal_is_missed_on_the_wrong_side_of_its_limit_only() -> None:
+    assert [Goal("", 0.9, value).verdict for value in (0.91, 0.9, 0.89)] == ["PASS", "PASS", "MISS"]
+    assert [Goal("", 0.9, value, False).verdict for value in (0.91, 0.9, 0.89)] == ["MISS", "PASS", "PASS"]
+    assert Goal("", 0.9, None).verdict == "UNKNOWN"
 
 
 def test_a_study_gives_the_value_of_one_row() -> None:

@@ -14,7 +14,7 @@ from hedgespec.bench.simulation.hindsight import (
     fixed_passes,
     passes_of_weights,
 )
-from hedgespec.bench.simulation.learning import NEVER, answer_losses, weights_by_position
+from hedgespec.bench.simulation.learned_weights import NEVER, answer_losses, weights_by_position
 from hedgespec.bench.simulation.policies import FixedPolicy, RandomPolicy, Schedule, WeightsPolicy
 from hedgespec.bench.simulation.pools import mixed_answers
 from hedgespec.bench.simulation.recording import Recording

@@ -8,7 +8,8 @@ import numpy as np
 
 from hedgespec.bench.simulation.recording import Recording
 from hedgespec.bench.simulation.studies import STUDIES
-from hedgespec.bench.simulation.studies.weights import LEARNERS, of_different_domains, spliced
+from hedgespec.bench.simulation.studies.study import COMPARED
+from hedgespec.bench.simulation.studies.weights import of_different_domains, spliced
 from hedgespec.bench.simulation.workbench import Workbench
 from tests.simulated import random_recording
 
@@ -36,7 +37,7 @@ def test_weights_sum_to_one_and_the_adaptive_learner_ends_every_third_with_its_b
     pairs = [(row["domain"], row["best drafter"]) for row in study.rows]
     assert sorted(pairs) == sorted(zip(DOMAINS, NAMES, strict=True))
     assert [(row["start"], row["end"]) for row in study.rows] == [(0, 60), (60, 120), (120, 180)]
-    for learner in LEARNERS:
+    for learner in COMPARED:
         curves = np.array([study.figure[f"{learner} {name}"] for name in NAMES])
         assert curves.shape == (3, 181)
         assert np.allclose(curves.sum(axis=0), 1.0, atol=3e-4)  # rounded to four places

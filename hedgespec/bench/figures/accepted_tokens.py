@@ -1,4 +1,4 @@
-"""(a) Mean accepted tokens by domain and policy, one panel per temperature."""
+"""Picture (a): mean accepted tokens by domain and policy, one panel per temperature."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from hedgespec.bench.figures.looks import in_order, look
-from hedgespec.bench.figures.picture import Picture
+from hedgespec.bench.figures.picture import Picture, legend_below
 from hedgespec.bench.figures.source import Source
 from hedgespec.bench.policies import ALL
 
 WIDTH = 0.8
-"""Of a domain's points together; domains are 1 apart."""
+"""The width of a domain's points together; domains are 1 apart."""
 
 
 def picture(source: Source) -> Picture:
-    """The temperatures 0 and 1 where they were measured, or whichever there are."""
+    """Make the picture from a report of `bench policies`: temperatures 0 and 1 if measured, else all."""
     measured = source.at("report", "temperatures")
     chosen = [t for t in ("0", "1") if t in measured] or list(measured)
     data = {t: {domain: row(source, t, domain) for domain in measured[t]} for t in chosen}
@@ -29,7 +29,7 @@ def picture(source: Source) -> Picture:
 
 
 def row(source: Source, temperature: str, domain: str) -> dict[str, dict[str, float]]:
-    """policy -> its mean accepted tokens and their interval."""
+    """Return the mean accepted tokens of every policy with their interval."""
     where = ("report", "temperatures", temperature, domain)
     return {
         policy: {key: source.number(*where, policy, "mean_accepted_tokens", key) for key in ("value", "low", "high")}
@@ -42,9 +42,9 @@ def _draw(figure: Any, data: Mapping[str, Mapping[str, Mapping[str, Mapping[str,
     for axes, (temperature, by_domain) in zip(panels, data.items(), strict=True):
         domains = list(by_domain)
         policies = in_order(list(next(iter(by_domain.values()))))
-        for place, policy in enumerate(policies):
+        for index, policy in enumerate(policies):
             shown = look(policy)
-            shift = WIDTH * ((place + 0.5) / len(policies) - 0.5)
+            shift = WIDTH * ((index + 0.5) / len(policies) - 0.5)
             for column, domain in enumerate(domains):
                 if policy not in by_domain[domain]:
                     continue
@@ -61,5 +61,4 @@ def _draw(figure: Any, data: Mapping[str, Mapping[str, Mapping[str, Mapping[str,
         axes.set_xlim(-0.5, len(domains) - 0.5)
         axes.set_ylabel("tokens per target pass")
         axes.set_title(f"temperature {temperature}; bars on all domains: 95 % intervals", loc="left")
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    legend_below(figure, panels[0], 4)

@@ -1,4 +1,4 @@
-"""All pictures that the given files allow."""
+"""Draw all pictures that the given report files allow."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OF_STUDIES = {module.STUDY: module.picture for module in (regret, pool_size, wei
 
 
 def draw_figures(policies: Path | None, rewritten: Path | None, studies: Path | None, out: Path) -> list[Path]:
-    """Write the pictures, each with its numbers, into the folder `out`; returns the files.
+    """Write the pictures, each with its numbers, into the folder `out`, and return the files.
 
     policies, rewritten: JSON of `bench policies` and of `bench policies --rewrite`. studies: JSON of `simulate study`.
     Raises ConfigError when there is nothing to draw, when a file is not what it should be, and without matplotlib.

@@ -1,7 +1,7 @@
-"""One colour and marker per policy, the same in every picture; mostly Okabe and Ito's colours for the colour-blind.
+"""The colour and marker of every policy, the same in every picture; mostly Okabe and Ito's colours for the colour-blind.
 
 Fixed choices are black, grey and green, the classifier is purple, bandits are warm, learners are blue. Markers differ too,
-because ten colours are more than anybody tells apart.
+because ten colours are hard to tell apart.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Look:
+    """The look of a policy in pictures. line: a matplotlib line style."""
+
     label: str
     colour: str
     marker: str
@@ -37,28 +39,31 @@ _OTHER_NAMES = {
     "normalhedge": "normalhedge rounds",
     "adaptive": "adaptive rounds",
 }
-"""What the studies call a policy that `bench policies` has under another name."""
+"""Names of policies in the studies -> their names in `bench policies`."""
 
 _DRAFTER_COLOURS = ("#000000", "#CC6677", "#88CCEE", "#117733", "#DDCC77", "#882255", "#44AA99", "#777777")
 """Tol's muted colours, none of which is a policy's; the first drafter is the generic one."""
 
 MAIN = tuple(_LOOKS)
+"""The policies with a look of their own, in the order of legends."""
 
 
 def look(name: str) -> Look:
-    """A policy without a look of its own is thin and grey, under its own name."""
+    """Return the look of a policy; one without a look of its own is thin and grey."""
     return _LOOKS.get(canonical(name), Look(name, "#BBBBBB", "."))
 
 
 def canonical(name: str) -> str:
+    """Return the name of a policy in `bench policies`."""
     return _OTHER_NAMES.get(name, name)
 
 
 def in_order(names: Sequence[str]) -> list[str]:
-    """As in MAIN, then the others as they came."""
-    rank = {name: place for place, name in enumerate(MAIN)}
+    """Sort policies as in MAIN; the others follow as they came."""
+    rank = {name: position for position, name in enumerate(MAIN)}
     return sorted(names, key=lambda name: rank.get(canonical(name), len(rank)))
 
 
 def drafter_colour(index: int) -> str:
+    """Return the colour of a drafter's curve."""
     return _DRAFTER_COLOURS[index % len(_DRAFTER_COLOURS)]

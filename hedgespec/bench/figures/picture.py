@@ -1,4 +1,4 @@
-"""A picture: what it shows as plain numbers, and how it is drawn. Written as NAME.png with NAME.json beside it."""
+"""A picture: its numbers and how it is drawn. It is written as NAME.png with NAME.json beside it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from hedgespec.errors import ConfigError
 
 WIDTH_INCHES, DPI = 10.0, 160
 FOOT_INCHES = 0.26
-"""1600 pixels wide: a README shows them at half size, so text is large. The foot has the machine, below the layout."""
+"""The height of the line below the layout that names the machine. Pictures are 1600 pixels wide with large text, because
+a README shows them at half size."""
 
 _STYLE = {
     "font.size": 13.0,
@@ -33,7 +34,7 @@ _STYLE = {
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """data: what is drawn, as JSON. draw: puts it on a matplotlib Figure. height_inches: of a picture WIDTH_INCHES wide."""
+    """A picture that is WIDTH_INCHES wide. data: its numbers, as JSON; draw: draws them on a matplotlib Figure."""
 
     name: str
     title: str
@@ -42,7 +43,7 @@ class Picture:
     height_inches: float = 5.6
 
     def write(self, folder: Path, source: Source) -> list[Path]:
-        """Returns the two files. Raises ConfigError without matplotlib."""
+        """Write and return the two files. Raises ConfigError without matplotlib."""
         try:
             import matplotlib
             from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -64,3 +65,17 @@ class Picture:
         content = {"title": self.title, "created": source.at("created"), "cpu": source.cpu, **self.data}
         numbers.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         return [image, numbers]
+
+
+def legend_below(figure: Any, axes: Any, num_columns: int) -> None:
+    """Put the legend of an axes below the picture."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=num_columns)
+
+
+def marker_legend_below(figure: Any, axes: Any, faces: Mapping[str, str]) -> None:
+    """Explain filled and open markers below the picture. faces: label -> colour inside the marker."""
+    handles = [
+        axes.plot([], [], "o", color="#444444", mfc=face, ms=9, mew=2, label=label)[0] for label, face in faces.items()
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(faces))

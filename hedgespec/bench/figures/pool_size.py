@@ -1,4 +1,4 @@
-"""(c) How close policies come to the best fixed drafter when there are more drafters."""
+"""Picture (c): how close policies come to the best fixed drafter when there are more drafters."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ STUDY = "pool_size"
 
 
 def picture(source: Source) -> Picture:
+    """Make the picture from the study `pool_size`."""
     rows = range(len(source.at("report", STUDY, "rows")))
     sizes = [source.number("report", STUDY, "rows", row, "drafters") for row in rows]
-    names = list(source.at("report", STUDY, "figure"))
+    names = [name for name in source.at("report", STUDY, "rows", 0) if name != "drafters"]
     curves = {name: [source.number("report", STUDY, "rows", row, name) for row in rows] for name in names}
     return Picture(
         "pool_size",
@@ -27,8 +28,8 @@ def picture(source: Source) -> Picture:
 
 def _title(sizes: Sequence[float], curves: Mapping[str, Sequence[float]]) -> str:
     shown = {"NormalHedge": "normalhedge", "tuned UCB": "tuned ucb"}
-    told = [f"{label} keeps {curves[name][-1]:.0%}" for label, name in shown.items() if name in curves]
-    return f"Best fixed drafter of {sizes[-1]:g}" + (f": {', '.join(told)} of it" if told else " and the policies")
+    shares = [f"{label} keeps {curves[name][-1]:.0%}" for label, name in shown.items() if name in curves]
+    return f"Best fixed drafter of {sizes[-1]:g}" + (f": {', '.join(shares)} of it" if shares else " and the policies")
 
 
 def _draw(figure: Any, sizes: Sequence[float], curves: Mapping[str, Sequence[float]]) -> None:

@@ -1,4 +1,4 @@
-"""(b) Passes above those of the best fixed drafter in hindsight, along the answer."""
+"""Picture (b): passes above those of the best fixed drafter in hindsight, along the answer."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hedgespec.bench.figures.looks import MAIN, canonical, in_order, look
-from hedgespec.bench.figures.picture import Picture
+from hedgespec.bench.figures.picture import Picture, legend_below
 from hedgespec.bench.figures.source import Source
 
 STUDY = "policies"
 CLOSE = ("best expert", "normalhedge length", "normalhedge rounds", "adaptive rounds")
-"""What the right panel shows at a scale of its own."""
+"""The policies of the right panel, which has a larger scale."""
 
 
 def picture(source: Source) -> Picture:
+    """Make the picture from the study `policies`."""
     curves = {
         name: source.numbers("report", STUDY, "figure", name)
         for name in source.at("report", STUDY, "figure")
@@ -29,10 +30,10 @@ def picture(source: Source) -> Picture:
 
 
 def _title(curves: Mapping[str, Sequence[float]]) -> str:
-    """With the figures at the end of the answers, where the two policies are there."""
+    """Return the title, with the values of two policies at the end of the answers."""
     shown = {"NormalHedge": "normalhedge rounds", "UCBSpec": "ucbspec"}
-    told = [f"{label} {curves[name][-1]:.1f}" for label, name in shown.items() if name in curves]
-    return "Passes above the best fixed drafter" + (f": {', '.join(told)}" if told else "")
+    ends = [f"{label} {curves[name][-1]:.1f}" for label, name in shown.items() if name in curves]
+    return "Passes above the best fixed drafter" + (f": {', '.join(ends)}" if ends else "")
 
 
 def _draw(figure: Any, curves: Mapping[str, Sequence[float]]) -> None:
@@ -60,5 +61,4 @@ def _draw(figure: Any, curves: Mapping[str, Sequence[float]]) -> None:
         axes.set_xlabel("output index (tokens)")
         axes.set_title(title, loc="left")
     every.set_ylabel("excess target passes")
-    handles, labels = every.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    legend_below(figure, every, 4)

@@ -1,4 +1,4 @@
-"""(e) What a misleading prompt does to a classifier of prompts and to learners of scores."""
+"""Picture (e): the effect of misleading prompts on a classifier of prompts and on learners."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from hedgespec.bench.figures.accepted_tokens import row
 from hedgespec.bench.figures.looks import MAIN, canonical, in_order, look
-from hedgespec.bench.figures.picture import Picture
+from hedgespec.bench.figures.picture import Picture, marker_legend_below
 from hedgespec.bench.figures.source import Source
 from hedgespec.bench.policies import ALL
 
@@ -19,6 +19,7 @@ Points = Mapping[str, Mapping[str, Mapping[str, float]]]
 
 
 def picture(usual: Source, rewritten: Source) -> Picture:
+    """Make the picture from reports of `bench policies`, without and with `--rewrite`."""
     temperatures = [t for t in usual.at("report", "temperatures") if rewritten.has("report", "temperatures", t)]
     chosen = [t for t in temperatures if t in ("0", "1")] or temperatures
     data: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
@@ -47,39 +48,36 @@ def picture(usual: Source, rewritten: Source) -> Picture:
 
 
 def _title(data: Mapping[str, Points]) -> str:
-    """With the mean change over the temperatures."""
-    told = []
+    """Return the title, with the mean change of two policies over the temperatures."""
+    changes = []
     for policy, label in (("prompt router", "prompt router"), ("adaptive rounds", "adaptive")):
         pairs = [points[policy] for points in data.values() if policy in points]
         if pairs:
             change = sum(pair[REWRITTEN]["value"] / pair[USUAL]["value"] - 1.0 for pair in pairs) / len(pairs)
-            told.append(f"{label} {change:+.0%}")
-    return "A misleading document before each prompt" + (f": {', '.join(told)}" if told else "")
+            changes.append(f"{label} {change:+.0%}")
+    return "A misleading document before each prompt" + (f": {', '.join(changes)}" if changes else "")
 
 
 def _draw(figure: Any, data: Mapping[str, Points], accuracy: Mapping[str, float]) -> None:
     panels = figure.subplots(1, max(len(data), 1), sharey=True, squeeze=False)[0]
     for axes, (temperature, points) in zip(panels, data.items(), strict=True):
         policies = in_order(list(points))[::-1]
-        for place, policy in enumerate(policies):
+        for height, policy in enumerate(policies):
             colour = look(policy).colour
             values = [points[policy][prompts]["value"] for prompts in (USUAL, REWRITTEN)]
-            axes.plot(values, [place, place], color=colour, lw=3, alpha=0.35)
+            axes.plot(values, [height, height], color=colour, lw=3, alpha=0.35)
             for prompts, value, face, lift in zip(
                 (USUAL, REWRITTEN), values, (colour, "white"), (0.1, -0.1), strict=True
             ):
                 point = points[policy][prompts]
-                axes.hlines(place + lift, point["low"], point["high"], color=colour, lw=1.3)
-                axes.plot(value, place, "o", color=colour, mfc=face, ms=10, mew=2)
+                axes.hlines(height + lift, point["low"], point["high"], color=colour, lw=1.3)
+                axes.plot(value, height, "o", color=colour, mfc=face, ms=10, mew=2)
         axes.set_yticks(range(len(policies)), [look(policy).label for policy in policies])
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel("tokens per target pass, all domains")
         axes.set_title(f"temperature {temperature}", loc="left")
-    handles = [
-        panels[0].plot([], [], "o", color="#444444", mfc=face, ms=10, mew=2, label=_label(prompts, accuracy))[0]
-        for prompts, face in ((USUAL, "#444444"), (REWRITTEN, "white"))
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2)
+    faces = {_label(USUAL, accuracy): "#444444", _label(REWRITTEN, accuracy): "white"}
+    marker_legend_below(figure, panels[0], faces)
 
 
 def _label(prompts: str, accuracy: Mapping[str, float]) -> str:

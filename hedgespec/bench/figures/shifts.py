@@ -1,4 +1,4 @@
-"""(f) Excess passes on answers that change domain half-way, by learner and objective."""
+"""Picture (f): excess passes on answers that change domain half-way, by learner and objective."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hedgespec.bench.figures.looks import MAIN, canonical, look
-from hedgespec.bench.figures.picture import Picture
+from hedgespec.bench.figures.picture import Picture, marker_legend_below
 from hedgespec.bench.figures.source import Source
 
 STUDY = "shifts"
@@ -16,10 +16,8 @@ Row = dict[str, Any]
 
 
 def picture(source: Source) -> Picture:
-    rows = [
-        {column: source.at("report", STUDY, "rows", row, column) for column in COLUMNS}
-        for row in range(len(source.at("report", STUDY, "rows")))
-    ]
+    """Make the picture from the study `shifts`."""
+    rows = source.rows(STUDY, COLUMNS)
     learners = {row["learner"] for row in rows}
     return Picture(
         "shifts",
@@ -37,30 +35,26 @@ def _draw(figure: Any, rows: Sequence[Row]) -> None:
     for row in rows:
         colour = _colour(row["learner"], row["objective"])
         face = "white" if row["objective"] == "length" else colour
-        place = order.index(row["learner"]) + {"rounds": 0.14, "length": -0.14}.get(row["objective"], 0.0)
-        axes.hlines(place, row["low"], row["high"], color=colour, lw=1.8)
-        axes.plot(row["excess"], place, "o", color=colour, mfc=face, ms=9, mew=2)
+        height = order.index(row["learner"]) + {"rounds": 0.14, "length": -0.14}.get(row["objective"], 0.0)
+        axes.hlines(height, row["low"], row["high"], color=colour, lw=1.8)
+        axes.plot(row["excess"], height, "o", color=colour, mfc=face, ms=9, mew=2)
     axes.set_yticks(range(len(order)), order)
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel("target passes above the best pair of drafters in hindsight, per answer")
-    handles = [
-        axes.plot([], [], "o", color="#444444", mfc=face, ms=9, mew=2, label=f"objective {objective}")[0]
-        for objective, face in (("rounds", "#444444"), ("length", "white"))
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2)
+    marker_legend_below(figure, axes, {"objective rounds": "#444444", "objective length": "white"})
 
 
 def _colour(learner: str, objective: str) -> str:
-    """The policy's, or the learner's, as in the other pictures; grey for those that are in no other."""
-    known = [name for name in (f"{learner} {objective}", learner) if canonical(name) in MAIN]
-    return look(known[0]).colour if known else "#666666"
+    """Return the policy's or the learner's colour in the other pictures; grey for those that are in no other."""
+    drawn = [name for name in (f"{learner} {objective}", learner) if canonical(name) in MAIN]
+    return look(drawn[0]).colour if drawn else "#666666"
 
 
 def _title(rows: Sequence[Row]) -> str:
-    """With the figures of the two learners that are shipped, where they are among the rows."""
+    """Return the title, with the values of NormalHedge and the default learner."""
     costs = {row["learner"]: row["excess"] for row in rows if row["objective"] == "rounds"}
-    told = [f"{costs[name]:.1f} ({name})" for name in ("normalhedge", "adaptive") if name in costs]
-    return "Passes lost on a change of domain" + (f": {', '.join(told)}" if told else ", by learner")
+    shown = [f"{costs[name]:.1f} ({name})" for name in ("normalhedge", "adaptive") if name in costs]
+    return "Passes lost on a change of domain" + (f": {', '.join(shown)}" if shown else ", by learner")
 
 
 def _names(rows: Sequence[Row]) -> list[str]:

@@ -1,4 +1,4 @@
-"""(d) The learners' weights along an answer that changes domain twice."""
+"""Picture (d): the learners' weights along an answer that changes domain twice."""
 
 from __future__ import annotations
 
@@ -6,32 +6,29 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hedgespec.bench.figures.looks import drafter_colour, look
-from hedgespec.bench.figures.picture import Picture
+from hedgespec.bench.figures.picture import Picture, legend_below
 from hedgespec.bench.figures.source import Source
 
 STUDY = "weights"
 
 Curves = Mapping[str, Mapping[str, Sequence[float]]]
-"""learner -> drafter -> weight after so many scored tokens"""
+"""learner -> drafter -> weight by number of scored tokens"""
 
 Part = Mapping[str, Any]
 
 
 def picture(source: Source) -> Picture:
+    """Make the picture from the study `weights`."""
     curves: dict[str, dict[str, list[float]]] = {}
     for name in source.at("report", STUDY, "figure"):
         learner, _, drafter = name.partition(" ")
         curves.setdefault(learner, {})[drafter] = source.numbers("report", STUDY, "figure", name)
-    columns = ("domain", "start", "end", "best drafter")
-    parts = [
-        {column: source.at("report", STUDY, "rows", row, column) for column in columns}
-        for row in range(len(source.at("report", STUDY, "rows")))
-    ]
+    parts = source.rows(STUDY, ("domain", "start", "end", "best drafter"))
     return Picture(
         "weights",
         "Weights of the drafters while an answer changes domain twice",
         {
-            "unit": "weight after so many scored tokens",
+            "unit": "weight by number of scored tokens",
             "notes": source.at("report", STUDY, "notes"),
             "parts": parts,
             "learners": curves,
@@ -58,5 +55,4 @@ def _draw(figure: Any, curves: Curves, parts: Sequence[Part]) -> None:
             text = f"{part['domain']}: best is {part['best drafter']}"
             axes.text(middle, 1.02, text, transform=axes.get_xaxis_transform(), ha="center", va="bottom", fontsize=11.5)
     panels[-1].set_xlabel("tokens scored (one spliced answer, parts picked for a clear best drafter)")
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    legend_below(figure, panels[0], max(map(len, curves.values())))

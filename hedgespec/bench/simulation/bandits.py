@@ -1,4 +1,4 @@
-"""Baselines that see only their own outcomes: how many tokens the round of the drafter they chose has emitted.
+"""Bandit policies for the replay: they see only how many tokens the rounds of their chosen drafters emitted.
 
 Arms are numbered like experts; every answer starts afresh, as the learners do.
 """
@@ -20,9 +20,10 @@ DELTA = 0.1
 
 
 class UcbPolicy:
-    """Mean + width * sqrt(ln t / pulls), after one round of each arm; discount < 1 forgets old outcomes.
+    """UCB: play the arm with the largest mean + width * sqrt(ln t / pulls), after one round of each arm.
 
-    width: in tokens; 0 follows the best mean so far
+    width:    in tokens; 0 plays the best mean so far
+    discount: below 1 it forgets old outcomes
     """
 
     def __init__(self, num_arms: int, width: float, discount: float = 1.0) -> None:
@@ -50,14 +51,14 @@ class UcbPolicy:
         self._sums[runs, chosen] += num_emitted
 
     def _bonus(self, pulls: Floats, round_number: int) -> Floats:
-        # discounting forgets rounds too: what counts is how many are remembered
+        # discounting forgets rounds too, so t is the number of remembered ones
         remembered = round_number if self._discount == 1.0 else pulls.sum(axis=1, keepdims=True)
         bonus: Floats = self._width * np.sqrt(np.log(np.maximum(remembered, 1.0)) / pulls)
         return bonus
 
 
 class UcbSpecPolicy(UcbPolicy):
-    """UCBSpec with its published radius, L = max_draft_tokens (Hou et al. 2025, section 4)."""
+    """UCBSpec with its published confidence radius, L = max_draft_tokens (Hou et al. 2025, section 4)."""
 
     def __init__(self, num_arms: int, max_draft_tokens: int) -> None:
         super().__init__(num_arms, 0.0)

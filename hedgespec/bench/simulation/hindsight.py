@@ -1,6 +1,6 @@
-"""Exact numbers of target passes on a recording: of fixed drafters, of weights, of the best choices in hindsight.
+"""Expected target passes on a recording, computed exactly: of fixed drafters, of weights, of the best choices in hindsight.
 
-Nothing is drawn here. `fixed_passes` is the u recursion of design 5; the others go backwards over the answer: the
+Nothing is drawn at random. `fixed_passes` uses the u recursion of design 5; the others go backwards over the answer: the
 passes still to come after position t are 1 + sum_k P(k tokens accepted | round starts at t) * (those after t + k + 1).
 """
 
@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 
 
 def round_starts(acceptance: NDArray[np.float32]) -> Floats:
-    """u: the probability that each drafter, used alone, starts a round at each position.
+    """Return u, the probability that each drafter, used alone, starts a round at each position.
 
     acceptance: [num_answers, num_drafters, num_tokens, depth]; returns [num_answers, num_drafters, num_tokens].
     """
@@ -29,13 +29,13 @@ def round_starts(acceptance: NDArray[np.float32]) -> Floats:
 
 
 def fixed_passes(acceptance: NDArray[np.float32]) -> Floats:
-    """Expected passes of every drafter used alone: [num_answers, num_drafters]."""
+    """Return the expected passes of every drafter used alone, [num_answers, num_drafters]."""
     passes: Floats = round_starts(acceptance).sum(axis=2)
     return passes
 
 
 def emitted_probs(acceptance: NDArray[np.float32]) -> Floats:
-    """[..., num_tokens, depth + 1]: the probability that a round starting at t emits k + 1 tokens."""
+    """Return the probability that a round starting at t emits k + 1 tokens, [..., num_tokens, depth + 1]."""
     survive = np.cumprod(by_start(acceptance).astype(np.float64), axis=-1)
     certain, never = np.ones_like(survive[..., :1]), np.zeros_like(survive[..., :1])
     reach = np.concatenate([certain, survive, never], axis=-1)
@@ -44,7 +44,7 @@ def emitted_probs(acceptance: NDArray[np.float32]) -> Floats:
 
 
 def passes_of_weights(acceptance: NDArray[np.float32], weights: Floats) -> Floats:
-    """Expected passes of a policy that draws the drafter of a round starting at t with weights[answer, t].
+    """Return the expected passes of a policy that draws the drafter of a round starting at t with weights[answer, t].
 
     weights: [num_answers, num_tokens, num_drafters]; returns [num_answers].
     """
@@ -57,13 +57,13 @@ def passes_of_weights(acceptance: NDArray[np.float32], weights: Floats) -> Float
 
 
 def best_per_round_passes(acceptance: NDArray[np.float32]) -> Floats:
-    """Expected passes of the best choice in every round by somebody who knows the text: [num_answers]."""
+    """Return the expected passes when every round uses the best drafter for the known text, [num_answers]."""
     return _backwards(acceptance, lambda values, position: values.min(axis=1))
 
 
 def best_switch_passes(acceptance: NDArray[np.float32], switch_at: int) -> Floats:
-    """Expected passes with the best drafter for rounds that start before switch_at and the best for the rest, the pair
-    chosen in hindsight: [num_answers]."""
+    """Return the expected passes of the best pair of drafters, [num_answers]: one for rounds that start before switch_at,
+    one for the rest."""
     probs = emitted_probs(acceptance)
     num_answers, num_drafters, num_tokens, lengths = probs.shape
     # [answer, second drafter, position], then [answer, first, second, position]; zeros behind the end
@@ -79,7 +79,10 @@ def best_switch_passes(acceptance: NDArray[np.float32], switch_at: int) -> Float
 
 
 def _backwards(acceptance: NDArray[np.float32], combine: Callable[[Floats, int], Floats]) -> Floats:
-    """combine: passes to come per drafter [num_answers, num_drafters] at a position -> those of the policy."""
+    """Return the expected passes of a policy, [num_answers], from the last position to the first.
+
+    combine: (passes to come per drafter [num_answers, num_drafters], position) -> passes to come of the policy
+    """
     probs = emitted_probs(acceptance)
     num_answers, _, num_tokens, lengths = probs.shape
     to_come = np.zeros((num_answers, num_tokens + lengths))

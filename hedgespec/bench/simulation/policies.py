@@ -1,4 +1,4 @@
-"""Policies that choose by something else than their own outcomes: fixed, random, or the weights of a learner."""
+"""Replay policies that ignore the outcomes of their own rounds: fixed, random, or following a learner's weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Follow = Literal["sample", "leader"]
 
 
 class FixedPolicy:
-    """One expert per answer, [num_answers]."""
+    """Use one fixed expert per answer. experts: [num_answers]."""
 
     def __init__(self, experts: Ints) -> None:
         self._experts = experts
@@ -25,11 +25,11 @@ class FixedPolicy:
         return self._experts[moment.answers]
 
     def played(self, moment: Moment, chosen: Ints, num_emitted: Ints) -> None:
-        """Nothing is learned."""
+        """Ignore the outcome."""
 
 
 class RandomPolicy:
-    """Any expert, each round anew."""
+    """Draw an expert uniformly in each round."""
 
     def __init__(self, num_experts: int) -> None:
         self._num_experts = num_experts
@@ -38,17 +38,17 @@ class RandomPolicy:
         return (moment.points * self._num_experts).astype(np.int64)
 
     def played(self, moment: Moment, chosen: Ints, num_emitted: Ints) -> None:
-        """Nothing is learned."""
+        """Ignore the outcome."""
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """When the scores of verified tokens are there.
+    """The schedule by which scores of verified tokens arrive.
 
-    dense_rounds, every: see `router.scoring_plan.sweep`
-    num_groups: so many groups of drafters take turns in a sweep, see `router.scoring_plan.ScoringPlan`
-    delay_rounds: a round's scores are used so many rounds later than at the next one
-    wait_rounds:  in so many first rounds the router waits for outstanding scores
+    dense_rounds, every: see `learning.scoring_plan.sweep`
+    num_groups:   groups of drafters that take turns in a sweep, see `learning.scoring_plan.ScoringPlan`
+    delay_rounds: extra rounds until a round's scores are used; 0 uses them in the next round
+    wait_rounds:  number of first rounds in which the router waits for outstanding scores
     """
 
     dense_rounds: int = 0
@@ -58,16 +58,16 @@ class Schedule:
     num_groups: int = 1
 
     def last_scored_round(self, round_index: int) -> int:
-        """The last round whose tokens everybody has scored, and this is known, when round_index starts; -1 for none."""
+        """Return the last round whose scores from all drafters are used when round_index starts; -1 for none."""
         newest = round_index - 1 - (0 if round_index <= self.wait_rounds else self.delay_rounds)
         scored = self._last_swept(newest)
-        # what was known in the rounds that were waited for is not forgotten
+        # scores that arrived in the rounds with waiting stay
         if round_index > self.wait_rounds > 0:
             scored = max(scored, self.last_scored_round(self.wait_rounds))
         return scored
 
     def _last_swept(self, newest: int) -> int:
-        """The first round of the last sweep whose last group was asked in round `newest` or before."""
+        """Return the first round of the last sweep whose last group was asked in round `newest` or before."""
         if newest < 0:
             return -1
         first, length = sweep(newest, self.dense_rounds, self.every)
@@ -80,10 +80,10 @@ EVERY_ROUND = Schedule()
 
 
 class WeightsPolicy:
-    """Follows weights that depend on how many tokens of the answer have been scored, and on nothing else.
+    """Choose by weights that depend only on how many tokens of the answer have been scored.
 
-    weights: [num_answers, num_tokens + 1, num_experts] as `weights_by_position` makes them: with full information they
-    are the same whoever drafted, so one pass of the learner serves all runs of an answer
+    weights: [num_answers, num_tokens + 1, num_experts] from `weights_by_position`: with full information they do not
+    depend on which drafter was chosen, so one pass of the learner serves all runs of an answer
     """
 
     def __init__(self, weights: Floats, schedule: Schedule = EVERY_ROUND, follow: Follow = "sample") -> None:
@@ -106,6 +106,9 @@ class WeightsPolicy:
 
 
 def drawn(levels: Floats, points: Floats) -> Ints:
-    """Inverse-CDF draws. levels: [num_runs, num_experts], cumulative weights; points: [num_runs] in [0, 1)."""
+    """Draw one expert per run by inverse CDF.
+
+    levels: [num_runs, num_experts], cumulative weights; points: [num_runs] in [0, 1)
+    """
     indices: Ints = (levels <= (points * levels[:, -1])[:, None]).sum(axis=1)
     return indices

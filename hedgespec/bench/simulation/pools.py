@@ -1,4 +1,4 @@
-"""Other pools and other texts made from a recording: more drafters, fewer, lengths, and answers that change domain."""
+"""Make other recordings from one: with more drafters, with fewer, by draft length, with answers that change domain."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Floats = NDArray[np.float64]
 
 
 def larger_pool(recording: Recording, num_drafters: int, seed: int) -> Recording:
-    """The recorded drafters and perturbed copies up to num_drafters.
+    """Add perturbed copies to the recorded drafters until there are num_drafters.
 
-    A copy follows one drafter at some positions and another one elsewhere, and is wrong where neither was asked: the
-    shares are drawn per copy. It is a possible drafter at any temperature, since entries are only chosen, never averaged.
+    A copy takes one drafter's entries at some positions and another one's elsewhere, and is wrong at the rest; the shares
+    are drawn per copy. It is a possible drafter at any temperature, because entries are chosen and never averaged.
     """
     rng = np.random.default_rng([seed, num_drafters])
     acceptance, acceptance_prob = [recording.acceptance], [recording.acceptance_prob]
@@ -37,7 +37,7 @@ def larger_pool(recording: Recording, num_drafters: int, seed: int) -> Recording
 
 
 def smaller_pool(recording: Recording, num_drafters: int, seed: int) -> Recording:
-    """For each answer num_drafters of the recorded drafters at random; index i is another drafter in every answer."""
+    """Draw num_drafters of the recorded drafters for each answer; an index means another drafter in every answer."""
     rng = np.random.default_rng([seed, num_drafters])
     picks = rng.permuted(np.tile(np.arange(recording.num_drafters), (recording.num_answers, 1)), axis=1)
     own = picks[:, :num_drafters, None, None]
@@ -49,9 +49,9 @@ def smaller_pool(recording: Recording, num_drafters: int, seed: int) -> Recordin
 
 
 def mixed_answers(recording: Recording, seed: int) -> Recording:
-    """The first half of each answer followed by the second half of one of another domain, at the same temperature.
+    """Join the first half of each answer to the second half of one of another domain, at the same temperature.
 
-    Halves keep their places, so that drafts which begin just before a place are those that were scored there.
+    Both halves keep their positions, because scores are stored by position.
     """
     rng = np.random.default_rng(seed)
     half = recording.num_tokens // 2
@@ -75,7 +75,7 @@ def mixed_answers(recording: Recording, seed: int) -> Recording:
 
 
 def with_experts(recording: Recording, experts: Sequence[Expert]) -> Recording:
-    """The experts of objective throughput in place of the drafters: a shorter draft is the beginning of the longest."""
+    """Replace the drafters by the experts of objective `throughput`: a shorter draft is the beginning of the longest."""
     lengths = np.array([expert.num_draft_tokens for expert in experts])
     drafters = np.array([expert.drafter_index or 0 for expert in experts])
     within = (np.arange(recording.max_draft_tokens) < lengths[:, None])[:, None, :].astype(np.float32)

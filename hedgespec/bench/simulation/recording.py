@@ -1,4 +1,4 @@
-"""What is kept of recorded answers: how every drafter would have fared on every verified token.
+"""The recording of answers: with which probability every drafter's draft is accepted at every verified token.
 
 Given the text, a round of drafter i that starts at t accepts its j-th token with probability a[i, t + j - 1, j - 1],
 independently of everything else (design 5). A recording is therefore all that a replay of the same text needs.
@@ -26,7 +26,7 @@ class Recording:
     acceptance:      [num_answers, num_drafters, num_tokens, max_draft_tokens] float32 by position and depth (`Scores`)
     acceptance_prob: the same shape, sum_x min(p(x), q(x))
     prompt_overlap:  [num_answers, num_drafters, num_prompt_scores], depth-1 sum_x min(p, q) on the last prompt tokens, the
-                     last one last; NaN where there is none
+                     last one last; NaN where there is no score
     token_ids:       [num_answers, num_tokens]; target_probs: the target's probability of each, the same shape
     """
 
@@ -57,28 +57,24 @@ class Recording:
 
     @property
     def domain_names(self) -> list[str]:
-        """In order of appearance."""
+        """The domains, in order of appearance."""
         return list(dict.fromkeys(self.domains.tolist()))
 
     def take(self, answers: NDArray[np.int64] | NDArray[np.bool_]) -> Recording:
-        """Only these answers: indices, or a mask [num_answers]."""
+        """Return a recording of some answers: indices, or a mask [num_answers]."""
         own = {f.name: getattr(self, f.name)[answers] for f in fields(self) if f.name != "drafter_ids"}
         return Recording(drafter_ids=self.drafter_ids, **own)
 
     def with_drafters(
         self, drafter_ids: NDArray[np.str_], acceptance: NDArray[np.float32], acceptance_prob: NDArray[np.float32]
     ) -> Recording:
-        """The same texts with another pool, about whose prompts nothing is known."""
+        """Return the same texts with other drafters; these have no prompt scores."""
         overlap = np.full((self.num_answers, len(drafter_ids), self.prompt_overlap.shape[2]), np.nan, np.float32)
-        return replace(
-            self,
-            drafter_ids=drafter_ids,
-            acceptance=acceptance,
-            acceptance_prob=acceptance_prob,
-            prompt_overlap=overlap,
-        )
+        scored = replace(self, drafter_ids=drafter_ids, acceptance=acceptance, acceptance_prob=acceptance_prob)
+        return replace(scored, prompt_overlap=overlap)
 
     def save(self, path: Path) -> None:
+        """Write the recording to a NumPy .npz file."""
         path.parent.mkdir(parents=True, exist_ok=True)
         # a file handle, because NumPy would add .npz to another name
         with path.open("wb") as file:
@@ -86,7 +82,7 @@ class Recording:
 
     @staticmethod
     def load(path: Path) -> Recording:
-        """Raises ConfigError when the file is not a recording."""
+        """Read a recording. Raises ConfigError when the file is not one."""
         names = [f.name for f in fields(Recording)]
         try:
             with np.load(path, allow_pickle=False) as content:
@@ -102,7 +98,7 @@ class Recording:
 def by_start(by_position: NDArray[np.float32]) -> NDArray[np.float32]:
     """Regroup by the round's start: entry [..., t, j - 1] belongs to the j-th token of the round starting at t.
 
-    by_position: [..., num_tokens, depth]; the same shape is returned, 0 behind the end of the answer.
+    by_position: [..., num_tokens, depth]; the same shape is returned, with 0 after the end of the answer.
     """
     num_tokens, depth = by_position.shape[-2:]
     regrouped = np.zeros_like(by_position)

@@ -1,8 +1,8 @@
-"""Decode recorded texts again under a policy, many runs in step.
+"""Replay: decode recorded texts again under a policy, many runs in step.
 
-Run b walks over answer `answers[b]`: at each round start its policy names an expert, the expert's draft is accepted
-token by token with the recorded probabilities, one more token is emitted, and so on to the end of the answer. At
-temperature 0 the probabilities are 0 and 1: the replay is then what would have happened, not a sample of it.
+Run b decodes answer `answers[b]`: at each round start the policy names an expert, the expert's draft is accepted token by
+token with the recorded probabilities, and one more token is emitted, until the answer ends. At temperature 0 the
+probabilities are 0 and 1, so the replay is exactly what would have happened.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ Mask = NDArray[np.bool_]
 class Moment:
     """The start of round `round_index` in every run.
 
-    answers: [num_runs] which answer a run decodes; positions: [num_runs] where its round starts (the number of tokens
-    when it is over); points: [num_runs] uniform in [0, 1), the run's own randomness for this choice
+    answers:   [num_runs], the answer that each run decodes
+    positions: [num_runs], where the round starts; the number of tokens when the run is over
+    points:    [num_runs], uniform in [0, 1), the run's own randomness for this choice
     """
 
     round_index: int
@@ -35,47 +36,42 @@ class Moment:
 
 
 class Policy(Protocol):
-    """Chooses an expert per run and round. One object serves one replay."""
+    """Chooses an expert for each run in each round. One object serves one replay."""
 
     def choose(self, moment: Moment) -> Ints:
-        """[num_runs] expert indices; those of runs that are over are ignored."""
+        """Return an expert index per run, [num_runs]; those of runs that are over are ignored."""
         ...
 
     def played(self, moment: Moment, chosen: Ints, num_emitted: Ints) -> None:
-        """The round's outcome: [num_runs], 0 where the run was over."""
+        """Take note of the round's outcome. num_emitted: [num_runs], 0 where the run was over."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """What happened.
+    """The outcome of a replay.
 
-    passes: [num_runs] target passes; seconds: [num_runs] the sum of the chosen experts' costs
-    chosen: [num_runs, num_tokens] the expert of the round that starts there, -1 where none does
+    passes:  [num_runs], target passes
+    seconds: [num_runs], the sum of the chosen experts' costs
+    chosen:  [num_runs, num_tokens], the expert of the round that starts at a position, -1 where none starts
     """
 
     passes: Ints
     seconds: Floats
     chosen: NDArray[np.int16]
 
-    def mean_passes(self, num_runs_each: int) -> Floats:
-        """[num_answers] from runs made by `repeated`."""
-        means: Floats = self.passes.reshape(-1, num_runs_each).mean(axis=1)
-        return means
-
-    def mean_seconds(self, num_runs_each: int) -> Floats:
-        means: Floats = self.seconds.reshape(-1, num_runs_each).mean(axis=1)
-        return means
-
 
 def repeated(num_answers: int, num_runs_each: int) -> Ints:
-    """answers of num_runs_each runs per answer, the runs of an answer next to each other."""
+    """Return the answers of runs, num_runs_each per answer, the runs of an answer next to each other."""
     return np.repeat(np.arange(num_answers), num_runs_each)
 
 
 def replay(recording: Recording, policy: Policy, answers: Ints, seed: int, costs: Floats | None = None) -> Replayed:
-    """costs: [num_drafters], of one round; None: 1. The same seed gives the same runs, and policies that are compared on
-    one seed meet the same luck: whether a token is accepted depends on one number per run and position."""
+    """Decode `answers` under a policy.
+
+    costs: [num_drafters], seconds of one round; None is 1. The same seed gives the same runs, and policies that are compared
+    on one seed have the same luck: whether a token is accepted depends on one random number per run and position.
+    """
     starts = by_start(recording.acceptance)
     num_tokens, depth = recording.num_tokens, recording.max_draft_tokens
     num_runs = len(answers)

@@ -1,6 +1,6 @@
-"""Replay one answer at a time with the router's own learner: scoring plan, sleepers, late scores and all.
+"""Replay one answer at a time with the router's own learner, including scoring plan, sleepers and late scores.
 
-Slower than `replay`, and needed where what is learned depends on which rounds were played: sleeping drafters, updates per
+It is slower than `replay`, and needed where learning depends on which rounds were played: sleeping drafters, updates per
 round, losses that are cut at the end of a round.
 """
 
@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hedgespec.bench.simulation.policies import Follow
 from hedgespec.bench.simulation.recording import Recording, by_start
 from hedgespec.learning.answer_learner import AnswerLearner
 from hedgespec.router.selection import DraftLimits, LearnedSelection
@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class ServedAnswers:
-    """Per answer: target passes, scored (drafter, token) pairs, and calls to drafters that asked for scores."""
+    """Counts per answer, [num_answers]: target passes, scored (drafter, token) pairs, and requests for scores."""
 
     passes: Floats
     num_scored: Floats
@@ -36,10 +36,13 @@ def replay_served(
     seed: int,
     delay_rounds: int = 0,
     wait_rounds: int = 0,
-    follow: Literal["sample", "leader"] = "sample",
+    follow: Follow = "sample",
 ) -> ServedAnswers:
-    """new_learning: a fresh learner for an answer index. The luck of acceptance is the one of `replay` with a single run
-    per answer and this seed; choices are drawn as the router draws them."""
+    """Replay every answer once.
+
+    new_learning: makes the learner of an answer, from its index. The luck of acceptance is that of `replay` with a single
+    run per answer and this seed; choices are drawn as the router draws them.
+    """
     luck = np.random.default_rng([seed, 0]).random((recording.num_answers, recording.num_tokens))
     outcomes = [
         _one_answer(recording, answer, new_learning(answer), luck[answer], seed, delay_rounds, wait_rounds, follow)
@@ -57,13 +60,13 @@ def _one_answer(
     seed: int,
     delay_rounds: int,
     wait_rounds: int,
-    follow: Literal["sample", "leader"],
+    follow: Follow,
 ) -> tuple[int, int, int]:
     starts = by_start(recording.acceptance[answer])
     depth, num_tokens = recording.max_draft_tokens, recording.num_tokens
     selection = LearnedSelection(learning, (seed << 32) + answer, follow)
     available = [True] * recording.num_drafters
-    on_their_way: list[tuple[int, int, Scores]] = []  # round they are there, drafter, scores
+    on_their_way: list[tuple[int, int, Scores]] = []  # (round of their arrival, drafter, scores)
     position = round_index = num_scored = num_calls = 0
     while position < num_tokens:
         arrived = [late for late in on_their_way if late[0] <= round_index]
@@ -79,8 +82,8 @@ def _one_answer(
             accepted = int(np.cumprod(hits).sum())
         emitted = min(accepted + 1, num_tokens - position)
         position += emitted
-        asked = learning.verified(emitted, round_index, is_last=position == num_tokens)
-        for drafter, score_from in enumerate(asked or ()):
+        requested = learning.verified(emitted, round_index, is_last=position == num_tokens)
+        for drafter, score_from in enumerate(requested or ()):
             if score_from is not None:
                 rows = slice(score_from, position)
                 scores = Scores(
@@ -88,8 +91,8 @@ def _one_answer(
                     recording.acceptance[answer, drafter, rows],
                     recording.acceptance_prob[answer, drafter, rows],
                 )
-                there = round_index + 1 + (0 if round_index < wait_rounds else delay_rounds)
-                on_their_way.append((there, drafter, scores))
+                arrival = round_index + 1 + (0 if round_index < wait_rounds else delay_rounds)
+                on_their_way.append((arrival, drafter, scores))
                 num_scored += position - score_from
                 num_calls += 1
         round_index += 1

@@ -1,4 +1,6 @@
-"""What the studies share: a recording with its best fixed drafters, cached losses and weights, and honest averages."""
+"""The workbench of the studies: a recording, its best fixed drafters, cached losses and weights, and averages with
+intervals.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hedgespec.bench.simulation.hindsight import fixed_passes
-from hedgespec.bench.simulation.learning import NEVER, AnswerLosses, answer_losses, weights_by_position
+from hedgespec.bench.simulation.learned_weights import NEVER, AnswerLosses, answer_losses, weights_by_position
 from hedgespec.bench.simulation.policies import FixedPolicy, Follow, Schedule, WeightsPolicy
 from hedgespec.bench.simulation.recording import Recording
 from hedgespec.bench.simulation.replay import Policy, Replayed, repeated, replay
@@ -26,7 +28,7 @@ Floats = NDArray[np.float64]
 NUM_RESAMPLES = 1000
 
 SERVED_RUNS = 2
-"""Replays of an answer by the slow path."""
+"""Replays of an answer with the router's own learner, which is slow."""
 
 _DEFAULTS = SpeculationConfig()
 
@@ -37,8 +39,8 @@ SHIPPED = Schedule(
     wait_rounds=_DEFAULTS.warm_rounds,
     num_groups=1,
 )
-"""The configured schedule, with all drafters in one group as in the embedded default; scores of a round are used one round
-late unless they are waited for."""
+"""The default schedule, with all drafters in one group as in the embedded configuration. Scores of a round are used one
+round late, except in the first rounds, which wait for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class Summary:
     temperatures: dict[str, float]
 
     def row(self, **first: Any) -> dict[str, Any]:
-        """As a table row."""
+        """Return the summary as a table row after the given first columns."""
         domains = {name: round(value, 4) for name, value in self.domains.items()}
         temperatures = {f"T={name}": round(value, 4) for name, value in self.temperatures.items()}
         interval = {"mean": round(self.mean, 4), "low": round(self.low, 4), "high": round(self.high, 4)}
@@ -64,7 +66,11 @@ class Summary:
 
 
 class Workbench:
-    """runs_each: replays per answer, with different luck."""
+    """A recording and what the studies compute from it.
+
+    runs_each: replays per answer, with different luck
+    fixed:     [num_answers, num_drafters], expected passes of every drafter used alone; best: [num_answers], the fewest
+    """
 
     def __init__(self, recording: Recording, runs_each: int = 16, seed: int = 0) -> None:
         self.recording = recording
@@ -77,10 +83,11 @@ class Workbench:
 
     @property
     def uniform(self) -> Floats:
-        """[num_answers, num_drafters]: the prior of somebody who knows nothing."""
+        """The prior without any knowledge, [num_answers, num_drafters]."""
         return np.full_like(self.fixed, 1.0 / self.recording.num_drafters)
 
     def losses(self, objective: str) -> list[AnswerLosses]:
+        """Return the loss vectors of every answer; they are computed once."""
         if objective not in self._losses:
             num_drafters, depth = self.recording.num_drafters, self.recording.max_draft_tokens
             self._losses[objective] = answer_losses(
@@ -89,7 +96,7 @@ class Workbench:
         return self._losses[objective]
 
     def weights(self, learner: Learner[Any] | str, objective: str = "rounds", priors: Floats | None = None) -> Floats:
-        """`weights_by_position`. learner: one of the registered ones by name, which is remembered for the uniform prior."""
+        """Return `weights_by_position` of a learner; with a registered name and the uniform prior they are computed once."""
         if not isinstance(learner, str):
             return weights_by_position(self.losses(objective), learner, self.uniform if priors is None else priors)
         if priors is not None:
@@ -99,16 +106,29 @@ class Workbench:
         return self._weights[learner, objective]
 
     def run(self, policy: Policy, costs: Floats | None = None) -> Replayed:
+        """Replay every answer `runs_each` times."""
         answers = repeated(self.recording.num_answers, self.runs_each)
         return replay(self.recording, policy, answers, self.seed, costs)
 
     def passes(self, policy: Policy) -> Floats:
-        """[num_answers], the mean over the runs."""
-        return self.run(policy).mean_passes(self.runs_each)
+        """Return the mean passes of a policy, [num_answers]."""
+        return self.per_answer(self.run(policy).passes)
 
-    def cells(self) -> list[NDArray[np.int64]]:
-        """The answers of every temperature and domain that there are."""
-        return list(cells_of(self.recording).values())
+    def per_answer(self, values: NDArray[Any]) -> Floats:
+        """Average values of runs, [num_runs], over the runs of each answer, [num_answers]."""
+        means: Floats = values.reshape(-1, self.runs_each).mean(axis=1)
+        return means
+
+    def domain_best(self, costs: Floats | None = None) -> NDArray[np.int64]:
+        """Return the cheapest fixed drafter over all answers of an answer's domain and temperature, [num_answers].
+
+        costs: [num_drafters], of one round; None is 1
+        """
+        totals = self.fixed if costs is None else self.fixed * costs
+        best = np.zeros(self.recording.num_answers, np.int64)
+        for own in cells_of(self.recording).values():
+            best[own] = totals[own].sum(axis=0).argmin()
+        return best
 
     def learned_passes(
         self,
@@ -118,13 +138,14 @@ class Workbench:
         schedule: Schedule = SHIPPED,
         follow: Follow = "sample",
     ) -> Floats:
+        """Return the mean passes when a learner's weights choose, [num_answers]."""
         return self.passes(WeightsPolicy(self.weights(learner, objective, priors), schedule, follow))
 
     def served(self, new_learning: Callable[[int], AnswerLearner]) -> ServedAnswers:
-        """Means over SERVED_RUNS replays by the router's own learner, at the shipped delays.
+        """Average SERVED_RUNS replays with the router's own learner, at the default delays.
 
-        The luck of a few runs is taken out of the passes: what the best fixed drafter needed with the same luck above its
-        expectation is subtracted, which leaves the mean as it is.
+        The luck of a few runs is taken out of the passes: the excess of the best fixed drafter's passes with the same luck
+        over their expectation is subtracted, which does not change the mean.
         """
         best = FixedPolicy(self.fixed.argmin(axis=1))
         runs = []
@@ -136,12 +157,12 @@ class Workbench:
         return ServedAnswers(*means)
 
     def summary(self, used: Floats, best: Floats | None = None) -> Summary:
-        """best / used. Both [num_answers]; best: the best fixed drafter's passes in hindsight unless given."""
+        """Summarise best / used, both [num_answers]. best: None is the passes of the best fixed drafter in hindsight."""
         return summarise(self.recording, self.best if best is None else best, used)
 
 
 def cells_of(recording: Recording) -> dict[tuple[str, str], NDArray[np.int64]]:
-    """(temperature, domain) -> its answers; only those that have any."""
+    """Return the answers of every (temperature, domain) that has any."""
     cells = {}
     for temperature in np.unique(recording.temperatures):
         for domain in recording.domain_names:
@@ -152,6 +173,7 @@ def cells_of(recording: Recording) -> dict[tuple[str, str], NDArray[np.int64]]:
 
 
 def summarise(recording: Recording, best: Floats, used: Floats) -> Summary:
+    """Summarise best / used over cells of temperature and domain. Both: [num_answers]."""
     rng = np.random.default_rng(0)
     cells: dict[tuple[str, str], float] = {}
     resampled = []

@@ -1,4 +1,4 @@
-"""The questions that were asked of a recording, by name. Each is a function from a `Workbench` to a `Study`."""
+"""The studies of a recording, by name; each answers one question. A study is a function from a `Workbench` to a `Study`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from collections.abc import Callable
 
 from hedgespec.bench.simulation.studies import (
     ablations,
-    delay,
-    early,
     policies,
     pool_size,
     priors,
@@ -27,12 +25,12 @@ STUDIES: dict[str, Callable[[Workbench], Study]] = {
     "shifts": shifts.study,
     "discount": shifts.discount_study,
     "priors": priors.study,
-    "delay": delay.study,
+    "delay": schedule.delay_study,
     "schedule": schedule.study,
     "score_depth": score_depth.study,
     "prompt": prompt.study,
     "ablations": ablations.study,
     "throughput": throughput.study,
-    "early": early.study,
+    "early": policies.early_study,
     "weights": weights.study,
 }

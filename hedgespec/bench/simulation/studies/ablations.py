@@ -1,10 +1,10 @@
-"""Other ways to make losses of the same scores: per round, censored, provisional, mixed, skipped."""
+"""Ablation study: other ways to compute losses from the same scores: per round, censored, provisional, mixed, skipped."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from hedgespec.bench.simulation.ablations import (
+from hedgespec.bench.simulation.ablation_losses import (
     CensoredLengthLosses,
     ChunkLosses,
     ForwardLengthLosses,
@@ -40,6 +40,7 @@ VARIANTS: dict[str, NewLosses] = {
 
 
 def study(bench: Workbench) -> Study:
+    """Compare every variant of the losses."""
     rows = []
     for name, new_losses in VARIANTS.items():
         passes = bench.served(new_learning(bench, new_losses)).passes
@@ -53,6 +54,7 @@ def study(bench: Workbench) -> Study:
 
 
 def new_learning(bench: Workbench, new_losses: NewLosses) -> Callable[[int], AnswerLearner]:
+    """Return a function that makes the learner of an answer with these losses."""
     pool = Pool(bench.recording.num_drafters, bench.recording.max_draft_tokens)
 
     def make(answer: int) -> AnswerLearner:

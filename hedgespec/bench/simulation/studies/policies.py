@@ -1,36 +1,38 @@
-"""How close every policy comes to the best fixed drafter in hindsight, by domain."""
+"""Policy studies: how close every policy comes to the best fixed drafter in hindsight, and when learners lose passes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hedgespec.bench.simulation.bandits import Exp3SpecPolicy, UcbPolicy, UcbSpecPolicy
 from hedgespec.bench.simulation.hindsight import best_per_round_passes, round_starts
 from hedgespec.bench.simulation.policies import FixedPolicy, RandomPolicy, WeightsPolicy
 from hedgespec.bench.simulation.replay import Policy, Replayed
-from hedgespec.bench.simulation.studies.study import Study
+from hedgespec.bench.simulation.studies.study import Row, Study
 from hedgespec.bench.simulation.workbench import SHIPPED, Workbench
 from hedgespec.catalogue import LEARNERS
-
-Floats = NDArray[np.float64]
 
 GENERIC = "generic"
 
 WIDTHS = (0.0, 0.25, 0.5, 1.0, 2.0)
 DISCOUNTS = (0.9, 0.95, 0.98)
 OBJECTIVES: tuple[str, ...] = ("rounds", "length", "length_product", "acceptance")
+FIRST = (8, 16, 32, 64, 128)
+EARLY = 32
+MIN_EXCESS = 0.5
+"""Excess passes per answer below which a share is only noise."""
 
 
 def study(bench: Workbench) -> Study:
+    """Compare fixed drafters, bandits and learners."""
     num_tokens = bench.recording.num_tokens
     rows = [bench.summary(np.full(len(bench.best), float(num_tokens))).row(policy="plain", objective="")]
     curves: dict[str, list[float]] = {}
     for name, objective, policy in _cases(bench):
         replayed = bench.run(policy)
-        rows.append(bench.summary(replayed.mean_passes(bench.runs_each)).row(policy=name, objective=objective))
+        rows.append(bench.summary(bench.per_answer(replayed.passes)).row(policy=name, objective=objective))
         curves[f"{name} {objective}".strip()] = regret_curve(bench, replayed)
     rows += [tuned_ucb(bench), tuned_ucb(bench, DISCOUNTS)]
     oracle = best_per_round_passes(bench.recording.acceptance)
@@ -39,16 +41,31 @@ def study(bench: Workbench) -> Study:
         "policies",
         "Passes of the best fixed drafter in hindsight / passes of the policy; mean over domains and temperatures. "
         "Learners start uniform, with the shipped scoring schedule; bandits start with a round of each drafter (UCB) and "
-        "the constants of the tuned ones were chosen on these answers, in their favour. The figure is the excess of passes "
-        "over the best fixed drafter's up to a token.",
+        "the constants of the tuned ones were chosen on these answers, in their favour. The figure shows passes above the "
+        "best fixed drafter's, by output index.",
         rows,
         curves,
-        "output index",
+    )
+
+
+def early_study(bench: Workbench) -> Study:
+    """Compare when the learners lose passes."""
+    rows: list[Row] = []
+    for name in LEARNERS.names():
+        curve = regret_curve(bench, bench.run(WeightsPolicy(bench.weights(name), SHIPPED)))
+        excess = {f"after {n}": curve[min(n, len(curve)) - 1] for n in FIRST}
+        share = round(excess[f"after {EARLY}"] / curve[-1], 3) if curve[-1] >= MIN_EXCESS else None
+        rows.append({"learner": name, **excess, "at the end": curve[-1], f"share of the first {EARLY}": share})
+    return Study(
+        "early",
+        "Passes above those of the answer's best fixed drafter after N tokens, mean over answers. "
+        "Objective rounds, uniform start, shipped schedule.",
+        rows,
     )
 
 
 def tuned_ucb(bench: Workbench, discounts: tuple[float, ...] = (1.0,)) -> dict[str, object]:
-    """The row of the best constants on these answers."""
+    """Return the row of UCB with the constants that are best on these answers."""
     num_arms = bench.recording.num_drafters
     tried = [(bench.passes(UcbPolicy(num_arms, w, d)), w, d) for w in WIDTHS for d in discounts]
     passes, width, discount = min(tried, key=lambda case: float((case[0] / bench.best).mean()))
@@ -56,16 +73,8 @@ def tuned_ucb(bench: Workbench, discounts: tuple[float, ...] = (1.0,)) -> dict[s
     return bench.summary(passes).row(policy=name, objective=f"width {width:g}, discount {discount:g}")
 
 
-def domain_best(bench: Workbench) -> NDArray[np.int64]:
-    """[num_answers]: the drafter with the fewest passes over all answers of the domain and temperature."""
-    best = np.zeros(bench.recording.num_answers, np.int64)
-    for own in bench.cells():
-        best[own] = bench.fixed[own].sum(axis=0).argmin()
-    return best
-
-
 def regret_curve(bench: Workbench, replayed: Replayed) -> list[float]:
-    """Mean rounds started up to each position, minus those of the answer's best fixed drafter."""
+    """Return the mean number of rounds started up to each position, minus that of the answer's best fixed drafter."""
     started = (replayed.chosen >= 0).reshape(bench.recording.num_answers, bench.runs_each, -1).mean(axis=1)
     answers = np.arange(bench.recording.num_answers)
     fixed = round_starts(bench.recording.acceptance)[answers, bench.fixed.argmin(axis=1)]
@@ -80,7 +89,7 @@ def _cases(bench: Workbench) -> Iterator[tuple[str, str, Policy]]:
     names = recording.drafter_ids.tolist()
     if GENERIC in names:
         yield GENERIC, "", FixedPolicy(np.full(recording.num_answers, names.index(GENERIC)))
-    yield "best drafter of the domain", "", FixedPolicy(domain_best(bench))
+    yield "best drafter of the domain", "", FixedPolicy(bench.domain_best())
     yield "ucbspec", "", UcbSpecPolicy(num_arms, depth)
     yield "exp3spec", "", Exp3SpecPolicy(num_arms, depth)
     for objective in OBJECTIVES:

@@ -1,8 +1,6 @@
-"""How the number of drafters tells: N from 2 to 64."""
+"""Pool-size study: how the policies fare with 2 to 64 drafters."""
 
 from __future__ import annotations
-
-import numpy as np
 
 from hedgespec.bench.simulation.bandits import Exp3SpecPolicy, UcbSpecPolicy
 from hedgespec.bench.simulation.pools import larger_pool, smaller_pool
@@ -16,6 +14,7 @@ RUNS_EACH = 8
 
 
 def study(bench: Workbench) -> Study:
+    """Compare NormalHedge and bandits over pools of every size."""
     rows = []
     for size in SIZES:
         own = Workbench(pool(bench.recording, size, bench.seed), RUNS_EACH, bench.seed)
@@ -27,22 +26,16 @@ def study(bench: Workbench) -> Study:
             "exp3spec": own.summary(own.passes(Exp3SpecPolicy(size, depth))).mean,
         }
         rows.append({"drafters": size, **{name: round(mean, 4) for name, mean in means.items()}})
-    figure = {name: [float(row[name]) for row in rows] for name in rows[0] if name != "drafters"}
     return Study(
         "pool_size",
-        "Mean ratio to the best fixed drafter of the pool. Below the recorded number each answer gets drafters at random; "
-        "above it the recorded ones and perturbed mixtures of two of them. UCB is tuned for each size.",
+        "Mean ratio to the best fixed drafter of the pool. A pool smaller than the recorded one is drawn at random for each "
+        "answer; a larger one adds perturbed mixtures of two recorded drafters. UCB is tuned for each size.",
         rows,
-        figure,
-        "drafters " + " ".join(map(str, SIZES)),
     )
 
 
 def pool(recording: Recording, size: int, seed: int) -> Recording:
+    """Return the recording with `size` drafters."""
     if size < recording.num_drafters:
         return smaller_pool(recording, size, seed)
-    return (
-        larger_pool(recording, size, seed)
-        if size > recording.num_drafters
-        else recording.take(np.arange(recording.num_answers))
-    )
+    return larger_pool(recording, size, seed) if size > recording.num_drafters else recording

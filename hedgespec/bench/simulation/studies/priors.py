@@ -1,4 +1,4 @@
-"""What a tenant's preference is worth, right or wrong."""
+"""Prior study: what a tenant's stored preference gains when it fits the answer, and costs when it does not."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hedgespec.bench.simulation.policies import Follow, WeightsPolicy
-from hedgespec.bench.simulation.studies.study import Study
+from hedgespec.bench.simulation.studies.study import COMPARED, Study
 from hedgespec.bench.simulation.workbench import SHIPPED, Workbench
 from hedgespec.config import LearnerConfig
 from hedgespec.learning.prior import mixed_prior
@@ -16,11 +16,11 @@ from hedgespec.store.preference import ALPHA, AnswerOutcome, answer_totals
 
 Floats = NDArray[np.float64]
 
-LEARNERS: tuple[str, ...] = ("normalhedge", "adaptive")
 FOLLOWS: tuple[Follow, ...] = ("sample", "leader")
 
 
 def study(bench: Workbench) -> Study:
+    """Compare preferences from the answer's own domain, from others and from none."""
     num_others = len(bench.recording.domain_names) - 1
     cases = {
         "uniform": [bench.uniform],
@@ -30,7 +30,7 @@ def study(bench: Workbench) -> Study:
         "all domains": [preferences(bench, list(range(num_others + 1)))],
     }
     rows = []
-    for learner, (name, priors) in product(LEARNERS, cases.items()):
+    for learner, (name, priors) in product(COMPARED, cases.items()):
         weights = [bench.weights(learner, priors=prior) for prior in priors]
         for follow in FOLLOWS:
             passes = [bench.passes(WeightsPolicy(own, SHIPPED, follow)) for own in weights]
@@ -39,21 +39,24 @@ def study(bench: Workbench) -> Study:
     return Study(
         "priors",
         "Objective rounds, shipped schedule. A preference is made of the other recorded answers of the named "
-        "domains at the same temperature, by the store's rule, and mixed with the uniform one as served. Two domains: the "
-        "answer's own and one other, wrong: another one alone; both averaged over all others.",
+        "domains at the same temperature, by the store's rule, and mixed with the uniform prior as in the server. Two "
+        "domains: the answer's own and one other; wrong domain: another one alone; both averaged over all others.",
         rows,
     )
 
 
 def preferences(bench: Workbench, offsets: list[int]) -> Floats:
-    """[num_answers, num_drafters]: priors from other answers of the domains that many places further in the list."""
+    """Return priors from other answers of some domains, [num_answers, num_drafters].
+
+    offsets: the domains, counted in the list of domains from the answer's own (0)
+    """
     recording, mixing = bench.recording, LearnerConfig().prior_mixing
     names = recording.domain_names
     wins = np.stack([answer_wins(passes, recording.num_tokens) for passes in bench.fixed])
     priors = np.empty_like(wins)
     for answer in range(recording.num_answers):
-        place = names.index(str(recording.domains[answer]))
-        domains = [names[(place + offset) % len(names)] for offset in offsets]
+        own = names.index(str(recording.domains[answer]))
+        domains = [names[(own + offset) % len(names)] for offset in offsets]
         others = np.isin(recording.domains, domains) & (recording.temperatures == recording.temperatures[answer])
         others[answer] = False
         total = wins[others].sum(axis=0) + ALPHA / recording.num_drafters
@@ -62,6 +65,6 @@ def preferences(bench: Workbench, offsets: list[int]) -> Floats:
 
 
 def answer_wins(passes: Floats, num_tokens: int) -> Floats:
-    """[num_drafters], by the store's rule."""
+    """Return what one answer adds to a preference by the store's rule, [num_drafters]."""
     totals = answer_totals(AnswerOutcome({str(i): float(p) for i, p in enumerate(passes)}, num_tokens))
     return np.array([totals[str(i)].wins for i in range(len(passes))])

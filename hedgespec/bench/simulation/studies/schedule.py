@@ -1,4 +1,4 @@
-"""Scoring less: in gaps that grow to M rounds after a dense start, and drafters that sleep."""
+"""Schedule and delay studies: what it costs to score less often, to let drafters sleep, and to get scores late."""
 
 from __future__ import annotations
 
@@ -16,17 +16,36 @@ from hedgespec.learning.sleepers import Sleepers
 EVERY = (1, 2, 4, 8, 16)
 DENSE = (0, 4, 8, 16)
 SLEEP = ((0.0, 0), (0.001, 16), (0.003, 16), (0.003, 24), (0.003, 48), (0.01, 24), (0.01, 48))
-"""(weight below which a drafter falls asleep, rounds until it wakes); 0 rounds: nobody sleeps."""
+"""(weight below which a drafter falls asleep, rounds until it wakes); with 0 rounds no drafter sleeps"""
+DELAYS = (0, 1, 4)
+WAITS = (0, 4, 8)
 
 
 def study(bench: Workbench) -> Study:
+    """Compare scoring schedules, then sleeping drafters."""
     rows = [_dense_row(bench, dense, every) for every in EVERY for dense in (DENSE if every > 1 else DENSE[:1])]
     rows += [_sleep_row(bench, weight, wake) for weight, wake in SLEEP]
     return Study(
         "schedule",
         "NormalHedge, objective rounds, uniform start, scores one round late after the first waited rounds. calls: requests "
-        "for scores, scored: (drafter, token) pairs, both as shares of scoring every round. The last rows run the "
+        "for scores; scored: (drafter, token) pairs; both as shares of scoring every round. The last rows use the "
         "router's own learner, sleepers and plan.",
+        rows,
+    )
+
+
+def delay_study(bench: Workbench) -> Study:
+    """Compare delays of scores and numbers of rounds that wait."""
+    weights = bench.weights("normalhedge")
+    rows = []
+    for delay in DELAYS:
+        for wait in WAITS if delay else WAITS[:1]:
+            passes = bench.passes(WeightsPolicy(weights, Schedule(delay_rounds=delay, wait_rounds=wait)))
+            rows.append(bench.summary(passes).row(delay_rounds=delay, wait_rounds=wait))
+    return Study(
+        "delay",
+        "NormalHedge, objective rounds, uniform start, scores of every round, delay_rounds late; the router waits for them "
+        "in the first wait_rounds rounds.",
         rows,
     )
 
@@ -34,10 +53,10 @@ def study(bench: Workbench) -> Study:
 def _dense_row(bench: Workbench, dense: int, every: int) -> Row:
     schedule = Schedule(dense, every, SHIPPED.delay_rounds, SHIPPED.wait_rounds)
     replayed = bench.run(WeightsPolicy(bench.weights("normalhedge"), schedule))
-    # the last round of an answer is never asked about in the replay: nothing could be chosen with it
+    # no scores are requested for the last round of an answer: nothing could be chosen with them
     due = np.cumsum([1 / sweep(r, dense, every)[1] for r in range(bench.recording.num_tokens)])
     calls = due[replayed.passes - 1].sum() / replayed.passes.sum()
-    summary = bench.summary(replayed.mean_passes(bench.runs_each))
+    summary = bench.summary(bench.per_answer(replayed.passes))
     return {
         "dense_rounds": dense,
         "every": every,

@@ -1,4 +1,4 @@
-"""Answers whose domain changes half-way: excess passes over the best drafter of each half."""
+"""Shift study: passes lost on answers whose domain changes half-way, against the best drafter of each half."""
 
 from __future__ import annotations
 
@@ -20,14 +20,13 @@ from hedgespec.learning.learners.normalhedge import NormalHedge
 Floats = NDArray[np.float64]
 
 OBJECTIVES: tuple[str, ...] = ("rounds", "length")
-
-
 DISCOUNTS = (0.995, 0.99, 0.98, 0.95, 0.9)
 MAX_DEBTS = (None, 4.0, 2.0, 1.0)
-"""Caps on negative regret."""
+"""Caps on negative regret; None is no cap."""
 
 
 def study(bench: Workbench) -> Study:
+    """Compare learners and objectives on answers that change domain."""
     shifted = Shifted(bench)
     rows = [shifted.row("best fixed drafter", "", shifted.mixed.best, bench.best)]
     for objective in OBJECTIVES:
@@ -39,7 +38,7 @@ def study(bench: Workbench) -> Study:
 
 
 def discount_study(bench: Workbench) -> Study:
-    """Forgetting by discount and by a cap on negative regret, objective rounds."""
+    """Compare ways to forget, by a discount and by a cap on negative regret, with objective `rounds`."""
     shifted = Shifted(bench)
     rows = [shifted.learned_row("normalhedge", "normalhedge", "rounds", discount=1.0, max_debt=None)]
     for discount, debt in product(DISCOUNTS, MAX_DEBTS):
@@ -49,7 +48,7 @@ def discount_study(bench: Workbench) -> Study:
 
 
 class Shifted:
-    """A bench and its answers mixed in pairs."""
+    """A workbench, and another one whose answers are pairs of its answers joined half-way."""
 
     def __init__(self, bench: Workbench) -> None:
         self.bench = bench
@@ -62,10 +61,12 @@ class Shifted:
         )
 
     def learned_row(self, name: str, learner: Learner[Any] | str, objective: str, **settings: float | None) -> Row:
+        """Replay a learner on mixed and unmixed answers and return its row."""
         mixed = self.mixed.learned_passes(learner, objective)
         return self.row(name, objective, mixed, self.bench.learned_passes(learner, objective), **settings)
 
     def row(self, name: str, objective: str, mixed: Floats, stationary: Floats, **settings: float | None) -> Row:
+        """Return the row for passes on mixed answers and on unmixed (stationary) ones, each [num_answers]."""
         mean, low, high = mean_interval(mixed - self.switched)
         return {
             "learner": name,
@@ -80,7 +81,7 @@ class Shifted:
 
 
 def fixed_choice(bench: Workbench, objective: str) -> np.ndarray:
-    """[num_answers]: passes of the drafter that the objective's summed losses prefer on the whole answer."""
+    """Return the passes of the drafter with the smallest summed loss on each whole answer, [num_answers]."""
     sums = np.stack([np.sum([losses for losses, _ in own.vectors], axis=0) for own in bench.losses(objective)])
     passes: np.ndarray = bench.fixed[np.arange(len(sums)), sums.argmin(axis=1)]
     return passes

@@ -1,11 +1,11 @@
-"""Seconds instead of passes: drafter and draft length together, and no speculation, at given costs of drafting."""
+"""Throughput study: seconds instead of passes; drafter, draft length and no speculation are chosen at given draft costs."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hedgespec.bench.simulation.learning import NEVER, answer_losses, weights_by_position
+from hedgespec.bench.simulation.learned_weights import NEVER, answer_losses, weights_by_position
 from hedgespec.bench.simulation.policies import FixedPolicy, WeightsPolicy
 from hedgespec.bench.simulation.pools import with_experts
 from hedgespec.bench.simulation.studies.study import Study
@@ -16,19 +16,20 @@ from hedgespec.learning.feedback import make_feedback
 from hedgespec.learning.objectives.throughput import experts_by_length
 
 DRAFT_COSTS = (0.04, 0.15)
-"""Of one draft token, in target passes."""
+"""The costs of one draft token, in target passes."""
 
 LENGTHS = (1, 2, 3, 5)
 
 
 def study(bench: Workbench) -> Study:
+    """Compare objective `throughput` with full-length drafts and with the best fixed choices."""
     rows = []
     for cost in DRAFT_COSTS:
         seconds, best, own = experts_at(bench, cost)
         learned = _learned_seconds(bench, own, seconds)
         longest = WeightsPolicy(bench.weights("normalhedge"), SHIPPED)
         full_length = 1.0 + cost * bench.recording.max_draft_tokens
-        alone = own.run(FixedPolicy(own_best_in_domain(own, seconds)), seconds).mean_seconds(own.runs_each)
+        alone = own.per_answer(own.run(FixedPolicy(own.domain_best(seconds)), seconds).seconds)
         cases = {
             "throughput": learned,
             "rounds, longest drafts": bench.passes(longest) * full_length,
@@ -39,25 +40,18 @@ def study(bench: Workbench) -> Study:
             rows.append(own.summary(used, best).row(draft_cost=cost, policy=name))
     return Study(
         "throughput",
-        "Seconds of the best fixed (drafter, draft length), or of none, in hindsight / seconds of the policy, where a "
-        "pass takes 1 and every draft token draft_cost. NormalHedge, uniform start, shipped schedule.",
+        "Seconds of the best fixed (drafter, draft length), or of no speculation, in hindsight / seconds of the policy, "
+        "where a pass takes 1 and every draft token draft_cost. NormalHedge, uniform start, shipped schedule.",
         rows,
     )
 
 
 def experts_at(bench: Workbench, cost: float) -> tuple[NDArray[np.float64], NDArray[np.float64], Workbench]:
-    """Seconds of a round per expert, the best fixed expert's seconds per answer, and a bench whose drafters are experts."""
+    """Return seconds of a round [num_experts], seconds of the best fixed expert [num_answers], and the experts' bench."""
     experts = experts_by_length(bench.recording.num_drafters, LENGTHS, bench.recording.max_draft_tokens)
     seconds = np.array([1.0 + cost * expert.num_draft_tokens for expert in experts])
     own = Workbench(with_experts(bench.recording, experts), bench.runs_each, bench.seed)
     return seconds, (own.fixed * seconds).min(axis=1), own
-
-
-def own_best_in_domain(own: Workbench, seconds: NDArray[np.float64]) -> NDArray[np.int64]:
-    best = np.zeros(own.recording.num_answers, np.int64)
-    for answers in own.cells():
-        best[answers] = (own.fixed[answers] * seconds).sum(axis=0).argmin()
-    return best
 
 
 def _learned_seconds(bench: Workbench, own: Workbench, seconds: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -72,4 +66,4 @@ def _learned_seconds(bench: Workbench, own: Workbench, seconds: NDArray[np.float
     )
     priors = np.tile(per_expert(experts, bench.uniform[0]), (recording.num_answers, 1))
     weights = weights_by_position(losses, make_learner("normalhedge"), priors)
-    return own.run(WeightsPolicy(weights, SHIPPED), seconds).mean_seconds(own.runs_each)
+    return own.per_answer(own.run(WeightsPolicy(weights, SHIPPED), seconds).seconds)

@@ -1,4 +1,4 @@
-"""The weights along one answer that changes domain twice."""
+"""Weights study: how the learners' weights move along one answer that changes domain twice."""
 
 from __future__ import annotations
 
@@ -9,48 +9,47 @@ from numpy.typing import NDArray
 
 from hedgespec.bench.simulation.hindsight import fixed_passes
 from hedgespec.bench.simulation.recording import Recording
-from hedgespec.bench.simulation.studies.study import Row, Study
+from hedgespec.bench.simulation.studies.study import COMPARED, Row, Study
 from hedgespec.bench.simulation.workbench import Workbench
 
-LEARNERS: tuple[str, ...] = ("normalhedge", "adaptive")
 NUM_PARTS = 3
 
 
 def study(bench: Workbench) -> Study:
+    """Follow the weights along a spliced answer."""
     answers = of_different_domains(bench.recording)
     recording = spliced(bench.recording, answers)
     names = recording.drafter_ids.tolist()
     ends = np.flatnonzero(np.diff(part_of(recording.num_tokens), append=NUM_PARTS)) + 1
     own = Workbench(recording, bench.runs_each, bench.seed)
-    weights = {learner: own.weights(learner)[0] for learner in LEARNERS}
+    weights = {learner: own.weights(learner)[0] for learner in COMPARED}
     rows: list[Row] = []
     for answer, start, end in zip(answers, [0, *ends[:-1].tolist()], ends.tolist(), strict=True):
         best = int(fixed_passes(recording.acceptance[:, :, start:end])[0].argmin())
-        shares = {f"weight of {learner}": round(float(weights[learner][end, best]), 4) for learner in LEARNERS}
+        shares = {f"weight of {learner}": round(float(weights[learner][end, best]), 4) for learner in COMPARED}
         domain = str(bench.recording.domains[answer])
         rows.append({"domain": domain, "start": start, "end": end, "best drafter": names[best], **shares})
     curves = {
         f"{learner} {name}": [round(float(weight), 4) for weight in weights[learner][:, drafter]]
-        for learner in LEARNERS
+        for learner in COMPARED
         for drafter, name in enumerate(names)
     }
     return Study(
         "weights",
         f"One answer at temperature {recording.temperatures[0]:g}, spliced from a third each of answers of different "
         "domains, picked for the clear lead of another drafter in each. best drafter: needs the fewest passes on this "
-        "third alone; then its weight at the third's end. The figure has every drafter's weight when so many tokens "
-        "are scored. Objective rounds, uniform start, every position scored at once.",
+        "third alone; then its weight at the third's end. The figure has every drafter's weight by number of scored "
+        "tokens. Objective rounds, uniform start, every position scored at once.",
         rows,
         curves,
-        "tokens scored",
     )
 
 
 def of_different_domains(recording: Recording) -> list[int]:
-    """For each part the answer on which one drafter leads most clearly, of a new domain and with a new leader.
+    """Pick for each part the answer on which one drafter leads most clearly, of a new domain and with a new leader.
 
-    Without one: of another domain than the part before, or any. An illustration of what there is to follow, not a sample.
-    At the highest temperature: a small target repeats itself at 0, which suits the n-gram drafter in every domain.
+    Without such an answer, one of another domain than the part before, or any. This is an illustration, not a sample. The
+    answers have the highest temperature: a small target repeats itself at 0, which suits the n-gram drafter everywhere.
     """
     warm = recording.take(recording.temperatures == recording.temperatures.max())
     indices = np.flatnonzero(recording.temperatures == recording.temperatures.max())
@@ -73,21 +72,21 @@ def of_different_domains(recording: Recording) -> list[int]:
 
 
 def spliced(recording: Recording, answers: Sequence[int]) -> Recording:
-    """One answer of NUM_PARTS equal parts, each from its own answer and at the place where it was scored."""
+    """Make one answer of NUM_PARTS equal parts, each from its own answer and at the positions where it was scored."""
     owner = np.asarray(answers)[part_of(recording.num_tokens)]
-    place = np.arange(recording.num_tokens)
+    positions = np.arange(recording.num_tokens)
     return Recording(
         drafter_ids=recording.drafter_ids,
         domains=np.array(["+".join(recording.domains[list(answers)].tolist())]),
         temperatures=recording.temperatures[list(answers[:1])],
-        acceptance=recording.acceptance[owner, :, place].swapaxes(0, 1)[None],
-        acceptance_prob=recording.acceptance_prob[owner, :, place].swapaxes(0, 1)[None],
+        acceptance=recording.acceptance[owner, :, positions].swapaxes(0, 1)[None],
+        acceptance_prob=recording.acceptance_prob[owner, :, positions].swapaxes(0, 1)[None],
         prompt_overlap=recording.prompt_overlap[list(answers[:1])],
-        token_ids=recording.token_ids[owner, place][None],
-        target_probs=recording.target_probs[owner, place][None],
+        token_ids=recording.token_ids[owner, positions][None],
+        target_probs=recording.target_probs[owner, positions][None],
     )
 
 
 def part_of(num_tokens: int) -> NDArray[np.int64]:
-    """[num_tokens]: the part that each position belongs to."""
+    """Return the part that each position belongs to, [num_tokens]."""
     return np.arange(num_tokens, dtype=np.int64) * NUM_PARTS // num_tokens

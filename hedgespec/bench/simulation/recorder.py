@@ -1,7 +1,7 @@
-"""Decode held-out prompts once and keep how every drafter would have fared, by position and depth.
+"""Decode held-out prompts once and record how every drafter would have fared, by position and depth.
 
-The text is the target's own whoever drafts, so one decode measures all drafters. It talks to the Protocols only: any
-fleet can be recorded, the zoo in one process as well as tabular models in a test.
+The text does not depend on which drafter is used, so one decode measures all drafters. This module uses the Protocols
+only: any fleet can be recorded, the zoo in one process as well as tabular models in a test.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from hedgespec.types import (
 )
 
 NUM_TARGET_TOP = 64
-"""As the router asks for: the rest of sum min(p, q) enters without bias."""
+"""The target's top ids per position, as the router requests them; the rest of sum min(p, q) is estimated without bias."""
 
 NUM_PROMPT_SCORES = 64
 
 NUM_CONCURRENT = 4
-"""Answers decoded at the same time: a pass over a batch is cheaper than one by one, also on a CPU."""
+"""Answers decoded at the same time: a pass over a batch is cheaper than several passes, also on a CPU."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One answer to record. drafter: index of the one that drafts; it has no influence on the law of the text."""
+    """One answer to record. drafter: index of the drafter to decode with; the text's distribution does not depend on it."""
 
     domain: str
     temperature: float
@@ -56,11 +56,10 @@ async def record(
     advance: Callable[[], None],
     seed: int = 0,
 ) -> Recording:
-    """Every prompt at every temperature. A domain's own drafter drafts where there is one named like it.
+    """Record every prompt at every temperature; a domain is decoded with the drafter of the same name when there is one.
 
-    advance: called after every answer (progress bar). The same seed gives the same texts, up to rounding where batches fall
-    differently.
-    Raises HedgeSpecError when a drafter leaves a score out.
+    advance: called after every answer (progress bar). The same seed gives the same texts, up to rounding when answers are
+    batched differently. Raises HedgeSpecError when a drafter leaves a score out.
     """
     drafters = fleet.drafters()
     names = list(drafters)
@@ -92,6 +91,7 @@ async def record(
 
 
 def noise_seed(*key: int) -> int:
+    """Return the noise seed of an answer from the recording's seed and the answer's indices."""
     return int(np.random.default_rng(key).integers(2**63))
 
 
@@ -133,7 +133,7 @@ async def _record_answer(
 
 
 async def _decode(target: Target, drafter: Drafter, spec: SessionSpec) -> tuple[Observation, SparseRows | None]:
-    """The whole answer as one observation, and the target's top ids on the prompt."""
+    """Decode an answer; return it as one observation, and the target's top ids on the prompt."""
     verdicts: list[Verdict] = []
     num_emitted = 0
     try:
@@ -145,8 +145,8 @@ async def _decode(target: Target, drafter: Drafter, spec: SessionSpec) -> tuple[
             if num_draft_tokens > 0:
                 tree = await drafter.draft(DraftRequest(spec.session_id, len(verdicts), num_draft_tokens))
             verdict = await target.verify(spec.session_id, len(verdicts), tree)
-            told = Observation(num_emitted, verdict.token_ids, verdict.target_probs, wants_scores=False)
-            await drafter.observe(spec.session_id, len(verdicts), told)
+            observation = Observation(num_emitted, verdict.token_ids, verdict.target_probs, wants_scores=False)
+            await drafter.observe(spec.session_id, len(verdicts), observation)
             verdicts.append(verdict)
             num_emitted += len(verdict.token_ids)
     finally:
@@ -167,11 +167,11 @@ async def _score(
     answer: Observation,
     prompt_top: SparseRows | None,
 ) -> _Rows:
-    """Every drafter is told the whole answer at once: a few passes over all of its positions instead of some per round."""
+    """Score the whole answer with every drafter at once: a few passes over all positions instead of some per round."""
     rows = _Rows(len(drafters), answer, spec.max_draft_tokens)
     try:
         await asyncio.gather(*(drafter.open(spec) for drafter in drafters))
-        # the target as after a fail-over: it prefills prompt and answer and pushes the features of both
+        # as after a fail-over: the target prefills prompt and answer and pushes the features of both
         prefilled = replace(spec, emitted_ids=answer.token_ids, feature_sinks=_sinks(drafters), num_prompt_scores=0)
         await target.open(prefilled)
         if prompt_top is not None and prompt_top.num_rows:

@@ -1,4 +1,4 @@
-"""The learner's weights along an answer, made by the code that serves: `hedgespec.learning`."""
+"""Compute a learner's losses and weights along recorded answers, with the code that also serves: `hedgespec.learning`."""
 
 from __future__ import annotations
 
@@ -18,34 +18,37 @@ from hedgespec.types import Scores
 Floats = NDArray[np.float64]
 
 NEVER = 1 << 30
-"""Rounds until a position closes without a drafter: every drafter of a recording answers."""
+"""The score timeout in rounds: every drafter of a recording answers, so no position closes without one."""
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerLosses:
-    """vectors: in order; num_known: [num_tokens + 1], how many of them are complete after so many scored tokens."""
+    """The loss vectors of one answer, in order.
+
+    num_complete: [num_tokens + 1], how many of them are complete when that many tokens are scored
+    """
 
     vectors: Losses
-    num_known: NDArray[np.int64]
+    num_complete: NDArray[np.int64]
 
 
 def answer_losses(recording: Recording, new_feedback: Callable[[], Feedback]) -> list[AnswerLosses]:
-    """Every answer's loss vectors.
+    """Compute the loss vectors of every answer.
 
-    new_feedback: a fresh one per answer, for the recording's drafters and depth. How many vectors a number of positions
-    completes does not depend on the scores, so it is found once, position by position; the answers go through at once.
+    new_feedback: makes the feedback of one answer, for the recording's drafters and depth. How many vectors are complete
+    after a position does not depend on the scores, so it is counted on the first answer alone, position by position.
     """
     if recording.num_answers == 0:
         return []
-    stepwise, num_known = new_feedback(), [0]
+    stepwise, num_complete = new_feedback(), [0]
     for position in range(recording.num_tokens):
-        num_known.append(num_known[-1] + len(_close(stepwise, recording, 0, position, position + 1)))
+        num_complete.append(num_complete[-1] + len(_close(stepwise, recording, 0, position, position + 1)))
     answers = [_close(new_feedback(), recording, a, 0, recording.num_tokens) for a in range(recording.num_answers)]
-    return [AnswerLosses(vectors, np.array(num_known)) for vectors in answers]
+    return [AnswerLosses(vectors, np.array(num_complete)) for vectors in answers]
 
 
 def weights_by_position(losses: Sequence[AnswerLosses], learner: Learner[Any], priors: Floats) -> Floats:
-    """[num_answers, num_tokens + 1, num_experts]: the weights when so many tokens have been scored.
+    """Return the weights after each number of scored tokens, [num_answers, num_tokens + 1, num_experts].
 
     priors: [num_answers, num_experts], each row sums to 1
     """
@@ -58,8 +61,8 @@ def _weights(losses: AnswerLosses, learner: Learner[Any], prior: Floats) -> Floa
     for vector, awake in losses.vectors:
         state = learner.update(state, vector, awake)
         after.append(learner.weights(state))
-    known: Floats = np.stack(after)[losses.num_known]
-    return known
+    by_position: Floats = np.stack(after)[losses.num_complete]
+    return by_position
 
 
 def _close(feedback: Feedback, recording: Recording, answer: int, start: int, end: int) -> Losses:

@@ -1,6 +1,7 @@
-"""Losses that we compare with and do not serve: the variants that the paper's appendix announces, and one of ours.
+"""Losses for the ablation study, which the server does not offer: variants from the HedgeSpec paper's appendix, and one of
+our own.
 
-Each is an `Objective`. One call of `close` stands for one chunk: drive them with the rows of one round at a time.
+Each is an `Objective`. One call of `close` stands for one chunk: pass it the rows of one round at a time.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from hedgespec.learning.objectives.objective import Losses, Objective, Pool, bou
 
 
 class ChunkLosses(Objective):
-    """Chunk-level updates: one vector per chunk, the mean of its token-level ones.
+    """Update once per chunk, with the mean of the chunk's token-level loss vectors.
 
-    An expert is awake when it was in all of them: means over different tokens would compare text, not drafters.
+    An expert is awake when it was awake in all of them: means over different tokens would compare text, not drafters.
     """
 
     needs_acceptance_prob = True
@@ -35,7 +36,7 @@ class ChunkLosses(Objective):
 
 
 class SkippingLosses(Objective):
-    """Skipped updates: the first of every `period` vectors, over the whole answer."""
+    """Update with only the first of every `period` loss vectors, counted over the whole answer."""
 
     needs_acceptance_prob = True
 
@@ -53,9 +54,9 @@ class SkippingLosses(Objective):
 
 
 class CensoredLengthLosses(Objective):
-    """`length` without waiting: starts whose K positions do not lie in one chunk are dropped. Biased.
+    """Objective `length` without waiting: starts whose K positions do not lie in one chunk are dropped. Biased.
 
-    Long chunks come where the chosen drafter is right, so only such text is evidence: a choice confirms itself.
+    Long chunks come where the chosen drafter is right, so only such text counts and a choice confirms itself.
     """
 
     needs_acceptance_prob = True
@@ -66,7 +67,7 @@ class CensoredLengthLosses(Objective):
 
 
 class ProvisionalLengthLosses(Objective):
-    """`length` at once: a start enters truncated where the verified text ends, and is corrected when it is complete.
+    """Objective `length` at once: a start counts truncated where the verified text ends and is corrected when complete.
 
     The horizon h is the same for all drafters. First 1 - L_h / (K + 1), later (K - h - (L - L_h)) / (K + 1): each is in
     [0, 1], and together they are the loss of `length` plus (K - h) / (K + 1), which no comparison notices. (A drafter
@@ -77,11 +78,11 @@ class ProvisionalLengthLosses(Objective):
 
     def __init__(self, pool: Pool) -> None:
         super().__init__(pool)
-        self._horizons: list[int] = []  # of the incomplete starts; their rows follow
+        self._horizons: list[int] = []  # one per incomplete start; their rows are in _rows
         self._rows: tuple[Floats, Floats, Mask] | None = None
 
     def close(self, round_starts: Floats, acceptance: Floats, acceptance_prob: Floats, awake: Mask) -> Losses:
-        depth, num_known = self.pool.max_draft_tokens, len(self._horizons)
+        depth, num_incomplete = self.pool.max_draft_tokens, len(self._horizons)
         if depth == 0:
             return []
         if self._rows is not None:
@@ -94,7 +95,7 @@ class ProvisionalLengthLosses(Objective):
         for start in range(num_starts):
             horizon = min(depth, num_starts - start)
             length = self._truncated_length(acceptance, acceptance_prob, start, horizon)
-            if start >= num_known:
+            if start >= num_incomplete:
                 losses = 1.0 - length / (depth + 1)
                 self._horizons.append(horizon)
             elif horizon == depth:
@@ -112,18 +113,19 @@ class ProvisionalLengthLosses(Objective):
         return vectors
 
     def _truncated_length(self, acceptance: Floats, acceptance_prob: Floats, start: int, horizon: int) -> Floats:
-        """1 + the terms of depth 1 .. horizon, [num_drafters]."""
+        """Return the expected length up to a horizon, [num_drafters]: 1 + the terms of depth 1 .. horizon."""
         depths = np.arange(horizon)
         return expected_length(acceptance[:, start + depths, depths], acceptance_prob[:, start + depths, depths])
 
 
 class ForwardLengthLosses(Objective):
-    """`length` by position (ours): each position at once takes its terms of all the starts that reach it.
+    """Objective `length` by position (our own): each position at once takes the terms of all starts that reach it.
 
-    (K - sum_j m_j gamma_j) / (K + 1), with m_j = prod_{i<j} a_i along the start j - 1 positions back, 0 where there is no
-    such start. Over an answer this adds up to `length` of every complete start and the truncated terms of the last K - 1
-    ones, with one horizon for all drafters: nothing waits, nothing is corrected. A drafter that was asleep has no starts
-    there, which is held against it in its first K - 1 positions.
+    The loss is (K - sum_j m_j s_j) / (K + 1): s_j is the acceptance probability at depth j, and m_j = prod_{i<j} a_i is
+    taken along the start j - 1 positions back, 0 where there is no such start. Over an answer this adds up to `length` of
+    every complete start and the truncated terms of the last K - 1 ones, with one horizon for all drafters: nothing waits,
+    nothing is corrected. A drafter that was asleep has no starts from that time, so its losses are too high in its first
+    K - 1 positions awake.
     """
 
     needs_acceptance_prob = True
@@ -150,7 +152,7 @@ class ForwardLengthLosses(Objective):
 
 
 class HybridLosses(Objective):
-    """Hybrid losses: weight * `acceptance` at once and (1 - weight) * `length` on completion, as vectors of their own."""
+    """Two loss vectors per position: weight * `acceptance` at once and (1 - weight) * `length` when it is complete."""
 
     needs_acceptance_prob = True
 
