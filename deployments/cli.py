@@ -1,4 +1,4 @@
-"""The command `hedgespec`. Each subcommand lives in a module of its own and is only named here."""
+"""The command `hedgespec`; each subcommand has a module of its own and is registered here."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from deployments.commands import bench, keys, simulate, zoo
-from deployments.commands.bench_learner import learner
 from deployments.commands.generate import generate
 from deployments.commands.training import train_drafter
 from deployments.serve_command import EXIT_CONFIG, serve
@@ -23,12 +22,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Lossless speculative decoding with several drafters and a learner that chooses among them.",
 )
-config_app = typer.Typer(no_args_is_help=True, help="Work with configuration files.")
+config_app = typer.Typer(no_args_is_help=True, help="Check configuration files.")
 
 app.command()(serve)
 app.command()(generate)
 app.command()(train_drafter)
-bench.app.command()(learner)
 app.add_typer(bench.app, name="bench")
 app.add_typer(config_app, name="config")
 app.add_typer(keys.app, name="keys")
@@ -37,7 +35,7 @@ app.add_typer(zoo.app, name="zoo")
 
 
 @config_app.command()
-def check(file: Annotated[Path, typer.Argument(help="AppArgs, or a Serve config that contains them.")]) -> None:
+def check(file: Annotated[Path, typer.Argument(help="Configuration, or a Serve config that contains it.")]) -> None:
     """Check a configuration file and list everything that is wrong with it."""
     from deployments.app import drafter_pools
     from deployments.commands.loading import read_args
@@ -52,15 +50,17 @@ def check(file: Annotated[Path, typer.Argument(help="AppArgs, or a Serve config 
 
 @app.command()
 def version() -> None:
-    """Print the version."""
+    """Print the installed version."""
     from importlib.metadata import version as installed
 
     typer.echo(installed("hedgespec"))
 
 
 def main() -> None:
-    """Run the command line; what is wrong with a configuration is a list of lines and exit code 2, what else went wrong that
-    we know of is one line and exit code 1, never a traceback."""
+    """Run the command line. Our own errors are printed without a traceback.
+
+    Exit codes: EXIT_CONFIG for a configuration (one line per problem), EXIT_CONFIG + 1 for a model folder, else EXIT_FAILED.
+    """
     try:
         app()
     except ConfigError as error:

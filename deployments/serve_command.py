@@ -1,4 +1,4 @@
-"""`hedgespec serve`: Ray, Serve and the application on this machine, until Ctrl-C."""
+"""The command `hedgespec serve`: Ray, Serve and the application on this machine, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 
 from deployments.commands.loading import read_args
+from deployments.commands.option_types import ConfigFile
 from deployments.local_ray import local_ray
 from deployments.process import LOOPBACK
 from hedgespec.assembly.model_sources import check_sources, served_name
@@ -32,12 +33,12 @@ console = Console(stderr=True)
 
 
 def serve(
-    config: Annotated[
-        Path | None, typer.Option(help="Configuration, YAML or JSON (default: the embedded zoo).")
+    config: ConfigFile = None,
+    target: Annotated[
+        Path | None, typer.Option(help="Folder of another target (safetensors); the zoo's drafters are left out.")
     ] = None,
-    target: Annotated[Path | None, typer.Option(help="Folder of another target (safetensors).")] = None,
     redis: Annotated[str | None, typer.Option(help="Keep preferences in this Redis, redis://HOST:PORT/DB.")] = None,
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = LOOPBACK,
     device: Annotated[Device | None, typer.Option(help="Where the models run (default: as configured).")] = None,
 ) -> None:
@@ -63,7 +64,7 @@ def serve(
 
 
 def adjusted(args: AppArgs, target: Path | None, redis: str | None, device: Device | None) -> AppArgs:
-    """The configuration with the command line's options on top; zoo drafters do not fit another target."""
+    """Return the configuration changed by the command line's options; the zoo's drafters do not fit another target."""
     changes: dict[str, Any] = {}
     if target is not None:
         changes["target"] = args.target.model_copy(update={"model": str(target), "model_name": None})
@@ -83,7 +84,7 @@ def adjusted(args: AppArgs, target: Path | None, redis: str | None, device: Devi
 
 
 def check_port(host: str, port: int) -> None:
-    """Raises ConfigError when nobody could listen there."""
+    """Raise ConfigError when the port cannot be listened on."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -94,19 +95,19 @@ def check_port(host: str, port: int) -> None:
 
 
 def start_application(args: AppArgs, host: str, port: int) -> None:
-    """Deploy and return at once; the replicas start in parallel."""
+    """Deploy the application and return at once; its replicas start in parallel."""
     from ray import serve as ray_serve
 
     from deployments.app import build
 
-    logging.getLogger("ray.serve").setLevel(logging.WARNING)  # progress is told by this command
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)  # this command prints the progress itself
     ray_serve.start(http_options={"host": host, "port": port}, logging_config={"log_level": "WARNING"})
     application = ray_serve.RunTarget(build(args), name=APP_NAME, route_prefix="/")
     ray_serve.run_many([application], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
 
 
 def wait_until_running(stop: StopRequest, status: Any) -> bool:
-    """Print every deployment that becomes ready; False when the user has had enough.
+    """Print every deployment that becomes ready; return False when a signal stopped the wait.
 
     Raises ConfigError with Serve's message when the application cannot start.
     """
@@ -134,7 +135,7 @@ def wait_until_running(stop: StopRequest, status: Any) -> bool:
 
 
 def announce(args: AppArgs, host: str, port: int, seconds: float) -> None:
-    """Address and a request to paste; plain text, so that it can be copied from any terminal."""
+    """Print the address and a request to paste, as plain text that can be copied from any terminal."""
     shown = LOOPBACK if host in ("0.0.0.0", "::") else host
     key = '-H "Authorization: Bearer $HEDGESPEC_API_KEY" ' if args.keys_file is not None else ""
     body = f'{{"model": "{served_name(args.target)}", "prompt": "def fibonacci(n):", "max_tokens": 64}}'
@@ -145,15 +146,18 @@ def announce(args: AppArgs, host: str, port: int, seconds: float) -> None:
 
 
 class StopRequest:
-    """What a signal handler may set. A `threading.Event` is not safe there: its lock is not re-entrant, so that a second
-    signal during the first one's handler, or during a wait, would block this process for good."""
+    """A flag that a signal handler can set.
+
+    A `threading.Event` is not safe there: its lock is not re-entrant, so a second signal during the first one's handler, or
+    during a wait, would block this process for good.
+    """
 
     is_set = False
 
 
 @contextmanager
 def stop_signals(stop: StopRequest) -> Iterator[None]:
-    """Ctrl-C and SIGTERM set the request, so that the clean-up runs to its end."""
+    """Let Ctrl-C and SIGTERM set `stop`, so that the clean-up runs to its end."""
 
     def on_signal(_: int, __: FrameType | None) -> None:
         stop.is_set = True
@@ -167,7 +171,7 @@ def stop_signals(stop: StopRequest) -> Iterator[None]:
 
 
 def _failure(message: str, deployments: Mapping[str, Any]) -> str:
-    """Serve's messages hold a traceback; its last lines name the cause."""
+    """Return an error message from Serve's, which hold tracebacks whose last lines name the cause."""
     causes = [d.message for d in deployments.values() if d.status in ("DEPLOY_FAILED", "UNHEALTHY") and d.message]
     lines = [line for line in (causes or [message])[0].strip().splitlines() if line.strip()]
     return "The application cannot start: " + " | ".join(lines[-3:])

@@ -1,34 +1,39 @@
-"""`hedgespec bench engine`: the target's step beside the time that its bytes need."""
+"""The command `hedgespec bench engine`: the target's step beside the time to read its bytes."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
+from deployments.commands.option_types import Graphs, JsonFile, OnDevice, Threads
 from deployments.commands.reports import console, progress_bar, write_json
 from hedgespec import zoo
 
 
 def engine(
     shape: Annotated[
-        str | None, typer.Option(help="Random weights of this shape: tiny, llama-3.2-1b, llama-3.1-8b, qwen3-8b.")
+        str | None, typer.Option(help="Use random weights of this shape: tiny, llama-3.2-1b, llama-3.1-8b or qwen3-8b.")
     ] = None,
-    target: Annotated[Path | None, typer.Option(help="Folder of a target (default: the zoo's).")] = None,
-    batch: Annotated[list[int] | None, typer.Option(min=1, help="May be repeated; default: 1, 4, 8, 16, 32.")] = None,
-    block: Annotated[list[int] | None, typer.Option(min=1, help="May be repeated; default: 1, 4, 6, 8, 16.")] = None,
-    context: Annotated[list[int] | None, typer.Option(min=1, help="May be repeated; default: 128, 1024.")] = None,
-    device: Annotated[Literal["cpu", "cuda"], typer.Option()] = "cpu",
-    threads: Annotated[int, typer.Option(min=1, help="torch threads on the CPU.")] = 1,
-    repeats: Annotated[int, typer.Option(min=2)] = 9,
-    graphs: Annotated[
-        bool, typer.Option(help="On CUDA: in graphs, as a replica does. On the CPU: static passes.")
-    ] = False,
-    json: Annotated[Path | None, typer.Option("--json", help="Also write the report to this file.")] = None,
+    target: Annotated[Path | None, typer.Option(help="Folder of a target (default: the zoo's target).")] = None,
+    batch: Annotated[
+        list[int] | None, typer.Option(min=1, help="Sessions in a step; may be repeated. (default: 1, 4, 8, 16, 32)")
+    ] = None,
+    block: Annotated[
+        list[int] | None, typer.Option(min=1, help="New tokens per session; may be repeated. (default: 1, 4, 6, 8, 16)")
+    ] = None,
+    context: Annotated[
+        list[int] | None, typer.Option(min=1, help="Cached tokens per session; may be repeated. (default: 128, 1024)")
+    ] = None,
+    device: OnDevice = "cpu",
+    threads: Threads = 1,
+    repeats: Annotated[int, typer.Option(min=2, help="Timed repeats of every step.")] = 9,
+    graphs: Graphs = False,
+    json: JsonFile = None,
 ) -> None:
-    """Step time against batch, block and context, as a ratio to batch 1 and as a share of the memory bandwidth."""
+    """Time of a target's step by batch, block and context, beside a single step and the memory bandwidth."""
     import torch
 
     from hedgespec.bench.engine import measure_engine, model_size

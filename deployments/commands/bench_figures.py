@@ -1,4 +1,4 @@
-"""`hedgespec bench figures`: pictures from the JSON that other commands have written."""
+"""The command `hedgespec bench figures`: pictures from the JSON files that other commands wrote."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def figures(
     studies: Annotated[Path | None, typer.Option(help="JSON of `hedgespec simulate study all`.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the pictures and their numbers.")] = Path("docs/figures"),
 ) -> None:
-    """Draw what was measured: every picture that the given files allow, each with its numbers as JSON beside it."""
+    """Draw every picture that the given JSON files allow, and write each one's numbers beside it."""
     from hedgespec.bench.figures.gallery import draw_figures
 
     for path in draw_figures(policies, rewrite, studies, out):

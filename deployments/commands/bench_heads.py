@@ -1,32 +1,33 @@
-"""`hedgespec bench heads`: drafts and scores of EAGLE-3 heads beside the time that their bytes need."""
+"""The command `hedgespec bench heads`: drafts and scores of EAGLE-3 heads beside the time to read their bytes."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
+from deployments.commands.option_types import Graphs, JsonFile, OnDevice, Shape, Threads
 from deployments.commands.reports import console, progress_bar, write_json
 
 
 def heads(
-    shape: Annotated[str, typer.Option(help="Of the target: tiny, llama-3.2-1b, llama-3.1-8b, qwen3-8b.")] = "tiny",
+    shape: Shape = "tiny",
     count: Annotated[int, typer.Option(min=1, max=64, help="Heads in one process.")] = 7,
     draft: Annotated[int, typer.Option(min=1, max=16, help="Tokens of a draft.")] = 5,
-    score: Annotated[int, typer.Option(min=1, max=512, help="Tokens of a score: one call tells about so many.")] = 16,
-    context: Annotated[int, typer.Option(min=2)] = 256,
-    device: Annotated[Literal["cpu", "cuda"], typer.Option()] = "cpu",
-    threads: Annotated[int, typer.Option(min=1, help="torch threads on the CPU.")] = 1,
-    repeats: Annotated[int, typer.Option(min=2)] = 15,
-    graphs: Annotated[
-        bool, typer.Option(help="On CUDA: in graphs, as a replica does. On the CPU: static passes.")
-    ] = False,
-    json: Annotated[Path | None, typer.Option("--json", help="Also write the report to this file.")] = None,
+    score: Annotated[int, typer.Option(min=1, max=512, help="Tokens that one call scores.")] = 16,
+    context: Annotated[int, typer.Option(min=2, help="Tokens of the prompt.")] = 256,
+    device: OnDevice = "cpu",
+    threads: Threads = 1,
+    repeats: Annotated[int, typer.Option(min=2, help="Timed repeats.")] = 15,
+    graphs: Graphs = False,
+    json: JsonFile = None,
 ) -> None:
-    """One head's draft loop, and the scores of several heads: each by itself, and together as in a `group`; on the CPU
-    also with weights in int8, as a replica has them."""
+    """Time of EAGLE-3 heads with random weights: one head's draft, and the scores of several.
+
+    Scores are measured for each head by itself and for all together, as in a `group`; on a CPU that supports it also with
+    weights in int8, as in a replica. The floor is the time to read the weights' bytes.
+    """
     import torch
 
     from hedgespec.bench.heads import measure_heads, random_heads

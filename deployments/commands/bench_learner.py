@@ -1,14 +1,14 @@
-"""`hedgespec bench learner`: microseconds per learner and number of drafters; with --slope, how the regret grows."""
+"""The command `hedgespec bench learner`: the time of every learner, and with --slope how NormalHedge's regret grows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
+from deployments.commands.option_types import JsonFile
 from deployments.commands.reports import console, progress_bar, write_json
 from hedgespec.bench.learner import NAMES, LearnerTime, RegretGrowth, measure_growth, time_learner
 
@@ -18,10 +18,10 @@ NUM_EXPERTS = (8, 32, 128)
 def learner(
     repeats: Annotated[int, typer.Option(min=10, help="Timed updates per learner and number of experts.")] = 4096,
     slope: Annotated[bool, typer.Option("--slope", help="Also measure how NormalHedge's regret grows.")] = False,
-    seeds: Annotated[int, typer.Option(min=2, help="Runs behind the slope.")] = 200,
-    json: Annotated[Path | None, typer.Option("--json", help="Also write the report to this file.")] = None,
+    seeds: Annotated[int, typer.Option(min=2, help="Runs that the slope of --slope is computed from.")] = 200,
+    json: JsonFile = None,
 ) -> None:
-    """Time of one choice and one update for every learner, over 8, 32 and 128 drafters."""
+    """Time of one choice and one update of every learner, over 8, 32 and 128 drafters."""
     times: list[LearnerTime] = []
     with progress_bar("timing", len(NAMES) * len(NUM_EXPERTS)) as advance:
         for name in NAMES:
@@ -39,7 +39,8 @@ def learner(
 
 
 def show_times(times: Sequence[LearnerTime]) -> None:
-    table = Table(title="microseconds for choosing and one update (median, 10th to 90th percentile)")
+    """Print a row per learner."""
+    table = Table(title="microseconds of one choice and one update: median (10th to 90th percentile)")
     table.add_column("learner")
     for num_experts in NUM_EXPERTS:
         table.add_column(f"{num_experts} drafters", justify="right")
@@ -50,10 +51,13 @@ def show_times(times: Sequence[LearnerTime]) -> None:
 
 
 def show_growth(growth: RegretGrowth) -> None:
-    table = Table(title=f"regret of normalhedge on fair coins, {growth.num_experts} drafters, {growth.num_seeds} seeds")
+    """Print the regret at every horizon and its slope."""
+    table = Table(title=f"regret of NormalHedge on fair coins, {growth.num_experts} drafters, {growth.num_seeds} seeds")
     table.add_column("updates", justify="right")
     table.add_column("mean regret", justify="right")
     for horizon, regret in zip(growth.horizons, growth.mean_regret, strict=True):
         table.add_row(str(horizon), f"{regret:.1f}")
     console.print(table)
-    console.print(f"log-log slope {growth.slope:.3f} +- {growth.standard_error:.3f} (the root of the horizon is 0.5)")
+    console.print(
+        f"log-log slope {growth.slope:.3f} +- {growth.standard_error:.3f} (0.5 is growth with the square root)"
+    )

@@ -1,19 +1,21 @@
-"""`hedgespec bench overheads`: what a round costs on this machine, part by part, and which drafter fits which domain."""
+"""The command `hedgespec bench overheads`: the time of a round by part, and every drafter's acceptance by domain."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import typer
 from rich.table import Table
 
-from deployments.commands.bench_concurrency import WorkOf
+from deployments.commands.held_out import encoded, held_out_texts, num_prompts
+from deployments.commands.loading import read_args, without_prefix_cache
+from deployments.commands.option_types import ConfigFile, Domains, JsonFile, MaxTokens, NumPrompts, Temperatures
 from deployments.commands.reports import console, progress_bar, write_json
 from hedgespec.bench.acceptance import to_markdown
+from hedgespec.bench.answers import PLAIN
 from hedgespec.bench.learner import time_learner
-from hedgespec.bench.overheads import ARMS, BEST, PLAIN, OverheadReport, measure_overheads, time_feedback
+from hedgespec.bench.overheads import ARMS, BEST, OverheadReport, measure_overheads, time_feedback
 from hedgespec.bench.rpc import RpcCase, RpcShape, bench_rpc
 from hedgespec.config import AppArgs, LearnerConfig
 from hedgespec.types import SamplingParams
@@ -23,28 +25,45 @@ FEEDBACK_REPEATS = 8
 RPC_ROUNDS, RPC_REPEATS = 100, 3
 
 
-def run_overheads(args: AppArgs, work_of: WorkOf, samplings: Sequence[SamplingParams], json: Path | None) -> None:
-    """Raises BadParameter without drafters."""
+def overheads(
+    prompts: NumPrompts = 1,
+    max_tokens: MaxTokens = 256,
+    temperature: Temperatures = None,
+    domain: Domains = None,
+    config: ConfigFile = None,
+    json: JsonFile = None,
+) -> None:
+    """Time of the parts of a round on this machine: target pass, draft, scores, learner, transport.
+
+    Also prints the mean accepted tokens of every drafter in every domain.
+    """
+    args = without_prefix_cache(read_args(config))
     num_drafters = len(args.drafters)
     if not num_drafters:
         raise typer.BadParameter("no drafters are configured, so there is nothing to compare")
+    samplings = [
+        SamplingParams(temperature=t, max_tokens=max_tokens, ignore_eos=True) for t in temperature or (0.0, 1.0)
+    ]
+    texts = held_out_texts(domain, prompts)
     case = time_transport(num_drafters)
     learner_us = time_learner(args.learner.name, num_drafters, LEARNER_REPEATS).median_us
     feedback_us = time_feedback(scoring_args(args), FEEDBACK_REPEATS)
-    reports = asyncio.run(measure_answers(args, work_of, samplings))
+    reports = asyncio.run(measure_answers(args, texts, samplings))
     for report in reports:
         show_rounds(report, learner_us, feedback_us, case)
         console.print(to_markdown(report.acceptance))
+    loop_ms = case.costs["loop"].median_ms
     content = {
         "select_and_update_us": learner_us,
         "learner_and_feedback_us": feedback_us,
-        "transport": {"round_ms": case.loop.median_ms, "echo_ms": case.echo.median_ms, "ratio": case.loop_ratio},
-        "temperatures": {f"{report.temperature:g}": as_json(report) for report in reports},
+        "transport": {"round_ms": loop_ms, "echo_ms": case.costs["echo"].median_ms, "ratio": case.loop_ratio},
+        "temperatures": {f"{report.temperature:g}": report.as_json() for report in reports},
     }
-    write_json(json, content, command="bench overheads", max_tokens=samplings[0].max_tokens)
+    write_json(json, content, command="bench overheads", max_tokens=max_tokens)
 
 
 def time_transport(num_drafters: int) -> RpcCase:
+    """Measure rounds of models that cost nothing."""
     import uvloop
 
     shape = RpcShape(num_drafters, 0, 1)
@@ -53,20 +72,23 @@ def time_transport(num_drafters: int) -> RpcCase:
 
 
 def scoring_args(args: AppArgs) -> AppArgs:
-    """Everybody is scored throughout, for the default learner: bandits would ask nobody."""
-    wide_awake = args.speculation.model_copy(update={"wake_every_rounds": 0, "score_timeout_rounds": 1000})
-    return args.model_copy(update={"learner": LearnerConfig(), "speculation": wide_awake})
+    """Return the configuration with the default learner, which scores (bandits do not), and with no drafter asleep."""
+    always_scored = args.speculation.model_copy(update={"wake_every_rounds": 0, "score_timeout_rounds": 1000})
+    return args.model_copy(update={"learner": LearnerConfig(), "speculation": always_scored})
 
 
-async def measure_answers(args: AppArgs, work_of: WorkOf, samplings: Sequence[SamplingParams]) -> list[OverheadReport]:
+async def measure_answers(
+    args: AppArgs, texts: Mapping[str, Sequence[str]], samplings: Sequence[SamplingParams]
+) -> list[OverheadReport]:
+    """Measure the arms with each of the sampling parameters. texts: by domain."""
     from hedgespec.assembly.local_service import local_service
 
     async with local_service(args) as local:
         scoring_service = local.variant(scoring_args(args))
-        work = work_of(local.tokenizer)
+        work = encoded(local.tokenizer, texts)
         rivals = [drafter.id for drafter in args.drafters if drafter.kind != "ngram"] or [d.id for d in args.drafters]
         num_draft_tokens = args.speculation.max_draft_tokens
-        with progress_bar("answers", len(samplings) * (1 + len(ARMS)) * sum(map(len, work.values()))) as advance:
+        with progress_bar("answers", len(samplings) * (1 + len(ARMS)) * num_prompts(work)) as advance:
             return [
                 await measure_overheads(
                     local.service, scoring_service, rivals, num_draft_tokens, work, sampling, advance
@@ -76,51 +98,30 @@ async def measure_answers(args: AppArgs, work_of: WorkOf, samplings: Sequence[Sa
 
 
 def show_rounds(report: OverheadReport, learner_us: float, feedback_us: float, case: RpcCase) -> None:
+    """Print the parts of a round by arm, then what single steps cost."""
     table = Table(title=f"milliseconds of a round in one process, temperature {report.temperature:g}")
     for column in ("", *ARMS):
         table.add_column(column, justify="right" if column else "left")
     for part in ("draft", "verify", "learn", "overhead"):
-        table.add_row(part, *(f"{report.arms[arm].ms(part):.2f}" for arm in ARMS))
-    table.add_row("round", *(f"{report.arms[arm].ms():.2f}" for arm in ARMS))
-    table.add_row("tokens a round", *(f"{report.arms[arm].mean_accepted_tokens:.2f}" for arm in ARMS))
+        table.add_row(part, *(f"{report.arms[arm].parts_ms[part]:.2f}" for arm in ARMS))
+    table.add_row("round", *(f"{report.arms[arm].round_ms:.2f}" for arm in ARMS))
+    table.add_row("tokens per round", *(f"{report.arms[arm].mean_accepted_tokens.value:.2f}" for arm in ARMS))
     table.add_row("tokens/s over plain", *(f"{report.over_plain(arm):.2f}" for arm in ARMS))
     console.print(table)
-    best, plain = report.arms[BEST], report.arms[PLAIN]
+    best, plain = report.arms[BEST].parts_ms, report.arms[PLAIN].parts_ms
     for what, value in (
-        ("target pass, one token", f"{plain.ms('verify'):.2f} ms"),
-        (f"target pass, a draft of {report.max_draft_tokens} verified", f"{best.ms('verify'):.2f} ms"),
-        ("head, per draft token", f"{best.ms('draft') / report.max_draft_tokens:.2f} ms"),
+        ("target pass, one token", f"{plain['verify']:.2f} ms"),
+        (f"target pass, a draft of {report.max_draft_tokens} verified", f"{best['verify']:.2f} ms"),
+        ("head, per draft token", f"{best['draft'] / report.max_draft_tokens:.2f} ms"),
         (
             "scoring all drafters and learning",
-            f"{report.scoring_ms:.2f} ms a round, {report.scoring_share:.1%} of tokens/s",
+            f"{report.scoring_ms:.2f} ms per round, {report.scoring_share:.1%} of tokens/s",
         ),
         ("select + update, one position", f"{learner_us:.0f} us"),
         ("learner and feedback, a round with all scores", f"{feedback_us:.0f} us"),
         (
-            "transport and router, a round of free models",
-            f"{case.loop.median_ms:.2f} ms, {case.loop_ratio:.2f} of an echo",
+            "transport and router, a round without models",
+            f"{case.costs['loop'].median_ms:.2f} ms, {case.loop_ratio:.2f} of an echo",
         ),
     ):
         console.print(f"{what:>46}: {value}")
-
-
-def as_json(report: OverheadReport) -> dict[str, object]:
-    """With the derived figures, so that a reader of the JSON does not have to compute them."""
-    return {
-        "max_draft_tokens": report.max_draft_tokens,
-        "scoring_ms": report.scoring_ms,
-        "scoring_share": report.scoring_share,
-        "best_single": report.best,
-        "arms": {
-            arm: {
-                "round_ms": times.ms(),
-                "parts_ms": {part: times.ms(part) for part in times.parts},
-                "tokens_per_s": times.tokens_per_s,
-                "over_plain": report.over_plain(arm),
-                "mean_accepted_tokens": times.mean_accepted_tokens,
-                "rounds": times.num_rounds,
-            }
-            for arm, times in report.arms.items()
-        },
-        "acceptance": report.acceptance,
-    }

@@ -1,23 +1,42 @@
-"""The table and the JSON of `hedgespec bench rpc`."""
+"""The command `hedgespec bench rpc`: the transport of a round beside a bare gRPC echo."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import Annotated
 
+import typer
 from rich.table import Table
 
-from deployments.commands.reports import console
-from hedgespec.bench.rpc import RoundCost, RpcCase, RpcReport
+from deployments.commands.option_types import JsonFile
+from deployments.commands.reports import console, progress_bar, write_json
+from hedgespec.bench.rpc import RpcReport, bench_rpc, default_shapes
+
+
+def rpc(
+    rounds: Annotated[int, typer.Option(min=10, help="Rounds per measurement, shared by the sessions.")] = 200,
+    repeats: Annotated[int, typer.Option(min=1, help="Repeats of every measurement.")] = 5,
+    grouped: Annotated[bool, typer.Option(help="Also measure with all drafters in one process.")] = True,
+    json: JsonFile = None,
+) -> None:
+    """Time of a round over gRPC, without models, beside a bare echo with the same messages."""
+    import uvloop
+
+    shapes = default_shapes(grouped)
+    with progress_bar("cases", len(shapes)) as advance:
+        report = uvloop.run(bench_rpc(shapes, rounds, repeats, lambda case: advance()))
+    show_rpc(report)
+    write_json(json, report.as_json(), command="bench rpc", rounds=rounds, repeats=repeats)
 
 
 def show_rpc(report: RpcReport) -> None:
+    """Print a row per shape."""
     table = Table(
-        title="milliseconds of a round (medians): bare echo, our wire, the decode loop, in one process",
+        title="milliseconds of a round (medians): bare echo, our stream, the decode loop, the loop without transport",
         box=None,
         padding=(0, 2, 0, 0),
-        caption="shape: sessions x drafters (g: grouped) / ids per q; sched: scores on the default schedule; "
-        "r: loop/echo; rmin: of the minima; r1: to an echo with one message per group; "
-        "CPU: of the router in loop; /s: rounds per second of loop",
+        caption="shape: sessions x drafters (g: all in one process) / ids per draft distribution; sched: the loop with "
+        "scores on the default schedule; r: loop / echo; rmin: r of the shortest times; r1: loop / echo with one message "
+        "per group; CPU: milliseconds of the router in loop; /s: rounds per second in loop",
     )
     columns = "shape,echo,wire,loop,sched,local,r,rmin,r1,CPU,/s"
     for column in columns.split(","):
@@ -25,50 +44,16 @@ def show_rpc(report: RpcReport) -> None:
     for case in report.cases:
         shape = case.shape
         group = "g" if shape.is_grouped else ""
-        joined = "" if case.joined_echo is None else f"{case.loop.ratio_to(case.joined_echo):.2f}"
-        times = (case.echo, case.wire, case.loop, case.scheduled, case.local)
+        costs, loop = case.costs, case.costs["loop"]
+        joined = f"{loop.ratio_to(costs['joined_echo']):.2f}" if shape.is_grouped else ""
         table.add_row(
             f"{shape.num_sessions}x{shape.num_drafters}{group}/{shape.num_sparse_ids}",
-            *(f"{cost.median_ms:.2f}" for cost in times),
+            *(f"{costs[name].median_ms:.2f}" for name in ("echo", "wire", "loop", "scheduled", "local")),
             f"{case.loop_ratio:.2f}",
             f"{case.loop_min_ratio:.2f}",
             joined,
-            f"{case.loop.median_cpu_ms:.2f}",
+            f"{loop.median_cpu_ms:.2f}",
             f"{case.rounds_per_s:.0f}",
         )
     console.print(table)
     console.print(f"worst ratio of the decode loop to the echo: {report.worst_loop_ratio:.2f}")
-
-
-def rpc_json(report: RpcReport) -> Mapping[str, object]:
-    """The report with its derived figures, so that a reader of the JSON does not have to compute them."""
-    return {
-        "num_rounds": report.num_rounds,
-        "num_repeats": report.num_repeats,
-        "worst_loop_ratio": report.worst_loop_ratio,
-        "cases": [_case(case) for case in report.cases],
-    }
-
-
-def _case(case: RpcCase) -> Mapping[str, object]:
-    costs = {"echo": case.echo, "wire": case.wire, "loop": case.loop, "scheduled": case.scheduled, "local": case.local}
-    if case.joined_echo is not None:
-        costs["joined_echo"] = case.joined_echo
-    return {
-        "shape": case.shape,
-        "loop_ratio": case.loop_ratio,
-        "loop_min_ratio": case.loop_min_ratio,
-        "rounds_per_s": case.rounds_per_s,
-        **{name: _cost(cost, case.echo) for name, cost in costs.items()},
-    }
-
-
-def _cost(cost: RoundCost, echo: RoundCost) -> Mapping[str, object]:
-    return {
-        "min_ms": cost.min_ms,
-        "median_ms": cost.median_ms,
-        "median_cpu_ms": cost.median_cpu_ms,
-        "ratio_to_echo": cost.ratio_to(echo),
-        "wall_ms": cost.wall_ms,
-        "cpu_ms": cost.cpu_ms,
-    }

@@ -1,4 +1,4 @@
-"""`hedgespec bench serve --url`: load on any OpenAI-compatible server, as an open loop."""
+"""The command `hedgespec bench serve`: put load on any OpenAI-compatible server."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from deployments.commands.option_types import ApiKey, JsonFile, Temperature
 from deployments.commands.reports import console, progress_bar, write_json
 from hedgespec import zoo
 from hedgespec.bench.load import LoadPlan, LoadResult, first_model, run_load
@@ -18,26 +19,37 @@ from hedgespec.errors import ConfigError
 
 
 def serve(
-    url: Annotated[str, typer.Option(help="An OpenAI-compatible server, without /v1.")] = "http://127.0.0.1:8000",
-    api_key: Annotated[str | None, typer.Option(envvar="HEDGESPEC_API_KEY")] = None,
-    model: Annotated[str | None, typer.Option(help="Default: the first one that the server lists.")] = None,
-    requests: Annotated[int, typer.Option(min=1)] = 64,
+    url: Annotated[
+        str, typer.Option(help="URL of an OpenAI-compatible server, without /v1.")
+    ] = "http://127.0.0.1:8000",
+    api_key: ApiKey = None,
+    model: Annotated[
+        str | None, typer.Option(help="Model name (default: the first one that the server lists).")
+    ] = None,
+    requests: Annotated[int, typer.Option(min=1, help="Number of requests.")] = 64,
     rate: Annotated[
         float, typer.Option(min=0.0, help="Mean arrivals per second (Poisson); 0 sends all at once.")
     ] = 2.0,
     max_concurrency: Annotated[int | None, typer.Option(min=1, help="Requests in flight at most.")] = None,
-    max_tokens: Annotated[int, typer.Option(min=1)] = 128,
-    temperature: Annotated[float, typer.Option(min=0.0, max=2.0)] = 0.0,
-    prompts_file: Annotated[Path | None, typer.Option(help="One prompt per line (default: the zoo's, mixed).")] = None,
-    ttft_limit_ms: Annotated[
-        float | None, typer.Option(min=0.0, help="Goodput counts answers that start in time.")
+    max_tokens: Annotated[int, typer.Option(min=1, help="Tokens of each answer.")] = 128,
+    temperature: Temperature = 0.0,
+    prompts_file: Annotated[
+        Path | None, typer.Option(help="File with one prompt per line (default: the zoo's, mixed).")
     ] = None,
-    tpot_limit_ms: Annotated[float | None, typer.Option(min=0.0, help="... and write each token in time.")] = None,
-    ignore_eos: Annotated[bool, typer.Option(help="Ask for answers of exactly max-tokens (an extension).")] = True,
-    seed: Annotated[int, typer.Option(min=0, help="Of the arrival times.")] = 0,
-    json: Annotated[Path | None, typer.Option("--json", help="Also write the report to this file.")] = None,
+    ttft_limit_ms: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="Goodput counts only answers whose TTFT is within this."),
+    ] = None,
+    tpot_limit_ms: Annotated[float | None, typer.Option(min=0.0, help="... and whose TPOT is within this.")] = None,
+    ignore_eos: Annotated[bool, typer.Option(help="Ask for exactly --max-tokens (an extension of the API).")] = True,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the arrival times.")] = 0,
+    json: JsonFile = None,
 ) -> None:
-    """TTFT, TPOT, ITL, throughput, goodput and acceptance of a running server under open-loop load."""
+    """Latency, throughput, goodput and acceptance of a running server under load.
+
+    Requests arrive on their own clock, whether or not earlier ones are done. TTFT: time to first token; TPOT: time per
+    output token; ITL: gaps between chunks; E2E: the whole answer.
+    """
     texts = read_prompts(prompts_file)
 
     async def run() -> LoadResult:
@@ -62,6 +74,7 @@ def serve(
 
 
 def read_prompts(path: Path | None) -> list[str]:
+    """Read prompts from a file, or take the zoo's. Raises ConfigError when the file has none."""
     if path is None:
         by_domain = [zoo.held_out_prompts(domain) for domain in zoo.DOMAINS]
         return [text for turn in zip(*by_domain, strict=True) for text in turn]
@@ -75,6 +88,7 @@ def read_prompts(path: Path | None) -> list[str]:
 
 
 def show(report: LoadReport) -> None:
+    """Print latencies, throughput, acceptance and the most frequent failures."""
     table = Table(title=f"{report.num_completed} answers in {report.duration_s:.1f} s, {report.num_failed} failed")
     for column in ("", "mean ms", "median ms", "p99 ms"):
         table.add_column(column, justify="right")
@@ -85,9 +99,9 @@ def show(report: LoadReport) -> None:
     console.print(f"{report.requests_per_s:.2f} answers/s, {report.tokens_per_s:.1f} tokens/s")
     if report.goodput_per_s is not None:
         console.print(f"goodput: {report.goodput_per_s:.2f} answers/s within the limits")
-    if report.acceptance_length is not None and report.acceptance_rate is not None:
+    if report.mean_accepted_tokens is not None and report.acceptance_rate is not None:
         console.print(
-            f"acceptance: {report.acceptance_rate:.1%} of drafted tokens, length {report.acceptance_length:.2f}"
+            f"acceptance: {report.acceptance_rate:.1%} of drafted tokens, {report.mean_accepted_tokens:.2f} tokens per pass"
         )
     for failure, count in report.failures.items():
         console.print(f"{count} x {failure}", markup=False)

@@ -1,42 +1,44 @@
-"""`hedgespec bench synthetic`: decoding with random weights of a published shape and acceptance as one likes."""
+"""The command `hedgespec bench synthetic`: decoding speed with random weights and a given acceptance."""
 
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from deployments.commands.bench_concurrency import show
+from deployments.commands.bench_concurrency import show_concurrency
+from deployments.commands.option_types import Graphs, JsonFile, MaxTokens, OnDevice, Shape, Threads
 from deployments.commands.reports import console, progress_bar, write_json
-from hedgespec.bench.concurrency import ConcurrencyReport, concurrency_json, measure_concurrency
+from hedgespec.bench.concurrency import ConcurrencyReport, measure_concurrency
 from hedgespec.types import SamplingParams
 
 
 def synthetic(
-    shape: Annotated[str, typer.Option(help="Of the target: tiny, llama-3.2-1b, llama-3.1-8b, qwen3-8b.")] = "tiny",
+    shape: Shape = "tiny",
     acceptance: Annotated[
         list[float] | None,
-        typer.Option(min=0.0, max=1.0, help="Per head, how often a draft token is right. [default: 0.8 0.6 0.4 0.2]"),
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="Acceptance of a head's draft tokens; one option per head. (default: 0.8 0.6 0.4 0.2)",
+        ),
     ] = None,
     concurrency: Annotated[
-        list[int] | None, typer.Option(min=1, max=64, help="So many answers at once; 1 is always there.")
+        list[int] | None, typer.Option(min=1, max=64, help="Answers at once; may be repeated; 1 is always measured.")
     ] = None,
     prompt: Annotated[int, typer.Option(min=1, help="Tokens of a prompt.")] = 128,
-    max_tokens: Annotated[int, typer.Option(min=1)] = 256,
-    repeats: Annotated[int, typer.Option(min=1)] = 3,
-    device: Annotated[Literal["cpu", "cuda"], typer.Option()] = "cpu",
-    threads: Annotated[int, typer.Option(min=1, help="torch threads on the CPU.")] = 1,
-    graphs: Annotated[
-        bool, typer.Option(help="On CUDA: in graphs, as a replica does. On the CPU: static passes.")
-    ] = False,
-    json: Annotated[Path | None, typer.Option("--json", help="Also write the report to this file.")] = None,
+    max_tokens: MaxTokens = 256,
+    repeats: Annotated[int, typer.Option(min=1, help="Repeats of every measurement.")] = 3,
+    device: OnDevice = "cpu",
+    threads: Threads = 1,
+    graphs: Graphs = False,
+    json: JsonFile = None,
 ) -> None:
-    """Tokens/s of plain decoding, the best single head and learned selection, without any weights.
+    """Tokens/s of plain decoding, the best single head and learned selection, on models with random weights.
 
-    Every pass is computed; only which draft tokens count as right is drawn, alike in verification and in scores. Temperature
-    0, one process.
+    Every pass is computed as usual; only which draft tokens are accepted is drawn at random, the same in verification and
+    in scores. Greedy, in one process.
     """
     import torch
 
@@ -57,14 +59,12 @@ def synthetic(
         service = synthetic_service(shape, rates, device, levels[-1], prompt + max_tokens, use_graphs=graphs)
         async with service as generator:
             with progress_bar("decoding", len(rates) + repeats * 3 * len(levels)) as advance:
-                ids = [f"head{place}" for place in range(len(rates))]
-                return await measure_concurrency(
-                    generator, generator.drain, ids, prompts, sampling, levels, repeats, advance
-                )
+                ids = [f"head{index}" for index in range(len(rates))]
+                return await measure_concurrency(generator, ids, prompts, sampling, levels, repeats, advance)
 
     report = asyncio.run(run())
-    show(report)
+    show_concurrency(report)
     expected = ", ".join(f"{rate:g}: {expected_tokens(rate):.2f}" for rate in rates)
-    console.print(f"tokens a round that the acceptance stands for: {expected}")
+    console.print(f"tokens per round that each acceptance should give: {expected}")
     settings = {"shape": shape, "acceptance": rates, "concurrency": levels, "prompt": prompt, "device": device}
-    write_json(json, concurrency_json(report), command="bench synthetic", **settings, threads=threads, graphs=graphs)
+    write_json(json, report.as_json(), command="bench synthetic", **settings, threads=threads, graphs=graphs)

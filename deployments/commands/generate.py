@@ -1,35 +1,39 @@
-"""`hedgespec generate PROMPT`: the decode loop in one process, without gRPC and Ray."""
+"""The command `hedgespec generate`: continue a prompt in one process, without gRPC and Ray."""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 from uuid import uuid4
 
 import typer
 
 from deployments.commands.loading import read_args
+from deployments.commands.option_types import ConfigFile, JsonFile, Temperature
 from deployments.commands.reports import console, write_json
 from hedgespec.types import DecodeStats, GenerationRequest, SamplingParams
 
 
 def generate(
     prompt: Annotated[str, typer.Argument(help="Text to continue.")],
-    max_tokens: Annotated[int, typer.Option(min=1)] = 256,
-    temperature: Annotated[float, typer.Option(min=0.0, max=2.0)] = 1.0,
-    top_p: Annotated[float, typer.Option(min=0.0, max=1.0)] = 1.0,
-    top_k: Annotated[int, typer.Option(min=0)] = 0,
-    seed: Annotated[int | None, typer.Option(help="Same seed, same text, whatever the drafters do.")] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Tokens to generate at most.")] = 256,
+    temperature: Temperature = 1.0,
+    top_p: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Sample from the likeliest tokens with this total probability.")
+    ] = 1.0,
+    top_k: Annotated[int, typer.Option(min=0, help="Sample from this many likeliest tokens; 0 is no limit.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(help="The same seed gives the same text, whichever drafters are used.")
+    ] = None,
     stop: Annotated[list[str] | None, typer.Option(help="Stop string; may be repeated.")] = None,
-    drafter: Annotated[str | None, typer.Option(help="Pin a drafter; 'none' turns speculation off.")] = None,
+    drafter: Annotated[str | None, typer.Option(help="Always use this drafter; 'none' turns speculation off.")] = None,
     chat: Annotated[bool, typer.Option(help="Wrap the prompt in the chat template.")] = False,
-    config: Annotated[Path | None, typer.Option(help="Configuration (default: the embedded zoo).")] = None,
-    json: Annotated[Path | None, typer.Option("--json", help="Also write text and statistics to this file.")] = None,
+    config: ConfigFile = None,
+    json: JsonFile = None,
 ) -> None:
-    """Continue a prompt and show which drafters did the work."""
+    """Continue a prompt and show how many tokens came from which drafters."""
     from hedgespec.assembly.local_service import local_service
 
     args = read_args(config)

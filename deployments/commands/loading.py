@@ -1,4 +1,4 @@
-"""Configuration and models for commands that run everything in one process."""
+"""Read configuration files for the commands."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ MAX_CONFIG_BYTES = 1 << 20
 
 
 def read_args(config: Path | None, device: Device = "cpu") -> AppArgs:
-    """The configuration in FILE (our own AppArgs, or a Serve config that contains them), or the embedded default.
+    """Read a configuration (AppArgs, or a Serve config that contains them); None is the embedded default.
 
-    Raises ConfigError that lists every problem as `path.to.key: what is wrong`.
+    Raises ConfigError, which lists every problem as `path.to.key: what is wrong`.
     """
     if config is None:
         return laptop_args(device)
@@ -32,11 +32,12 @@ def read_args(config: Path | None, device: Device = "cpu") -> AppArgs:
 
 
 def without_prefix_cache(args: AppArgs) -> AppArgs:
-    """For arms that take turns on the same prompts: the first one must not pay for what the others find in the cache."""
+    """Return the configuration without prefix cache, which would favour the later ones of arms that share prompts."""
     return args.model_copy(update={"target": args.target.model_copy(update={"prefix_cache_tokens": 0})})
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
+    """Read a YAML or JSON file with a mapping. Raises ConfigError."""
     try:
         if path.stat().st_size > MAX_CONFIG_BYTES:
             raise ConfigError(f"{path}: larger than {MAX_CONFIG_BYTES} bytes")
@@ -52,6 +53,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
 
 
 def serve_config_args(path: Path, content: dict[str, Any]) -> Any:
+    """Return the `args` of the only application of a Serve config. Raises ConfigError."""
     applications = content["applications"]
     if not isinstance(applications, list) or len(applications) != 1 or not isinstance(applications[0], dict):
         raise ConfigError(f"{path}: applications: expected exactly one application")
@@ -59,5 +61,5 @@ def serve_config_args(path: Path, content: dict[str, Any]) -> Any:
 
 
 def explain(error: ValidationError) -> list[str]:
-    """One line per problem, without the offending value (it may be a secret)."""
+    """Return one line per problem, without the value, which may be a secret."""
     return [f"{'.'.join(map(str, e['loc'])) or 'config'}: {e['msg']}" for e in error.errors()]

@@ -1,10 +1,10 @@
-"""What every reporting command shares: `--json FILE`, tables, a progress bar."""
+"""The output of reporting commands: JSON files, tables by domain, progress bars."""
 
 from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
@@ -22,12 +22,15 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
+
+from hedgespec.bench.answers import ArmResult
 
 console = Console()
 
 
 def write_json(path: Path | None, report: Any, **settings: Any) -> None:
-    """Write a report with the settings and the machine it came from; nothing without a path."""
+    """Write a report with its settings and the machine's description; do nothing without a path."""
     if path is None:
         return
     content = {
@@ -42,11 +45,12 @@ def write_json(path: Path | None, report: Any, **settings: Any) -> None:
 
 
 def plain(value: Any) -> Any:
-    """Dataclasses as objects, everything else JSON does not know as text."""
+    """Convert a value for JSON: dataclasses to objects, everything else to text."""
     return asdict(value) if is_dataclass(value) and not isinstance(value, type) else str(value)
 
 
 def machine() -> dict[str, str]:
+    """Describe the machine and the versions of the main packages."""
     facts = {"python": platform.python_version(), "system": platform.platform(), "cpu": cpu_name()}
     for package in ("torch", "transformers", "ray", "grpcio"):
         try:
@@ -57,10 +61,24 @@ def machine() -> dict[str, str]:
 
 
 def cpu_name() -> str:
+    """Return the number and the model of the processors."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return f"{len(names)} x {names[0]}" if names else platform.processor()
+
+
+def show_by_domain(rows: Mapping[str, Mapping[str, ArmResult]], described: str, total: str | None = None) -> None:
+    """Print mean accepted tokens and tokens/s of every arm by domain. total: the domain that is shown with intervals."""
+    for title, pick in (("mean accepted tokens", "mean_accepted_tokens"), ("tokens/s", "tokens_per_s")):
+        table = Table(title=f"{title}, {described}")
+        table.add_column("")
+        for domain in rows:
+            table.add_column(domain, justify="right")
+        for arm in next(iter(rows.values())):
+            cells = {domain: getattr(row[arm], pick) for domain, row in rows.items()}
+            table.add_row(arm, *(str(c) if d == total else f"{c.value:.2f}" for d, c in cells.items()))
+        console.print(table)
 
 
 @contextmanager
@@ -80,7 +98,7 @@ def progress_bar(title: str, total: int) -> Iterator[Any]:
 
 @contextmanager
 def share_bar() -> Iterator[Callable[[str, float, str], None]]:
-    """Yield a function of (stage, share done, figures); every stage has a bar of its own."""
+    """Yield a function of (stage, share done, figures); every stage gets a bar of its own."""
     columns = (
         TextColumn("{task.description:<24}"),
         BarColumn(),

@@ -1,4 +1,4 @@
-"""`hedgespec simulate`: record answers once, then replay any policy on them exactly and fast."""
+"""The command `hedgespec simulate`: record answers once, then replay any policy on them exactly and fast."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from deployments.commands.bench import ConfigFile, JsonFile, held_out
+from deployments.commands.held_out import encoded, held_out_texts, num_prompts
 from deployments.commands.loading import read_args
+from deployments.commands.option_types import ConfigFile, JsonFile, MaxTokens, NumPrompts
 from deployments.commands.reports import console, progress_bar, write_json
 
 if TYPE_CHECKING:
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
     from hedgespec.bench.simulation.studies.study import Study
     from hedgespec.bench.simulation.workbench import Workbench
 
-app = typer.Typer(no_args_is_help=True, help="Record answers once, then replay any policy on them.")
+app = typer.Typer(no_args_is_help=True, help="Record answers once, then replay on them any way to choose drafters.")
 
-TableFile = Annotated[Path, typer.Option("--table", help="What `hedgespec simulate record` has written.")]
-RunsEach = Annotated[int, typer.Option(min=1, help="Replays per answer.")]
-Seed = Annotated[int, typer.Option(min=0)]
+TableFile = Annotated[Path, typer.Option("--table", help="The recording that `hedgespec simulate record` wrote.")]
+RunsEach = Annotated[int, typer.Option(min=1, help="Replays per answer; more give narrower intervals.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of all random choices.")]
 
 ALL = "all"
 
@@ -31,24 +32,24 @@ ALL = "all"
 @app.command()
 def record(
     out: Annotated[Path, typer.Option(help="File to write (NumPy .npz).")],
-    prompts: Annotated[int, typer.Option(min=1, help="Held-out prompts per domain.")] = 10,
-    max_tokens: Annotated[int, typer.Option(min=2)] = 256,
-    draft_tokens: Annotated[int, typer.Option(min=1, max=16)] = 5,
+    prompts: NumPrompts = 10,
+    max_tokens: MaxTokens = 256,
+    draft_tokens: Annotated[int, typer.Option(min=1, max=16, help="Longest draft to score, in tokens.")] = 5,
     config: ConfigFile = None,
     seed: Seed = 0,
 ) -> None:
-    """Decode held-out prompts at temperatures 0 and 1 and keep how every drafter would have fared on every token."""
+    """Decode held-out prompts at temperatures 0 and 1 and record how every drafter would have fared on every token."""
     from hedgespec.assembly.local_fleet import open_local_fleet
     from hedgespec.assembly.model_sources import load_tokenizer
-    from hedgespec.bench.simulation.record import record as record_answers
+    from hedgespec.bench.simulation.recorder import record as record_answers
 
     args = read_args(config)
-    work = held_out(load_tokenizer(args.target), None, prompts)
+    work = encoded(load_tokenizer(args.target), held_out_texts(None, prompts))
     temperatures = (0.0, 1.0)
 
     async def run() -> Recording:
         async with open_local_fleet(args) as fleet:
-            with progress_bar("recording", len(temperatures) * sum(map(len, work.values()))) as advance:
+            with progress_bar("recording", len(temperatures) * num_prompts(work)) as advance:
                 return await record_answers(fleet, work, temperatures, draft_tokens, max_tokens, advance, seed)
 
     recording = asyncio.run(run())
@@ -58,13 +59,13 @@ def record(
 
 @app.command()
 def study(
-    name: Annotated[str, typer.Argument(help="A study, or `all`.")],
+    name: Annotated[str, typer.Argument(help="A study, or `all`; an unknown name lists them.")],
     table: TableFile,
     runs_each: RunsEach = 16,
     seed: Seed = 0,
     json: JsonFile = None,
 ) -> None:
-    """Replay one question, or all of them."""
+    """Replay one study of how to choose drafters, or all of them, and print its table."""
     from hedgespec.bench.simulation.studies import STUDIES
 
     if name not in (*STUDIES, ALL):
@@ -74,23 +75,24 @@ def study(
     for result in studies.values():
         show_study(result)
     if name == ALL:
-        show_targets(studies)
+        show_goals(studies)
     write_json(json, studies, command=f"simulate study {name}", runs_each=runs_each, seed=seed)
 
 
 @app.command()
 def check(table: TableFile, runs_each: RunsEach = 16, seed: Seed = 0, json: JsonFile = None) -> None:
-    """What the learner is held to, measured: PASS or MISS. Exits with 1 when something is missed."""
-    from hedgespec.bench.simulation.targets import NEEDED, targets
+    """Measure the learner's goals on a recording: PASS or MISS. Exits with 1 when a goal is missed."""
+    from hedgespec.bench.simulation.goals import NEEDED, goals
 
     studies = run_studies(NEEDED, open_bench(table, runs_each, seed))
-    show_targets(studies)
-    write_json(json, targets(studies), command="simulate check", runs_each=runs_each, seed=seed)
-    if any(target.verdict == "MISS" for target in targets(studies)):
+    show_goals(studies)
+    write_json(json, goals(studies), command="simulate check", runs_each=runs_each, seed=seed)
+    if any(goal.verdict == "MISS" for goal in goals(studies)):
         raise typer.Exit(1)
 
 
 def open_bench(table: Path, runs_each: int, seed: int) -> Workbench:
+    """Open a recording."""
     from hedgespec.bench.simulation.recording import Recording
     from hedgespec.bench.simulation.workbench import Workbench
 
@@ -98,6 +100,7 @@ def open_bench(table: Path, runs_each: int, seed: int) -> Workbench:
 
 
 def run_studies(names: Sequence[str], bench: Workbench) -> dict[str, Study]:
+    """Run studies by name."""
     from hedgespec.bench.simulation.studies import STUDIES
 
     results = {}
@@ -109,6 +112,7 @@ def run_studies(names: Sequence[str], bench: Workbench) -> dict[str, Study]:
 
 
 def show_study(result: Study) -> None:
+    """Print the table of a study."""
     table = Table(title=result.name, caption=result.notes)
     for column in result.rows[0]:
         table.add_column(column, justify="right")
@@ -117,14 +121,15 @@ def show_study(result: Study) -> None:
     console.print(table)
 
 
-def show_targets(studies: Mapping[str, Study]) -> None:
-    from hedgespec.bench.simulation.targets import targets
+def show_goals(studies: Mapping[str, Study]) -> None:
+    """Print every goal with its limit, its measured value and the verdict."""
+    from hedgespec.bench.simulation.goals import goals
 
-    table = Table(title="what the learner is held to")
-    for column in ("target", "limit", "measured", ""):
+    table = Table(title="goals of the learner")
+    for column in ("goal", "limit", "measured", ""):
         table.add_column(column)
-    for target in targets(studies):
-        limit = f"{'>=' if target.at_least else '<='} {target.limit:.3g}"
-        measured = "" if target.measured is None else f"{target.measured:.3f}"
-        table.add_row(target.name, limit, measured, target.verdict)
+    for goal in goals(studies):
+        limit = f"{'>=' if goal.at_least else '<='} {goal.limit:.3g}"
+        measured = "" if goal.measured is None else f"{goal.measured:.3f}"
+        table.add_row(goal.name, limit, measured, goal.verdict)
     console.print(table)

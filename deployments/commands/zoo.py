@@ -1,4 +1,4 @@
-"""`hedgespec zoo`: make the embedded target and its drafters from nothing."""
+"""The command `hedgespec zoo`: build the embedded target and its drafters from nothing."""
 
 from __future__ import annotations
 
@@ -10,25 +10,29 @@ import typer
 
 from deployments.commands.reports import console, share_bar
 
-app = typer.Typer(no_args_is_help=True, help="The embedded target and its drafters.")
+app = typer.Typer(no_args_is_help=True, help="Build the embedded target and its drafters.")
 
 
 class Preset(Enum):
+    """The recipes of a build."""
+
     cpu = "cpu"
     gpu = "gpu"
 
 
 @app.command()
 def build(
-    out: Annotated[Path, typer.Option(help="Folder for the zoo; a stopped build in it is continued.")] = Path("zoo"),
+    out: Annotated[Path, typer.Option(help="Folder for the zoo; a stopped build in it continues.")] = Path("zoo"),
     preset: Annotated[Preset, typer.Option(help="gpu: the same shapes, more text, far more steps.")] = Preset.cpu,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    workers: Annotated[int, typer.Option(min=1, help="Heads made side by side, one thread each.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of data, initial weights and order.")] = 0,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Heads trained side by side, each in a process of one thread.")
+    ] = 1,
     target_minutes: Annotated[
-        float | None, typer.Option(min=0.1, help="End the target's training after so many minutes.")
+        float | None, typer.Option(min=0.1, help="End the target's training after this many minutes.")
     ] = None,
 ) -> None:
-    """Corpus, tokenizer, target, generic head, six domain experts, held-out prompts and model card, with one seed."""
+    """Build corpus, tokenizer, target, a generic head, six domain heads, held-out prompts and the model card."""
     from hedgespec.zoo.build import build_zoo
     from hedgespec.zoo.settings import preset_settings
 

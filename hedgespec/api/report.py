@@ -24,7 +24,7 @@ class SpeculationReport(BaseModel):
     drafts: int = Field(description="passes that had a proposal to verify")
     drafted: int = Field(description="draft tokens proposed, all nodes of a tree")
     accepted: int = Field(description="draft tokens accepted, those beyond the end of the answer included")
-    mean_acceptance_length: float = Field(
+    mean_accepted_tokens: float = Field(
         description="answer tokens / target passes; the token that the target adds to every pass is included"
     )
     acceptance_rate: float = Field(description="accepted / drafted")
@@ -48,7 +48,7 @@ def speculation_report(stats: DecodeStats) -> dict[str, object]:
         drafts=stats.num_drafts,
         drafted=stats.num_drafted,
         accepted=stats.num_accepted,
-        mean_acceptance_length=round(stats.mean_accepted_tokens, 4),
+        mean_accepted_tokens=round(stats.mean_accepted_tokens, 4),
         acceptance_rate=round(stats.acceptance_rate, 4),
         accepted_per_position=stats.accepted_per_position,
         rounds_per_drafter=stats.rounds_by_drafter,

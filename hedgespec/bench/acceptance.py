@@ -1,8 +1,8 @@
-"""The table drafter x domain of mean emitted tokens per target pass, from one verified trajectory per prompt.
+"""Measure mean accepted tokens by drafter and domain from one decoded answer per prompt (`hedgespec bench acceptance`).
 
-Every drafter is scored exactly on the same text (design 5, objective `rounds` with score_depth `exact`), so one decoded
-answer measures all of them: tokens / sum of u_t. At temperature 0 that is the number of passes the drafter would really
-have needed; above 0 its expectation given the text, with less variance than running each drafter by itself.
+Every drafter is scored exactly on the same text (design 5, objective `rounds` with score_depth `exact`), so one answer
+measures all of them: its tokens / the sum of u_t. At temperature 0 that sum is the number of passes that the drafter alone
+would need; above 0 it is the expectation given the text, with less variance than decoding with each drafter.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ from hedgespec.types import SamplingParams
 
 @dataclass(frozen=True, slots=True)
 class AcceptanceTable:
-    """cells[temperature][domain][drafter_id]; num_tokens[temperature][domain] emitted tokens behind a row."""
+    """Mean accepted tokens as cells[temperature][domain][drafter_id].
+
+    num_tokens[temperature][domain]: emitted tokens that a row is computed from
+    """
 
     max_draft_tokens: int
     num_prompts: int
@@ -39,7 +42,10 @@ async def measure_acceptance(
     max_tokens: int,
     advance: Callable[[], None],
 ) -> AcceptanceTable:
-    """advance: called after every answer (progress bar)."""
+    """Decode every prompt at every temperature and compute the table.
+
+    prompts: by domain. advance: called after every answer (progress bar).
+    """
     cells: dict[str, dict[str, dict[str, Ratio]]] = {}
     totals: dict[str, dict[str, int]] = {}
     for temperature in temperatures:
@@ -63,9 +69,9 @@ async def measure_acceptance(
 
 
 def to_markdown(table: AcceptanceTable) -> str:
-    """One table per temperature; the best drafter of a row in bold."""
+    """Return one Markdown table per temperature, with the best drafter of a row in bold."""
     lines = [
-        f"Mean emitted tokens per target pass (the recovered or bonus token included), draft length "
+        f"Mean accepted tokens: emitted per target pass, the recovered or bonus token included. Draft length "
         f"{table.max_draft_tokens}, {table.num_prompts} held-out prompts per domain, answers of up to "
         f"{table.max_tokens} tokens, 95 % bootstrap intervals over prompts.",
     ]
@@ -81,7 +87,7 @@ def to_markdown(table: AcceptanceTable) -> str:
 
 
 def _cell(value: Ratio | None, best: float) -> str:
-    """A drafter that was not scored throughout every answer of the row has no figure."""
+    """Format one cell; a drafter that was not scored throughout every answer of the row has none."""
     if value is None:
         return "-"
     return f"**{value}**" if value.value == best else str(value)

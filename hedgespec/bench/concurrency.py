@@ -1,64 +1,42 @@
-"""Many answers at once in one process beside one after the other (`hedgespec bench decode --concurrency N`).
+"""Measure several answers at once in one process beside one after the other (`hedgespec bench decode --concurrency N`).
 
-Every measurement decodes the same answers; only how many of them are in progress at a time differs. Arms and
-concurrencies take turns within a repeat, and ratios are formed within it: a noisy machine is noisy for all.
+Every measurement decodes the same answers; only the number in progress at a time differs. Arms and concurrencies take
+turns within a repeat, and ratios are formed within it: a noisy machine is noisy for all.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hedgespec.bench.answers import MeasuredAnswer, measure_answer
-from hedgespec.bench.decode import LEARNED, PLAIN
-from hedgespec.protocols import Generator
+from hedgespec.bench.answers import LEARNED, PLAIN, ArmResult, MeasuredAnswer, measure_answer, rotated
+from hedgespec.router.service import GenerationService
 from hedgespec.types import SamplingParams
-
-Drain = Callable[[], Awaitable[None]]
-"""Waits until a generator has no work left over from its answers."""
-
-
-@dataclass(slots=True)
-class ConcurrencyResult:
-    """One arm with `concurrency` answers in progress; entries are per repeat.
-
-    seconds: from the start of the first answer to the end of the last
-    """
-
-    concurrency: int
-    tokens: list[int] = field(default_factory=list)
-    passes: list[int] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-
-    @property
-    def tokens_per_s(self) -> list[float]:
-        return [tokens / seconds for tokens, seconds in zip(self.tokens, self.seconds, strict=True)]
-
-    @property
-    def mean_accepted_tokens(self) -> float:
-        return sum(self.tokens) / sum(self.passes)
 
 
 @dataclass(frozen=True, slots=True)
 class ConcurrencyReport:
-    """best_single: the drafter with most tokens per second in `singles`, a trial of each with one answer at a time.
+    """results[arm][concurrency], with an entry per repeat; arms are plain, the best single drafter and learned.
 
-    results[arm][concurrency]: arms are plain, the best single drafter and learned; concurrency 1 is always there
+    singles: tokens/s of each drafter in a trial with one answer at a time
+    results: concurrency 1 is always measured; seconds are from the start of the first answer to the end of the last
     """
 
     temperature: float
     max_tokens: int
     num_answers: int
     singles: dict[str, float]
-    results: dict[str, dict[int, ConcurrencyResult]]
+    results: dict[str, dict[int, ArmResult]]
 
     @property
     def best_single(self) -> str:
+        """The drafter with the most tokens/s in the trials."""
         return max(self.singles, key=lambda drafter: self.singles[drafter])
 
     def speedup(self, arm: str, concurrency: int) -> float:
@@ -69,10 +47,36 @@ class ConcurrencyReport:
         """Median over the repeats of this arm's tokens/s / plain decoding's at the same concurrency."""
         return _median_ratio(self.results[arm][concurrency], self.results[PLAIN][concurrency])
 
+    def tokens_per_s(self, arm: str, concurrency: int) -> float:
+        """Median over the repeats."""
+        return float(np.median(_rates(self.results[arm][concurrency])))
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the report with its derived figures, so that a reader of the JSON does not have to compute them."""
+        return {
+            "temperature": self.temperature,
+            "max_tokens": self.max_tokens,
+            "num_answers": self.num_answers,
+            "trial_tokens_per_s": self.singles,
+            "arms": {
+                arm: {
+                    str(level): {
+                        "tokens_per_s": self.tokens_per_s(arm, level),
+                        "over_one_after_the_other": self.speedup(arm, level),
+                        "over_plain": self.over_plain(arm, level),
+                        "mean_accepted_tokens": result.mean_accepted_tokens.value,
+                        "tokens": result.tokens,
+                        "seconds": [round(s, 4) for s in result.seconds],
+                    }
+                    for level, result in by_level.items()
+                }
+                for arm, by_level in self.results.items()
+            },
+        }
+
 
 async def measure_concurrency(
-    generator: Generator,
-    drain: Drain,
+    service: GenerationService,
     drafter_ids: Sequence[str],
     prompts: Sequence[NDArray[np.int32]],
     sampling: SamplingParams,
@@ -82,82 +86,58 @@ async def measure_concurrency(
 ) -> ConcurrencyReport:
     """Decode max(concurrencies) answers at every concurrency; prompts are used in turn, so that domains mix.
 
-    advance: called after every decoding of the answers: len(drafter_ids) trials, then num_repeats * 3 arms (2 without
-    drafters) * concurrencies, 1 included
+    advance: called after each of the len(drafter_ids) trials, then num_repeats * 3 arms (1 without drafters) *
+    concurrencies (1 included) times
     """
     levels = sorted({1, *concurrencies})
     num_answers = levels[-1]
     work = [prompts[index % len(prompts)] for index in range(num_answers)]
     singles: dict[str, float] = {}
     for drafter_id in drafter_ids:
-        trial = ConcurrencyResult(1)
-        await _measure(trial, generator, drain, work[: len(prompts)], sampling, drafter_id)
-        singles[drafter_id] = trial.tokens_per_s[0]
+        trial = ArmResult()
+        await _measure(trial, 1, service, work[: len(prompts)], sampling, drafter_id)
+        singles[drafter_id] = float(_rates(trial)[0])
         advance()
     arms: dict[str, str | None] = {PLAIN: "none"}
     if singles:
         best = max(singles, key=lambda drafter: singles[drafter])
         arms |= {best: best, LEARNED: None}
-    results = {arm: {level: ConcurrencyResult(level) for level in levels} for arm in arms}
-    for arm, level in _turns(arms, levels, num_repeats):
-        await _measure(results[arm][level], generator, drain, work, sampling, arms[arm])
-        advance()
+    results = {arm: {level: ArmResult() for level in levels} for arm in arms}
+    cases = [(arm, level) for arm in arms for level in levels]
+    for repeat in range(num_repeats):
+        for arm, level in rotated(cases, repeat):
+            await _measure(results[arm][level], level, service, work, sampling, arms[arm])
+            advance()
     return ConcurrencyReport(sampling.temperature, sampling.max_tokens, num_answers, singles, results)
 
 
 async def _measure(
-    result: ConcurrencyResult,
-    generator: Generator,
-    drain: Drain,
+    result: ArmResult,
+    concurrency: int,
+    service: GenerationService,
     work: Sequence[NDArray[np.int32]],
     sampling: SamplingParams,
     drafter: str | None,
 ) -> None:
-    waiting = asyncio.Semaphore(result.concurrency)
+    """Decode all prompts, `concurrency` at a time, and add them to the result as one entry."""
+    gate = asyncio.Semaphore(concurrency)
 
     async def answer(prompt_ids: NDArray[np.int32]) -> MeasuredAnswer:
-        async with waiting:
-            return await measure_answer(generator, prompt_ids, sampling, drafter)
+        async with gate:
+            return await measure_answer(service, prompt_ids, sampling, drafter)
 
     started = time.perf_counter()
     answers = await asyncio.gather(*map(answer, work))
-    result.seconds.append(time.perf_counter() - started)
-    result.tokens.append(sum(answer.stats.num_emitted for answer in answers))
-    result.passes.append(sum(answer.stats.num_rounds for answer in answers))
-    await drain()  # late scores belong to these answers and must not slow the next ones
+    seconds = time.perf_counter() - started
+    num_tokens = sum(answer.stats.num_emitted for answer in answers)
+    result.add_counts(num_tokens, sum(answer.stats.num_rounds for answer in answers), seconds)
+    await service.drain()  # late scores belong to these answers and must not slow the next ones
 
 
-def _turns(arms: Mapping[str, str | None], levels: Sequence[int], num_repeats: int) -> Iterator[tuple[str, int]]:
-    """Everything once per repeat; who begins rotates."""
-    cases = [(arm, level) for arm in arms for level in levels]
-    for repeat in range(num_repeats):
-        first = repeat % len(cases)
-        yield from (*cases[first:], *cases[:first])
+def _rates(result: ArmResult) -> NDArray[np.float64]:
+    """Return tokens/s of each repeat."""
+    return np.divide(result.tokens, result.seconds)
 
 
-def _median_ratio(result: ConcurrencyResult, base: ConcurrencyResult) -> float:
-    return float(np.median(np.divide(result.tokens_per_s, base.tokens_per_s)))
-
-
-def concurrency_json(report: ConcurrencyReport) -> dict[str, object]:
-    """The report with its derived ratios, so that a reader of the JSON does not have to compute them."""
-    return {
-        "temperature": report.temperature,
-        "max_tokens": report.max_tokens,
-        "num_answers": report.num_answers,
-        "trial_tokens_per_s": report.singles,
-        "arms": {
-            arm: {
-                str(level): {
-                    "tokens_per_s": float(np.median(result.tokens_per_s)),
-                    "over_one_after_the_other": report.speedup(arm, level),
-                    "over_plain": report.over_plain(arm, level),
-                    "mean_accepted_tokens": result.mean_accepted_tokens,
-                    "tokens": result.tokens,
-                    "seconds": [round(s, 4) for s in result.seconds],
-                }
-                for level, result in by_level.items()
-            }
-            for arm, by_level in report.results.items()
-        },
-    }
+def _median_ratio(result: ArmResult, base: ArmResult) -> float:
+    return float(np.median(_rates(result) / _rates(base)))

@@ -1,78 +1,57 @@
-"""Plain decoding, every single drafter and learned selection side by side, with transformers' `generate` on the same
-weights (`hedgespec bench decode`). All arms take turns on each prompt: a noisy machine is noisy for all of them.
+"""Measure plain decoding, every single drafter, learned selection and transformers side by side (`hedgespec bench decode`).
+
+All arms take turns on each prompt: a noisy machine is noisy for all of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hedgespec.bench.answers import measure_answer
-from hedgespec.bench.estimates import Ratio, ratio
+from hedgespec.bench.answers import LEARNED, PLAIN, ArmResult, measure_answer
 from hedgespec.protocols import Generator
-from hedgespec.types import DecodeStats, SamplingParams
-
-PLAIN, LEARNED = "plain", "learned"
+from hedgespec.types import SamplingParams
 
 Baseline = Callable[[NDArray[np.int32], SamplingParams], tuple[int, float]]
-"""A competitor: (prompt ids, parameters) -> (emitted tokens, seconds)."""
-
-
-@dataclass(slots=True)
-class ArmResult:
-    """One arm on one domain; entries are per prompt. `split_s`: seconds of all rounds by part."""
-
-    tokens: list[int] = field(default_factory=list)
-    passes: list[int] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    split_s: dict[str, float] = field(default_factory=dict)
-
-    def add(self, num_tokens: int, num_passes: int, seconds: float, stats: DecodeStats | None = None) -> None:
-        self.tokens.append(num_tokens)
-        self.passes.append(num_passes)
-        self.seconds.append(seconds)
-        for part in ("draft", "verify", "transport", "learn", "overhead") if stats is not None else ():
-            self.split_s[part] = self.split_s.get(part, 0.0) + float(getattr(stats, f"{part}_s"))
-
-    @property
-    def mean_accepted_tokens(self) -> Ratio:
-        return ratio(self.tokens, self.passes)
-
-    @property
-    def tokens_per_s(self) -> Ratio:
-        return ratio(self.tokens, self.seconds)
-
-    @property
-    def round_ms(self) -> dict[str, float]:
-        """Mean milliseconds of a round by part; transport is contained in draft and verify."""
-        rounds = max(1, sum(self.passes))
-        return {part: 1e3 * seconds / rounds for part, seconds in self.split_s.items()}
+"""Another decoder: (prompt ids, parameters) -> (emitted tokens, seconds)"""
 
 
 @dataclass(frozen=True, slots=True)
 class DecodeReport:
-    """results[domain][arm]. learned_share: learned / best single drafter in mean accepted tokens, per domain."""
+    """results[domain][arm].
+
+    drafter_ids: the arms that are a single drafter. same_text: how many answers equal plain decoding's, where they must.
+    """
 
     temperature: float
     max_tokens: int
+    drafter_ids: tuple[str, ...]
     results: dict[str, dict[str, ArmResult]]
     same_text: dict[str, str]
 
     @property
     def learned_share(self) -> dict[str, float]:
+        """Mean accepted tokens of learned selection / of the best single drafter, by domain."""
         shares = {}
         for domain, arms in self.results.items():
-            single = [
-                r.mean_accepted_tokens.value
-                for name, r in arms.items()
-                if not name.startswith(("hf", "plain", LEARNED))
-            ]
-            if single and LEARNED in arms:
+            single = [arms[drafter].mean_accepted_tokens.value for drafter in self.drafter_ids]
+            if single:
                 shares[domain] = arms[LEARNED].mean_accepted_tokens.value / max(single)
         return shares
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the report with its derived figures, so that a reader of the JSON does not have to compute them."""
+        return {
+            "temperature": self.temperature,
+            "max_tokens": self.max_tokens,
+            "learned_share_of_best_single": self.learned_share,
+            "same_text": self.same_text,
+            "domains": {d: {arm: result.as_json() for arm, result in row.items()} for d, row in self.results.items()},
+        }
 
 
 async def measure_decode(
@@ -83,7 +62,10 @@ async def measure_decode(
     baselines: Mapping[str, Baseline],
     advance: Callable[[], None],
 ) -> DecodeReport:
-    """Arms: plain, each drafter pinned, learned with a uniform start, then the baselines."""
+    """Decode every prompt plainly, with each drafter alone, with learned selection and with the baselines.
+
+    prompts: by domain. advance: called after every answer.
+    """
     arms: dict[str, str | None] = {PLAIN: "none", **{d: d for d in drafter_ids}, LEARNED: None}
     results: dict[str, dict[str, ArmResult]] = {}
     equal, compared = 0, 0
@@ -93,7 +75,7 @@ async def measure_decode(
             plain_text = ""
             for name, drafter in arms.items():
                 answer = await measure_answer(generator, prompt_ids, sampling, drafter)
-                row[name].add(answer.stats.num_emitted, answer.stats.num_rounds, answer.seconds, answer.stats)
+                row[name].add(answer)
                 if name == PLAIN:
                     plain_text = answer.text
                 elif sampling.method != "rejection":
@@ -102,7 +84,7 @@ async def measure_decode(
                 advance()
             for name, baseline in baselines.items():
                 num_tokens, seconds = baseline(prompt_ids, sampling)
-                row[name].add(num_tokens, num_tokens, seconds)
+                row[name].add_counts(num_tokens, num_tokens, seconds)
                 advance()
     same_text = {"equal_to_plain": f"{equal} of {compared}"} if compared else {}
-    return DecodeReport(sampling.temperature, sampling.max_tokens, results, same_text)
+    return DecodeReport(sampling.temperature, sampling.max_tokens, tuple(drafter_ids), results, same_text)

@@ -1,7 +1,7 @@
-"""What a target's step costs (`hedgespec bench engine`), and which share of the memory bandwidth it reaches.
+"""Measure a target's step and the share of the memory bandwidth that it reaches (`hedgespec bench engine`).
 
-The floor of a step is the time to read, once, the weights and the KV rows that it attends to, at the bandwidth that a
-plain copy reaches on the same machine in the same run.
+A step takes at least the time to read once the weights and the KV rows that it attends to, at the bandwidth that a plain
+copy reaches on the same machine in the same run.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ PREFILL_CHUNK = 512
 
 @dataclass(frozen=True, slots=True)
 class ModelSize:
-    """What a pass must read of a model.
+    """The bytes of a model that a pass reads.
 
     num_parameters: tied tensors count once
-    weight_bytes: everything but the input embedding, of which a pass reads a few rows; tied to the output matrix it counts
+    weight_bytes:   without the input embedding, of which a pass reads a few rows, unless it is tied to the output matrix
     """
 
     num_parameters: int
@@ -36,7 +36,7 @@ class ModelSize:
 
 
 def model_size(model: PreTrainedModel) -> ModelSize:
-    """Measure a model as it was loaded; packed weights are no parameters any more."""
+    """Measure a model before its weights are packed: packed ones are no longer parameters."""
     tables = {id(p) for p in model.get_input_embeddings().parameters()}
     output = model.get_output_embeddings()
     tables -= {id(p) for p in output.parameters()} if output is not None else set()
@@ -52,7 +52,7 @@ def model_size(model: PreTrainedModel) -> ModelSize:
 
 @dataclass(frozen=True, slots=True)
 class StepCost:
-    """One step over `batch` sessions of `context` cached tokens, `block` new rows each.
+    """The cost of one step over `batch` sessions of `context` cached tokens, with `block` new rows each.
 
     bandwidth_share: bytes that must be read / median time / measured copy bandwidth
     ratio: median time / that of batch 1, block 1 at the same context
@@ -70,7 +70,10 @@ class StepCost:
 
 @dataclass(frozen=True, slots=True)
 class EngineReport:
-    """copy_bytes_per_s: read + write of a large copy, the bandwidth that shares refer to."""
+    """The model, the machine, and the cost of every step.
+
+    copy_bytes_per_s: bytes read and written per second by a large copy, the bandwidth that shares refer to
+    """
 
     model: str
     device: str
@@ -90,7 +93,10 @@ def measure_engine(
     num_repeats: int,
     advance: Callable[[], None],
 ) -> EngineReport:
-    """Measure every combination, repeats interleaved over the block sizes. advance: called after every (batch, context)."""
+    """Measure every combination, with repeats interleaved over the block sizes.
+
+    advance: called after every (batch, context)
+    """
     copy_bytes_per_s = copy_bandwidth(model.device)
     steps: list[StepCost] = []
     for context in contexts:
@@ -104,55 +110,39 @@ def measure_engine(
                 if (batch, block) == (min(batches), min(blocks)):
                     single_s = median_s
                 num_bytes = size.weight_bytes + batch * (context + block) * size.kv_bytes_per_token
-                steps.append(
-                    StepCost(
-                        batch,
-                        block,
-                        context,
-                        1e3 * median_s,
-                        1e3 * min(seconds[block]),
-                        num_bytes,
-                        num_bytes / median_s / copy_bytes_per_s,
-                        median_s / single_s,
-                    )
-                )
+                times_ms = 1e3 * median_s, 1e3 * min(seconds[block])
+                share = num_bytes / median_s / copy_bytes_per_s
+                steps.append(StepCost(batch, block, context, *times_ms, num_bytes, share, median_s / single_s))
             for slot in slots:
                 memory.free(slot)
             advance()
-    return EngineReport(
-        model.digest,
-        str(model.device),
-        torch.get_num_threads(),
-        size.num_parameters,
-        size.weight_bytes,
-        copy_bytes_per_s,
-        steps,
-    )
+    sizes = size.num_parameters, size.weight_bytes
+    return EngineReport(model.digest, str(model.device), torch.get_num_threads(), *sizes, copy_bytes_per_s, steps)
 
 
 def copy_bandwidth(device: torch.device, num_repeats: int = 7) -> float:
-    """Bytes per second of a large copy, its reads and writes counted: the best of several."""
+    """Return the bytes read and written per second by a large copy, the best of several."""
     source = torch.ones(COPY_BYTES // 4, dtype=torch.float32, device=device)
-    target = torch.empty_like(source)
+    copied = torch.empty_like(source)
     best_s = float("inf")
     for _ in range(num_repeats):
-        started = _now(device)
-        target.copy_(source)
-        best_s = min(best_s, _now(device) - started)
+        started = now_s(device)
+        copied.copy_(source)
+        best_s = min(best_s, now_s(device) - started)
     return 2 * COPY_BYTES / best_s
 
 
 def _interleaved(
     model: PackedCausalLM, slots: Sequence[KvSlot], blocks: Sequence[int], num_repeats: int
 ) -> dict[int, list[float]]:
-    """Block size -> seconds of each repeat; the first, which pays for allocations, is left out."""
+    """Return the seconds of each repeat by block size; the first repeat, which pays for allocations, is left out."""
     seconds: dict[int, list[float]] = {block: [] for block in blocks}
     for repeat in range(num_repeats + 1):
         for block in blocks:
             work = [Block(slot, _ids(model, block, repeat), wants_features=bool(model.feature_width)) for slot in slots]
-            started = _now(model.device)
+            started = now_s(model.device)
             model.forward(work)
-            took = _now(model.device) - started
+            took = now_s(model.device) - started
             if repeat > 0:
                 seconds[block].append(took)
             for slot in slots:
@@ -172,7 +162,8 @@ def _ids(model: PackedCausalLM, num_rows: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, model.vocab_size, num_rows).astype(np.int32)
 
 
-def _now(device: torch.device) -> float:
+def now_s(device: torch.device) -> float:
+    """Return a clock's time in seconds, after all work of the device is done."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()

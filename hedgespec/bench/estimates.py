@@ -1,4 +1,4 @@
-"""Ratios with confidence intervals: tokens per pass and tokens per second over prompts of different lengths."""
+"""Ratios with confidence intervals, such as tokens per pass over prompts of different lengths."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NUM_RESAMPLES = 2000
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """Sum of numerators over sum of denominators, with a 95 % bootstrap interval over prompts."""
+    """The sum of numerators over the sum of denominators, with a 95 % bootstrap interval over prompts."""
 
     value: float
     low: float
@@ -23,7 +23,10 @@ class Ratio:
 
 
 def ratio(numerators: Sequence[float], denominators: Sequence[float], seed: int = 0) -> Ratio:
-    """Percentile bootstrap; whole prompts are resampled, because tokens of one answer depend on each other."""
+    """Return the ratio of two sums over prompts, with a percentile bootstrap interval.
+
+    Whole prompts are resampled, because tokens of one answer depend on each other. NaN when the denominators sum to 0.
+    """
     top, bottom = np.asarray(numerators, dtype=np.float64), np.asarray(denominators, dtype=np.float64)
     if len(top) == 0 or bottom.sum() <= 0.0:
         return Ratio(float("nan"), float("nan"), float("nan"))

@@ -1,9 +1,11 @@
-"""Prompts that no expert of the zoo was made for: other languages and formats, and a domain behind another one."""
+"""Prompts that no drafter of the zoo was trained for: other languages and formats, and one domain after another."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle, islice
+
+from hedgespec.bench.answers import rotated
 
 OUT_OF_DOMAIN = (
     "server:\n  listen: 127.0.0.1\n  port: 8080\nlogging:\n  level: info\n  rotate:\n    every: 24h\n    keep: 7\nqueues:\n",
@@ -16,14 +18,10 @@ OUT_OF_DOMAIN = (
 
 
 def mixed(prompts: Mapping[str, Sequence[str]], count: int) -> list[str]:
-    """`count` prompts, each the prompt of one domain behind one of another domain."""
+    """Make `count` prompts, each a prompt of one domain followed by one of another domain."""
     domains = list(prompts)
-    pairs = [(a, b) for shift in range(1, len(domains)) for a, b in zip(domains, _rotated(domains, shift), strict=True)]
+    pairs = [(a, b) for shift in range(1, len(domains)) for a, b in zip(domains, rotated(domains, shift), strict=True)]
     return [
         f"{prompts[a][index % len(prompts[a])]}\n{prompts[b][index % len(prompts[b])]}"
         for index, (a, b) in enumerate(islice(cycle(pairs), count))
     ]
-
-
-def _rotated(items: Sequence[str], shift: int) -> list[str]:
-    return [*items[shift:], *items[:shift]]

@@ -1,13 +1,11 @@
-"""What EAGLE-3 heads cost (`hedgespec bench heads`): the draft loop of one, and scores of several in one process, beside the
-time that their bytes need.
+"""Measure EAGLE-3 heads: the draft loop of one, and the scores of several in one process (`hedgespec bench heads`).
 
-The floor of a draft is the time to read the layer and the output matrix once per token; the floor of a score is the time to
-read every head once. Weights are random: speed does not depend on what they are.
+A draft takes at least the time to read the layer and the output matrix once per token; a score takes at least the time to
+read every head once. Weights are random: speed does not depend on their values.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from hedgespec.bench.engine import copy_bandwidth
+from hedgespec.bench.engine import copy_bandwidth, now_s
 from hedgespec.config import Device
 from hedgespec.models.cpu.int8_linear import can_use_int8
 from hedgespec.models.eagle3.bank import HeadBank
@@ -29,8 +27,11 @@ SESSION = "bench"
 
 @dataclass(frozen=True, slots=True)
 class HeadCost:
-    """what: `draft of 5, together`, `score of 16, apart`, ... median_ms: of one call; floor_ms: bytes_read at the copy's
-    bandwidth."""
+    """The cost of one kind of call.
+
+    what:     such as `draft of 5, together` or `score of 16, apart`
+    floor_ms: the time to read bytes_read at the copy's bandwidth
+    """
 
     what: str
     median_ms: float
@@ -39,11 +40,14 @@ class HeadCost:
 
     @property
     def ratio(self) -> float:
+        """Median time / floor."""
         return self.median_ms / self.floor_ms
 
 
 @dataclass(frozen=True, slots=True)
 class HeadsReport:
+    """The heads, the machine's copy bandwidth, and the costs."""
+
     num_heads: int
     head_bytes: int
     copy_bytes_per_s: float
@@ -51,7 +55,7 @@ class HeadsReport:
 
 
 def random_heads(config: Eagle3Config, count: int, device: Device, seed: int = 0) -> list[Eagle3Head]:
-    """float32 on CPU, bfloat16 on CUDA; they share an embedding."""
+    """Make heads with random weights that share an embedding: float32 on CPU, bfloat16 on CUDA."""
     torch.manual_seed(seed)
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
     with torch.device(device):
@@ -65,12 +69,14 @@ def random_heads(config: Eagle3Config, count: int, device: Device, seed: int = 0
 
 @dataclass(frozen=True, slots=True)
 class Arm:
+    """A way to run the heads. together: as one group, whose scores share passes; else each by itself."""
+
     together: bool
     in_int8: bool = False
 
 
 class Bench:
-    """Drafters of random heads with one session each, whose prompt is read."""
+    """Drafters over random heads, each with one open session."""
 
     def __init__(self, heads: Sequence[Eagle3Head], arm: Arm, num_prompt: int, max_tokens: int) -> None:
         limit, together = 2 * (num_prompt + max_tokens), arm.together
@@ -84,9 +90,10 @@ class Bench:
             Eagle3Drafter.join(self.drafters)
         self._config = heads[0].config
         self._rng = np.random.default_rng(0)
-        self._num_prompt, self._max_tokens, self._num_told = num_prompt, max_tokens, 0
+        self._num_prompt, self._max_tokens, self._num_observed = num_prompt, max_tokens, 0
 
     def open(self) -> None:
+        """Open the sessions and let every drafter read the prompt."""
         ids = self._rng.integers(0, self._config.vocab_size, self._num_prompt).astype(np.int32)
         sampling = SamplingParams(temperature=0.0, max_tokens=self._max_tokens)
         for drafter in self.drafters:
@@ -97,20 +104,20 @@ class Bench:
             drafter.draft([DraftRequest(SESSION, 0, 1)])
 
     def draft(self, num_tokens: int) -> None:
-        """Of the first head."""
+        """Draft with the first head."""
         self.drafters[0].draft([DraftRequest(SESSION, 0, num_tokens)])
 
-    def tell(self, num_tokens: int) -> list[ScoreRequest]:
-        """More of the text to every head; what asks for its scores."""
+    def observe(self, num_tokens: int) -> list[ScoreRequest]:
+        """Send more verified tokens to every head and return the requests for their scores."""
         ids = self._rng.integers(0, self._config.vocab_size, num_tokens).astype(np.int32)
-        first = self._num_prompt + self._num_told
+        first = self._num_prompt + self._num_observed
         self._push(first - 1, num_tokens)
-        told = Observation(self._num_told, ids, np.full(num_tokens, 0.5, np.float32))
-        self._num_told += num_tokens
-        return [ScoreRequest(SESSION, d.observe(SESSION, told), d.drafter_id) for d in self.drafters]
+        observation = Observation(self._num_observed, ids, np.full(num_tokens, 0.5, np.float32))
+        self._num_observed += num_tokens
+        return [ScoreRequest(SESSION, d.observe(SESSION, observation), d.drafter_id) for d in self.drafters]
 
     def score(self, requests: Sequence[ScoreRequest]) -> None:
-        """As the engine does: who computes together is asked together."""
+        """Compute scores as the engine does: drafters that share passes get their requests together."""
         by_id = {drafter.drafter_id: drafter for drafter in self.drafters}
         batches: dict[str, list[ScoreRequest]] = {}
         for request in requests:
@@ -134,7 +141,10 @@ def measure_heads(
     use_graphs: bool,
     advance: Callable[[], None],
 ) -> HeadsReport:
-    """num_scored: tokens of a score. use_graphs: draft in static passes. advance: called after each repeat."""
+    """Measure drafts and scores of all arms in turn.
+
+    num_scored: tokens of a score. use_graphs: draft in static passes. advance: called after each repeat.
+    """
     device = heads[0].norm.weight.device
     max_tokens = num_scored * (num_repeats + 1) + 16
     arms = {"apart": Arm(together=False), "together": Arm(together=True)}
@@ -160,7 +170,7 @@ def measure_heads(
                 step_bytes = num_draft_tokens * _num_bytes(heads[0], whole=False, in_int8=arm.in_int8)
                 add(f"draft of {num_draft_tokens}, {name}", step_bytes, partial(bench.draft, num_draft_tokens))
             head_bytes = len(heads) * _num_bytes(heads[0], whole=True, in_int8=arm.in_int8)
-            add(f"score of {num_scored}, {name}", head_bytes, partial(bench.score, bench.tell(num_scored)))
+            add(f"score of {num_scored}, {name}", head_bytes, partial(bench.score, bench.observe(num_scored)))
         if repeat:
             advance()
     costs = [
@@ -171,8 +181,10 @@ def measure_heads(
 
 
 def _num_bytes(head: Eagle3Head, *, whole: bool, in_int8: bool = False) -> int:
-    """Of everything but the embedding; whole: with the matrix that fuses features, which drafts do not need and nobody
-    rounds."""
+    """Return the bytes of a head without its embedding.
+
+    whole: with the matrix that fuses features, which drafts do not need and which is never rounded to int8
+    """
     total = 0
     for name, parameter in head.named_parameters():
         is_fuse = name.startswith("fc.")
@@ -182,10 +194,6 @@ def _num_bytes(head: Eagle3Head, *, whole: bool, in_int8: bool = False) -> int:
 
 
 def _timed(work: Callable[[], None], device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    started = time.perf_counter()
+    started = now_s(device)
     work()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - started
+    return now_s(device) - started

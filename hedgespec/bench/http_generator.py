@@ -1,42 +1,37 @@
-"""A `Generator` on the far side of HTTP, so that every benchmark of answers also measures the served path."""
+"""A `Generator` that reaches a HedgeSpec server over HTTP, so that a benchmark of answers can also measure a server."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncGenerator, Mapping
-from types import TracebackType
 from typing import Any
 
 import httpx
 
-from hedgespec.bench.load import first_model
+from hedgespec.bench.load import first_model, open_client, sse_events
 from hedgespec.errors import HedgeSpecError
 from hedgespec.types import DecodeStats, GenerationChunk, GenerationRequest, SamplingParams
 
 
 class HttpGenerator:
-    """Streams completions of a HedgeSpec server and reads its speculation report. An async context manager.
+    """Streams completions from a HedgeSpec server and reads its speculation reports; an async context manager.
 
-    Entering it and every method raise HedgeSpecError when there is no such server, or no more.
+    Entering it and every method raise HedgeSpecError when the server does not answer or is not HedgeSpec.
     """
 
     def __init__(self, url: str, api_key: str | None) -> None:
         self._url, self._api_key = url, api_key
-        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self._client = httpx.AsyncClient(base_url=url, headers=headers, timeout=600.0)
+        self._client = open_client(url, api_key)
         self._model = ""
 
     async def __aenter__(self) -> HttpGenerator:
         self._model = await first_model(self._url, self._api_key)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self._client.aclose()
 
     async def drafter_ids(self) -> list[str]:
-        """The configured drafters: those that the learner weighs."""
+        """Return the ids of the configured drafters: those with a weight in the report."""
         body = {"model": self._model, "prompt": [1, 2, 3], "max_tokens": 2, "hedgespec": {"report": True}}
         try:
             answer = await self._client.post("/v1/completions", json=body)
@@ -47,6 +42,7 @@ class HttpGenerator:
             raise HedgeSpecError(f"{self._url} gives no speculation report ({error}); is it HedgeSpec?") from error
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationChunk, None]:
+        """Implements `protocols.Generator.generate`."""
         body = {
             "model": self._model,
             "prompt": request.prompt_ids.tolist(),
@@ -67,16 +63,14 @@ class HttpGenerator:
         async with self._client.stream("POST", "/v1/completions", json=body) as answer:
             if answer.status_code != 200:
                 raise HedgeSpecError(f"The server answered {answer.status_code}: {(await answer.aread())[:300]!r}")
-            async for line in answer.aiter_lines():
-                if not line.startswith("data: ") or line == "data: [DONE]":
-                    continue
-                event = json.loads(line.removeprefix("data: "))
+            async for event in sse_events(answer):
                 if "error" in event:
                     raise HedgeSpecError(f"The server failed in mid-answer: {event['error']['message']}")
                 yield event
 
 
 def sampling_fields(sampling: SamplingParams) -> Mapping[str, Any]:
+    """Return the request fields of sampling parameters."""
     return {
         "max_tokens": sampling.max_tokens,
         "temperature": sampling.temperature,
@@ -88,9 +82,10 @@ def sampling_fields(sampling: SamplingParams) -> Mapping[str, Any]:
 
 
 def stats_from_report(report: Mapping[str, Any]) -> DecodeStats:
+    """Return the statistics that a speculation report stands for."""
     seconds = report["seconds"]
     return DecodeStats(
-        num_emitted=round(report["mean_acceptance_length"] * report["rounds"]),
+        num_emitted=round(report["mean_accepted_tokens"] * report["rounds"]),
         num_rounds=report["rounds"],
         num_drafts=report["drafts"],
         num_drafted=report["drafted"],

@@ -1,4 +1,4 @@
-"""What a learner costs per verified position, and how NormalHedge's regret grows (`hedgespec bench learner`)."""
+"""Measure what a learner costs per verified position, and how NormalHedge's regret grows (`hedgespec bench learner`)."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from hedgespec.learning.build import make_learner
 NAMES = (*LEARNERS.names(), *BANDITS.names())
 
 ANSWER = 256
-"""Positions per answer: the learners start afresh after so many, because some are cheaper at the start."""
+"""Positions per answer: the learners start afresh after each answer, because some are cheaper at the start."""
 
 
 @dataclass(frozen=True, slots=True)
 class LearnerTime:
-    """Microseconds for one `weights` and one `update` over num_experts: median, and the 10th and 90th percentile."""
+    """Microseconds for one `weights` and one `update` over num_experts: median, 10th and 90th percentile."""
 
     learner: str
     num_experts: int
@@ -31,16 +31,16 @@ class LearnerTime:
 
 
 def time_learner(name: str, num_experts: int, repeats: int) -> LearnerTime:
-    """Losses of experts of different quality, all awake; for a bandit the one that it would play."""
+    """Time a learner on random losses of experts of different quality; all are awake, for a bandit only the one it plays."""
     learner = make_learner(name)
     losses = np.random.default_rng(0).random((ANSWER, num_experts)) * np.linspace(0.5, 1.0, num_experts)
-    everyone, state = np.ones(num_experts, dtype=bool), learner.init(np.full(num_experts, 1.0 / num_experts))
+    all_awake, state = np.ones(num_experts, dtype=bool), learner.init(np.full(num_experts, 1.0 / num_experts))
     times = np.empty(repeats)
     for repeat in range(repeats):
         if repeat % ANSWER == 0:
             state = learner.init(np.full(num_experts, 1.0 / num_experts))
         row = losses[repeat % ANSWER]
-        awake = everyone
+        awake = all_awake
         if name in BANDITS:
             awake = np.arange(num_experts) == learner.weights(state).argmax()
         started = time.perf_counter()
@@ -53,7 +53,7 @@ def time_learner(name: str, num_experts: int, repeats: int) -> LearnerTime:
 
 @dataclass(frozen=True, slots=True)
 class RegretGrowth:
-    """Mean regret of NormalHedge at each horizon on fair coins, over seeds, and the slope of its log-log line.
+    """The mean regret of NormalHedge on fair coins at each horizon, over seeds, and the slope of its log-log line.
 
     standard_error: of the slope, by resampling seeds
     """
@@ -69,7 +69,10 @@ class RegretGrowth:
 def measure_growth(
     num_experts: int, num_seeds: int, horizons: Sequence[int], advance: Callable[[], None] = lambda: None
 ) -> RegretGrowth:
-    """Losses are 0 or 1 with equal probability, independent. advance: called at each horizon. Horizons must rise."""
+    """Measure the regret on independent losses that are 0 or 1 with equal probability.
+
+    horizons: numbers of updates, rising. advance: called at each horizon.
+    """
     regrets = normalhedge_regrets(num_experts, num_seeds, horizons, advance)
     log_horizons = np.log(np.asarray(horizons, dtype=np.float64))
 
@@ -85,7 +88,7 @@ def measure_growth(
 def normalhedge_regrets(
     num_experts: int, num_seeds: int, horizons: Sequence[int], advance: Callable[[], None] = lambda: None
 ) -> NDArray[np.float64]:
-    """Regret to the best expert, [num_seeds, num_horizons]: NormalHedge from a uniform prior, all seeds in step."""
+    """Return NormalHedge's regret to the best expert from a uniform prior, [num_seeds, num_horizons]; seeds run in step."""
     rng = np.random.default_rng(0)
     regret = np.zeros((num_seeds, num_experts))
     at_horizon: list[NDArray[np.float64]] = []
@@ -100,15 +103,15 @@ def normalhedge_regrets(
 
 
 def batched_weights(regret: NDArray[np.float64]) -> NDArray[np.float64]:
-    """NormalHedge's weights for every row of regret [num_rows, num_experts] under the uniform prior."""
+    """Return NormalHedge's weights under the uniform prior for every row of regret, both [num_rows, num_experts]."""
     num_experts = regret.shape[1]
     positive = np.maximum(regret, 0.0)
     largest = positive.max(axis=1, keepdims=True)
-    # without a positive regret all count alike
+    # without a positive regret all weights are equal
     ratios = np.where(largest <= 1e-9, 1.0, positive / np.maximum(largest, 1e-9))
     shifted = ratios * ratios - 1.0
     x = np.full((len(regret), 1), math.log((math.e - 1.0) * num_experts + 1.0))
-    # the log of the sum is convex and rising, so Newton from the right end falls to the root without a safeguard
+    # the log of the sum is convex and rising, so Newton from the right end needs no safeguard
     for _ in range(7):
         terms = np.exp(x * shifted)
         total = terms.mean(axis=1, keepdims=True)

@@ -1,6 +1,6 @@
-"""Load on any OpenAI-compatible server: requests arrive on their own clock, whether or not earlier ones are done.
+"""Put load on any OpenAI-compatible server: requests arrive on their own clock, whether or not earlier ones are done.
 
-An open loop shows queueing, which a fixed number of clients hides: those wait politely while the server is behind.
+Such an open loop shows queueing, which a fixed number of clients hides: they wait while the server is behind.
 """
 
 from __future__ import annotations
@@ -23,9 +23,13 @@ MAX_FAILURE_TEXT = 200
 
 @dataclass(frozen=True, slots=True)
 class LoadPlan:
-    """requests_per_s: mean of the Poisson arrivals; inf sends everything at once.
-    max_concurrency: requests in flight at most, the others wait at our side (their wait counts); None is no limit.
-    prompts are used in turn; every answer asks for exactly max_tokens where the server knows `ignore_eos`.
+    """The requests of one run.
+
+    prompts:         used in turn
+    requests_per_s:  mean of the Poisson arrivals; inf sends everything at once
+    max_tokens:      of every answer; not fewer where the server supports `ignore_eos`
+    max_concurrency: requests in flight at most, the others wait in this process and their wait counts; None is no limit
+    extra:           more fields of every request
     """
 
     model: str
@@ -41,8 +45,11 @@ class LoadPlan:
 
 @dataclass(slots=True)
 class RequestRecord:
-    """Times in seconds since the request was due. itl_s: gaps between chunks that carry text; a chunk may hold several
-    tokens, so TPOT, (last - first) / (tokens - 1), is the figure to compare servers by.
+    """The outcome of one request; times are in seconds since it was due.
+
+    ttft_s:  time to first token; e2e_s: to the last
+    itl_s:   gaps between chunks that carry text; a chunk may hold several tokens, so compare servers by TPOT
+    failure: empty when the request succeeded
     """
 
     num_tokens: int = 0
@@ -53,12 +60,16 @@ class RequestRecord:
 
     @property
     def tpot_s(self) -> float:
+        """Time per output token: (last - first) / (tokens - 1)."""
         return (self.e2e_s - self.ttft_s) / (self.num_tokens - 1) if self.num_tokens > 1 else float("nan")
 
 
 @dataclass(frozen=True, slots=True)
 class LoadResult:
-    """spec_decode: differences of the server's `vllm:spec_decode_*` counters over the run, where it has them."""
+    """The outcome of a run.
+
+    spec_decode: increases of the server's `vllm:spec_decode_*` counters over the run, where it has them
+    """
 
     records: list[RequestRecord]
     duration_s: float
@@ -70,9 +81,7 @@ async def run_load(url: str, api_key: str | None, plan: LoadPlan, advance: Calla
 
     A request that fails is recorded, not raised. Raises HedgeSpecError when the server cannot be reached at all.
     """
-    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
-    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=600.0, limits=limits) as client:
+    async with open_client(url, api_key) as client:
         before = await spec_decode_counters(client)
         gate = asyncio.Semaphore(plan.max_concurrency or plan.num_requests)
         started = time.perf_counter()
@@ -90,8 +99,15 @@ async def run_load(url: str, api_key: str | None, plan: LoadPlan, advance: Calla
     return LoadResult(list(records), duration_s, {name: after[name] - before.get(name, 0.0) for name in after})
 
 
+def open_client(url: str, api_key: str | None) -> httpx.AsyncClient:
+    """Return an HTTP client of a server, with any number of connections."""
+    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
+    return httpx.AsyncClient(base_url=url, headers=headers, timeout=600.0, limits=limits)
+
+
 def arrival_times(plan: LoadPlan) -> list[float]:
-    """[num_requests] seconds after the start: a Poisson process with the plan's seed, the first one at 0."""
+    """Return the arrivals of a Poisson process with the plan's seed, [num_requests] seconds; the first is 0."""
     if np.isinf(plan.requests_per_s):
         return [0.0] * plan.num_requests
     gaps = np.random.default_rng(plan.seed).exponential(1.0 / plan.requests_per_s, plan.num_requests)
@@ -100,11 +116,10 @@ def arrival_times(plan: LoadPlan) -> list[float]:
 
 
 async def first_model(url: str, api_key: str | None) -> str:
-    """The first model under /v1/models. Raises HedgeSpecError when nobody answers."""
-    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+    """Return the first model under /v1/models. Raises HedgeSpecError when no server answers."""
     try:
-        async with httpx.AsyncClient(base_url=url, headers=headers, timeout=30.0) as client:
-            answer = await client.get("/v1/models")
+        async with open_client(url, api_key) as client:
+            answer = await client.get("/v1/models", timeout=30.0)
             answer.raise_for_status()
             return str(answer.json()["data"][0]["id"])
     except httpx.HTTPStatusError as error:
@@ -119,7 +134,7 @@ async def first_model(url: str, api_key: str | None) -> str:
 
 
 async def spec_decode_counters(client: httpx.AsyncClient) -> dict[str, float]:
-    """Sums over labels of the speculative decoding counters that vLLM named; empty where /metrics has none."""
+    """Return the sums over labels of vLLM's speculative decoding counters; empty when /metrics has none."""
     try:
         answer = await client.get("/metrics")
     except httpx.HTTPError:
@@ -151,7 +166,7 @@ async def _request(client: httpx.AsyncClient, plan: LoadPlan, index: int, due: f
                 text = (await answer.aread()).decode(errors="replace")
                 record.failure = f"{answer.status_code}: {text[:MAX_FAILURE_TEXT]}"
                 return record
-            async with aclosing(_events(answer)) as events:
+            async with aclosing(sse_events(answer)) as events:
                 async for event in events:
                     now = time.perf_counter()
                     if "error" in event:
@@ -171,7 +186,8 @@ async def _request(client: httpx.AsyncClient, plan: LoadPlan, index: int, due: f
     return record
 
 
-async def _events(answer: httpx.Response) -> AsyncGenerator[dict[str, Any], None]:
+async def sse_events(answer: httpx.Response) -> AsyncGenerator[dict[str, Any], None]:
+    """Yield the JSON of every server-sent event of an answer."""
     async for line in answer.aiter_lines():
         if line.startswith("data: ") and line != "data: [DONE]":
             yield json.loads(line.removeprefix("data: "))

@@ -1,4 +1,4 @@
-"""From request records to the figures that serving benchmarks quote."""
+"""Compute the figures that serving benchmarks quote from the records of a run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hedgespec.bench.load import LoadResult, RequestRecord
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Of one latency over all requests (or gaps), in milliseconds."""
+    """The spread of one latency over all requests (or gaps), in milliseconds."""
 
     mean_ms: float
     median_ms: float
@@ -21,6 +21,7 @@ class Spread:
 
     @staticmethod
     def of(seconds: Sequence[float]) -> Spread:
+        """Summarise latencies, leaving out those that are not finite."""
         values = np.asarray([s for s in seconds if np.isfinite(s)])
         if not len(values):
             return Spread(float("nan"), float("nan"), float("nan"))
@@ -29,8 +30,11 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class LoadReport:
-    """goodput_per_s: completed requests per second that met both limits; None when no limit was given.
-    acceptance_rate, acceptance_length: accepted / drafted and 1 + accepted / drafts over the run, where the server tells.
+    """The figures of a run.
+
+    goodput_per_s:        completed requests per second that met the limits; None when no limit was given
+    acceptance_rate:      accepted / drafted tokens over the run; None when the server does not report them
+    mean_accepted_tokens: 1 + accepted tokens / drafts; None likewise
     """
 
     num_completed: int
@@ -44,13 +48,14 @@ class LoadReport:
     itl: Spread
     e2e: Spread
     acceptance_rate: float | None
-    acceptance_length: float | None
+    mean_accepted_tokens: float | None
     failures: dict[str, int]
 
 
 def load_report(
     result: LoadResult, ttft_limit_ms: float | None = None, tpot_limit_ms: float | None = None
 ) -> LoadReport:
+    """Summarise a run. ttft_limit_ms, tpot_limit_ms: what an answer must meet to count for goodput."""
     done = [r for r in result.records if not r.failure]
     failures = Counter(r.failure for r in result.records if r.failure)
     good = [r for r in done if _meets(r, ttft_limit_ms, tpot_limit_ms)]
@@ -70,12 +75,12 @@ def load_report(
         itl=Spread.of([gap for r in done for gap in r.itl_s]),
         e2e=Spread.of([r.e2e_s for r in done]),
         acceptance_rate=accepted / drafted if drafted else None,
-        acceptance_length=1.0 + accepted / drafts if drafts else None,
+        mean_accepted_tokens=1.0 + accepted / drafts if drafts else None,
         failures=dict(failures.most_common(5)),
     )
 
 
 def _meets(record: RequestRecord, ttft_limit_ms: float | None, tpot_limit_ms: float | None) -> bool:
-    """A one-token answer has no TPOT and cannot miss its limit."""
+    """Tell whether a request met the limits; an answer of one token has no TPOT and cannot miss that limit."""
     in_time = ttft_limit_ms is None or 1e3 * record.ttft_s <= ttft_limit_ms
     return in_time and (tpot_limit_ms is None or record.num_tokens < 2 or 1e3 * record.tpot_s <= tpot_limit_ms)

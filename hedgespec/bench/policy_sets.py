@@ -1,4 +1,4 @@
-"""Which policies `hedgespec bench policies` compares, over one set of models."""
+"""The sets of policies that `hedgespec bench policies` compares, over one set of models."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ LEARNED: tuple[tuple[str, str, str], ...] = (
     ("normalhedge rounds", "normalhedge", "rounds"),
     ("adaptive rounds", "adaptive", "rounds"),
 )
-"""Policies that choose per round: name, learner, objective. The bandits see their own outcomes only."""
+"""Policies that choose in every round: (name, learner, objective). Bandits see only the outcomes of their own choices."""
 
 
 def standard_policies(
     args: AppArgs, variant: Callable[[AppArgs], GenerationService], routed: Mapping[str, Sequence[str]]
 ) -> list[Policy]:
-    """The ten of the table. variant: a service over the shared models with other settings.
+    """Return plain decoding, fixed and random drafters, the prompt router, and the learners of LEARNED.
 
-    routed: domain -> per prompt the drafter that the prompt router picks
+    variant: makes a service over the shared models with other settings
+    routed:  domain -> the drafter that the prompt router picks for each prompt
     """
     service = variant(args)
     policies = [
@@ -44,12 +45,12 @@ def standard_policies(
 
 
 def more_policies(args: AppArgs, variant: Callable[[AppArgs], GenerationService]) -> list[Policy]:
-    """For `--full`: every other learner, and draft trees of one drafter and of several."""
-    known = {learner for _, learner, _ in LEARNED}
+    """Return the policies that `--full` adds: every other learner, and draft trees of one drafter and of two."""
+    compared = {learner for _, learner, _ in LEARNED}
     policies = [
         Policy(f"{name} rounds", variant(with_learner(args, name, "rounds")), _learned)
         for name in LEARNERS.names()
-        if name not in known
+        if name not in compared
     ]
     trees: tuple[tuple[str, DraftFormName, int], ...] = (("tree", "tree", 1), ("merged trees", "tree", 2))
     for name, form, num_merged in trees:
@@ -58,7 +59,8 @@ def more_policies(args: AppArgs, variant: Callable[[AppArgs], GenerationService]
 
 
 def tree_policies(args: AppArgs, variant: Callable[[AppArgs], GenerationService]) -> list[Policy]:
-    """Draft trees of the same number of nodes: each drafter's alone, the learner's choice, and two drafters' merged."""
+    """Return the policies of `--trees`, which have equally many nodes: each drafter's tree, the learner's choice, and merged
+    trees of two and three drafters."""
     alone = variant(with_form(args, "tree", 1))
     policies = [Policy(f"tree of {drafter.id}", alone, _pinned(drafter.id)) for drafter in args.drafters]
     merged = {f"merged trees of {count}": variant(with_form(args, "tree", count)) for count in (2, 3)}
@@ -66,11 +68,13 @@ def tree_policies(args: AppArgs, variant: Callable[[AppArgs], GenerationService]
 
 
 def with_learner(args: AppArgs, learner: str, objective: str) -> AppArgs:
+    """Return the configuration with another learner."""
     changed = args.learner.model_copy(update={"name": learner, "objective": objective})
     return args.model_copy(update={"learner": changed})
 
 
 def with_form(args: AppArgs, form: DraftFormName, num_merged: int) -> AppArgs:
+    """Return the configuration with another draft form, of 12 nodes, from num_merged drafters."""
     changed = {"draft_form": form, "branching": 4, "num_nodes": 12, "merge_drafters": num_merged}
     return args.model_copy(update={"speculation": args.speculation.model_copy(update=changed)})
 

@@ -1,6 +1,6 @@
-"""The alternative to learning while decoding: a classifier that reads the prompt and picks the drafter for the answer.
+"""The prompt router: a classifier that reads the prompt and picks the drafter for the answer, instead of learning.
 
-TF-IDF over character n-grams and logistic regression, from scikit-learn (`pip install 'hedgespec[figures]'`). It is
+It is TF-IDF over character n-grams and logistic regression, from scikit-learn (`pip install 'hedgespec[figures]'`). It is
 right on prompts like those it was trained on; `rewritten` prompts show what happens when it is not.
 """
 
@@ -13,14 +13,14 @@ from hedgespec.errors import ConfigError
 
 
 class PromptRouter:
-    """Prompt -> the domain it seems to belong to."""
+    """A classifier from a prompt to its domain."""
 
     def __init__(self, pipeline: Any) -> None:
         self._pipeline = pipeline
 
     @staticmethod
     def train(prompts: Mapping[str, Sequence[str]], seed: int = 0) -> PromptRouter:
-        """prompts: domain -> labelled examples. Raises ConfigError when scikit-learn is not installed."""
+        """Train on examples by domain. Raises ConfigError when scikit-learn is not installed."""
         try:
             from sklearn.feature_extraction.text import TfidfVectorizer
             from sklearn.linear_model import LogisticRegression
@@ -35,18 +35,19 @@ class PromptRouter:
         return PromptRouter(pipeline)
 
     def domain(self, prompt: str) -> str:
+        """Return the most probable domain of a prompt."""
         return str(self._pipeline.predict([prompt])[0])
 
     def accuracy(self, prompts: Mapping[str, Sequence[str]]) -> float:
-        """Share of prompts that are sent to their own domain."""
+        """Return the share of prompts that are assigned to their own domain. prompts: by domain."""
         pairs = [(domain, text) for domain, examples in prompts.items() for text in examples]
         return sum(self.domain(text) == domain for domain, text in pairs) / len(pairs)
 
 
 def rewritten(prompts: Mapping[str, Sequence[str]], context: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """Each prompt behind a longer document of the next domain, as retrieval or a conversation would put it there.
+    """Put a longer document of the next domain before each prompt, as retrieval or a conversation would.
 
-    What the target continues is the end of the prompt; what a classifier mostly sees is the document.
+    The target continues the prompt; a classifier mostly sees the document.
     context: domain -> documents that no prompt comes from
     """
     domains = list(prompts)
@@ -60,7 +61,7 @@ def rewritten(prompts: Mapping[str, Sequence[str]], context: Mapping[str, Sequen
 
 
 def _document(texts: Sequence[str], index: int, num_characters: int) -> str:
-    """Whole texts, one after another from `index` on, until they are long enough."""
+    """Join whole texts, from `index` on, until they are long enough."""
     document = ""
     for offset in range(len(texts)):
         if len(document) >= num_characters:

@@ -1,7 +1,7 @@
-"""The cost of a round without models: our wire and decode loop against a bare gRPC echo of the same bytes and fan-out.
+"""Measure a round without models: our wire and decode loop beside a bare gRPC echo of the same bytes and fan-out.
 
-All of them run against the same processes, interleaved, so that whatever else the machine does hits them alike. A round is
-draft (one drafter), verify (the target), observe (every drafter, with its scores back).
+All run against the same processes in turns, so that other load on the machine affects them alike. A round is draft (one
+drafter), verify (the target), observe (every drafter, which sends its scores back).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -22,12 +23,16 @@ from hedgespec.rpc.connection import ReplicaConnection
 
 WARM_UP_ROUNDS = 20
 MIN_ROUNDS_EACH = 40
-"""Of a session, whatever their number: with fewer, opening and the dense first scores would be most of it."""
+"""Rounds of every session at least: with fewer, opening and the dense first scores would be most of the time."""
 
 
 @dataclass(frozen=True, slots=True)
 class RpcShape:
-    """num_sparse_ids: ids per draft distribution, 0 for greedy. is_grouped: all drafters in one process, one connection."""
+    """One case to measure.
+
+    num_sparse_ids: ids per draft distribution, 0 for greedy
+    is_grouped:     all drafters are in one process, behind one connection
+    """
 
     num_drafters: int
     num_sparse_ids: int
@@ -37,68 +42,98 @@ class RpcShape:
 
 @dataclass(frozen=True, slots=True)
 class RoundCost:
-    """Of one way to run a round: wall time and CPU of the router's process, milliseconds per round, one per repeat."""
+    """The cost of one way to run a round: milliseconds per round of wall time and of the router's CPU, one per repeat."""
 
     wall_ms: tuple[float, ...]
     cpu_ms: tuple[float, ...]
 
     @property
     def min_ms(self) -> float:
+        """Shortest wall time."""
         return min(self.wall_ms)
 
     @property
     def median_ms(self) -> float:
+        """Median wall time."""
         return float(np.median(self.wall_ms))
 
     @property
     def median_cpu_ms(self) -> float:
+        """Median CPU time of the router's process."""
         return float(np.median(self.cpu_ms))
 
     def ratio_to(self, base: RoundCost) -> float:
-        """The median over the repeats of the ratio within one: what the machine does to both cancels."""
+        """Return the median over the repeats of the ratio within a repeat, in which the machine's state cancels."""
         return float(np.median(np.divide(self.wall_ms, base.wall_ms)))
+
+    def as_json(self, echo: RoundCost) -> dict[str, Any]:
+        """Return the times with the derived figures."""
+        derived = {"min_ms": self.min_ms, "median_ms": self.median_ms, "median_cpu_ms": self.median_cpu_ms}
+        return {**derived, "ratio_to_echo": self.ratio_to(echo), "wall_ms": self.wall_ms, "cpu_ms": self.cpu_ms}
 
 
 @dataclass(frozen=True, slots=True)
 class RpcCase:
-    """echo: one message per drafter. joined_echo: of a group, one message for all of its drafters (ours does that).
-    wire: our stream alone, every score awaited. loop: the whole decode loop with its learner, every drafter scored in every
-    round. scheduled: with scores on the default schedule. local: the loop in one process, without any transport.
+    """The costs of one shape, by the way to run a round.
+
+    echo:        bare gRPC echo with one message per drafter
+    joined_echo: with one message for all drafters of a group, as our stream does; only with a group
+    wire:        our stream alone, with every score awaited
+    loop:        the whole decode loop with its learner, with every drafter scored in every round
+    scheduled:   the loop with scores on the default schedule
+    local:       the loop in one process, without transport
     """
 
     shape: RpcShape
-    echo: RoundCost
-    joined_echo: RoundCost | None
-    wire: RoundCost
-    loop: RoundCost
-    scheduled: RoundCost
-    local: RoundCost
+    costs: dict[str, RoundCost]
 
     @property
     def loop_ratio(self) -> float:
-        return self.loop.ratio_to(self.echo)
+        """Decode loop / echo."""
+        return self.costs["loop"].ratio_to(self.costs["echo"])
 
     @property
     def loop_min_ratio(self) -> float:
-        return self.loop.min_ms / self.echo.min_ms
+        """Decode loop / echo, of the shortest times."""
+        return self.costs["loop"].min_ms / self.costs["echo"].min_ms
 
     @property
     def rounds_per_s(self) -> float:
-        return 1e3 / self.loop.median_ms
+        """Rounds per second of the decode loop, of all sessions together."""
+        return 1e3 / self.costs["loop"].median_ms
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the costs with the derived figures."""
+        derived = {
+            "loop_ratio": self.loop_ratio,
+            "loop_min_ratio": self.loop_min_ratio,
+            "rounds_per_s": self.rounds_per_s,
+        }
+        costs = {name: cost.as_json(self.costs["echo"]) for name, cost in self.costs.items()}
+        return {"shape": self.shape, **derived, **costs}
 
 
 @dataclass(frozen=True, slots=True)
 class RpcReport:
+    """The costs of all shapes."""
+
     num_rounds: int
     num_repeats: int
     cases: tuple[RpcCase, ...]
 
     @property
     def worst_loop_ratio(self) -> float:
+        """The largest ratio of the decode loop to the echo."""
         return max(case.loop_ratio for case in self.cases)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the report with its derived figures, so that a reader of the JSON does not have to compute them."""
+        counts = {"num_rounds": self.num_rounds, "num_repeats": self.num_repeats}
+        return {**counts, "worst_loop_ratio": self.worst_loop_ratio, "cases": [case.as_json() for case in self.cases]}
 
 
 def default_shapes(with_groups: bool) -> tuple[RpcShape, ...]:
+    """Return the shapes of `hedgespec bench rpc`."""
     shapes = [RpcShape(k, ids, sessions) for ids in (0, 64) for k in (1, 4, 8) for sessions in (1, 8)]
     if with_groups:
         shapes += [RpcShape(k, ids, sessions, True) for ids in (0, 64) for k in (4, 8) for sessions in (1, 8)]
@@ -111,9 +146,10 @@ async def bench_rpc(
     num_repeats: int = 5,
     on_case: Callable[[RpcCase], None] = lambda case: None,
 ) -> RpcReport:
-    """Measure every shape. num_rounds: per repeat and way, shared by the sessions, at least MIN_ROUNDS_EACH each.
+    """Measure every shape.
 
-    on_case: called as the cases end.
+    num_rounds: per repeat and way, shared by the sessions, at least MIN_ROUNDS_EACH for each
+    on_case:    called after every shape
     """
     cases = {}
     for fleet in dict.fromkeys((shape.num_sparse_ids, shape.is_grouped) for shape in shapes):
@@ -137,14 +173,11 @@ async def _measure(addresses: Sequence[ReplicaAddress], shape: RpcShape, num_rou
         for _ in range(num_repeats):
             for name, way in ways.items():
                 timings[name].append(await _timed(way, shape.num_sessions, rounds_each))
-    costs = {name: RoundCost(*map(tuple, zip(*pairs, strict=True))) for name, pairs in timings.items()}
-    return RpcCase(
-        shape, costs["echo"], costs.get("joined echo"), costs["wire"], costs["loop"], costs["scheduled"], costs["local"]
-    )
+    return RpcCase(shape, {name: RoundCost(*map(tuple, zip(*pairs, strict=True))) for name, pairs in timings.items()})
 
 
 Way = Callable[[int, int], Awaitable[None]]
-"""(session, number of rounds) -> runs them."""
+"""A function that runs the rounds of one session: (session, number of rounds)."""
 
 
 async def _echoes(stack: AsyncExitStack, addresses: Sequence[ReplicaAddress], shape: RpcShape) -> dict[str, Way]:
@@ -155,7 +188,7 @@ async def _echoes(stack: AsyncExitStack, addresses: Sequence[ReplicaAddress], sh
         return {"echo": echo.rounds}
     sizes = frame_sizes(shape.num_sparse_ids, shape.num_drafters)
     joined = await Echo.connect(stack, urls, shape.num_sessions, sizes)
-    return {"echo": echo.rounds, "joined echo": joined.rounds}
+    return {"echo": echo.rounds, "joined_echo": joined.rounds}
 
 
 async def _ours(stack: AsyncExitStack, addresses: Sequence[ReplicaAddress], shape: RpcShape) -> dict[str, Way]:
@@ -176,7 +209,7 @@ async def _ours(stack: AsyncExitStack, addresses: Sequence[ReplicaAddress], shap
 
 
 async def _timed(way: Way, num_sessions: int, num_rounds: int) -> tuple[float, float]:
-    """-> (wall, CPU) milliseconds per round of the whole group of sessions."""
+    """Run all sessions and return (wall, CPU) milliseconds per round."""
     wall, cpu = time.perf_counter(), time.process_time()
     await asyncio.gather(*(way(session, num_rounds) for session in range(num_sessions)))
     total = num_sessions * num_rounds

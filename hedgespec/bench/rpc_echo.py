@@ -1,9 +1,9 @@
-"""The floor that `bench.rpc` compares with: bare gRPC streams that carry the bytes of our frames, with nothing on top.
+"""The baseline of `bench.rpc`: bare gRPC streams that carry the bytes of our frames and do nothing else.
 
-Bytes in and bytes out, one write per message, and one bidirectional stream per replica and session: measured, one stream
-per replica that all sessions share is never faster without our framing, since it has the same messages and one writer. A
-round does what ours does, in the same order: a draft from one drafter, then a verify; then an observation to every drafter,
-whose replies (the scores) come on their own time and are only waited for before the next observations leave.
+There is one write per message and one bidirectional stream per replica and session; one stream per replica for all sessions
+was measured and is never faster without our framing. A round has the same messages as ours in the same order: a draft from
+one drafter, a verify, then an observation to every drafter, whose replies (the scores) are awaited only before the next
+observations are sent.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ SESSION_ID = "0123456789abcdef0123456789abcdef"
 TOKENS_PER_ROUND = NUM_DRAFT_TOKENS + 1
 
 _KINDS = {"draft": ["d0"], "drafted": ["d0"], "verify": [], "verdict": [], "observe": ["d0"], "score": ["d0"]}
-"""Bodies of a round and whom their items name: the target needs no name."""
+"""The bodies of a round's messages -> the drafter ids that they name; the target needs none."""
 
 Call = grpc.aio.StreamStreamCall[bytes, bytes]
 
 
 class EchoStream:
-    """One stream: replies come in the order of the requests. Made inside the event loop."""
+    """One stream, on which replies come in the order of the requests. Make it inside the event loop."""
 
     def __init__(self, call: Call) -> None:
         self._call = call
@@ -40,6 +40,7 @@ class EchoStream:
         self._reader = asyncio.ensure_future(self._read())
 
     async def ask(self, message: bytes) -> None:
+        """Send a message and wait for its reply."""
         reply: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         async with self._turn:
             self._waiting.append(reply)
@@ -57,9 +58,10 @@ class EchoStream:
 
 
 class Echo:
-    """streams: [num_sessions][1 + num_replicas of drafters], the target first.
+    """Runs rounds over bare streams.
 
-    num_messages: observations that each drafters' replica is sent per round; several for a group, one per drafter of it
+    streams:      [num_sessions][1 + number of drafter replicas], the target first
+    num_messages: observations that each drafter replica gets per round: for a group, one per drafter
     """
 
     def __init__(self, streams: list[list[EchoStream]], sizes: dict[str, tuple[int, int]], num_messages: int) -> None:
@@ -77,6 +79,7 @@ class Echo:
         sizes: dict[str, tuple[int, int]],
         num_messages: int = 1,
     ) -> Echo:
+        """Open the streams; `stack` closes them."""
         channels = [await stack.enter_async_context(grpc.aio.insecure_channel(address)) for address in addresses]
         streams = [[EchoStream(c.stream_stream(ECHO_METHOD)()) for c in channels] for _ in range(num_sessions)]
         for stream in (stream for row in streams for stream in row):
@@ -84,6 +87,7 @@ class Echo:
         return Echo(streams, sizes, num_messages)
 
     async def rounds(self, session: int, num_rounds: int) -> None:
+        """Run the rounds of one session."""
         target, *drafters = self._streams[session]
         observing: list[asyncio.Task[None]] = []
         for round_index in range(num_rounds):
@@ -99,7 +103,7 @@ class Echo:
 
 
 def frame_sizes(num_sparse_ids: int, num_joined: int = 1) -> dict[str, tuple[int, int]]:
-    """Bytes of our frames, (request, reply) of each kind; the request's size word is not counted.
+    """Return the bytes of our frames by kind, (request, reply), without the request's size word.
 
     num_joined: drafters of one replica that share an observation; their scores come back in one frame
     """

@@ -1,4 +1,4 @@
-"""Replica processes for `bench.rpc`: models that cost nothing, and beside them a bare echo on the same gRPC server."""
+"""Replica processes for `bench.rpc`: models that cost nothing, and a bare echo in the same process."""
 
 from __future__ import annotations
 
@@ -23,20 +23,19 @@ NUM_DRAFT_TOKENS = 5
 ECHO_SERVICE = "hedgespec.bench.Echo"
 ECHO_METHOD = f"/{ECHO_SERVICE}/Echo"
 SIZE_BYTES = 4
-"""An echo request starts with the size of the reply it wants."""
+"""Length of the word at the start of an echo request that has the size of the wanted reply."""
 
 START_TIMEOUT_S = 180.0
 
-
-# what free models answer with: a fresh array would cost a replica more than its part of the wire does
+# the answers of the free models; making new arrays would cost a replica more than its part of the wire
 NODES = np.arange(64, dtype=np.int32)
 TARGET_PROBS = np.full(64, 0.5, np.float32)
 ACCEPTANCE = np.repeat(np.linspace(0.9, 0.2, 16, dtype=np.float32), 1024).reshape(16, 1024, 1)
-"""[drafter, position, 1]: drafters differ, or the learner would have nothing to compute."""
+"""[num_drafters, num_positions, 1]; drafters differ, so that the learner has something to compute."""
 
 
 class FreeTarget:
-    """Accepts every draft token at once."""
+    """A target that accepts every draft token and computes nothing."""
 
     async def open(self, spec: SessionSpec) -> Opened:
         return Opened()
@@ -50,7 +49,10 @@ class FreeTarget:
 
 
 class FreeDrafter:
-    """drafter_id: d0, d1, ...; num_sparse_ids: entries of each draft distribution; 0 sends none, as for greedy answers."""
+    """A drafter that always proposes the same chain and computes nothing.
+
+    drafter_id: d0, d1, ...; num_sparse_ids: entries of each draft distribution, 0 for none, as for greedy answers
+    """
 
     feature_sink = ""
     digest = ""
@@ -88,7 +90,7 @@ class FreeDrafter:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaAddress:
-    """rounds: HOST:PORT of our service; echo: of the bare echo in the same process."""
+    """The addresses of one replica process, HOST:PORT. rounds: our service; echo: the bare echo."""
 
     rounds: str
     echo: str
@@ -98,7 +100,7 @@ class ReplicaAddress:
 def replica_processes(
     num_drafters: int, num_sparse_ids: int, is_grouped: bool = False
 ) -> Iterator[list[ReplicaAddress]]:
-    """Yield the addresses of one target and of drafters d0, d1, ...: a process for each, or one for all of them."""
+    """Start a target and drafters d0, d1, ..., each in a process or all drafters in one; yield the addresses."""
     ids = [f"d{i}" for i in range(num_drafters)]
     replicas: list[list[str]] = [[], ids] if is_grouped else [[], *([name] for name in ids)]
     # never fork: a process that has used gRPC must not be copied

@@ -1,4 +1,4 @@
-"""The ways to run a round that `bench.rpc` times: our stream alone, and the whole decode loop with its learner."""
+"""The ways to run a round that `bench.rpc` measures: our stream alone, and the whole decode loop with its learner."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _PROMPT = np.arange(32, dtype=np.int32)
 async def wire_rounds(
     target: Target, drafters: Sequence[Drafter], session: int, num_rounds: int, num_sparse_ids: int
 ) -> None:
-    """Every score is awaited before the next round."""
+    """Run rounds over our stream without a decode loop; every score is awaited before the next round."""
     spec = _spec(session, num_rounds, num_sparse_ids)
     await asyncio.gather(target.open(spec), *(drafter.open(spec) for drafter in drafters))
     start = 0
@@ -53,8 +53,11 @@ async def loop_rounds(
     is_scheduled: bool = False,
     is_grouped: bool = False,
 ) -> None:
-    """One answer of the decode loop. is_scheduled: scores are asked for on the default schedule, else in every round, which
-    is the most that they can cost. is_grouped: all drafters are one group."""
+    """Run one answer of the decode loop.
+
+    is_scheduled: request scores on the default schedule; else in every round, which is the most that they can cost
+    is_grouped:   all drafters are one group
+    """
     config = SpeculationConfig(max_draft_tokens=NUM_DRAFT_TOKENS)
     count = len(drafters)
     feedback = make_feedback("rounds", count, NUM_DRAFT_TOKENS, config.score_timeout_rounds)

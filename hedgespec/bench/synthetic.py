@@ -1,7 +1,7 @@
-"""Speed without weights: random models of a published shape, whose drafts are accepted as often as one likes.
+"""Measure speed without weights: random models of a published shape, with a given acceptance (`hedgespec bench synthetic`).
 
-Everything is computed as with real weights; only how many draft tokens count as right, and what drafters' scores say, is
-drawn: drafter i's token at a position is a hit with probability a_i, the same in verification and in scores.
+Everything is computed as with real weights. Only how many draft tokens are accepted, and the values of the scores, are drawn
+at random: drafter i's token at a position is a hit with probability a_i, the same in verification and in scores.
 """
 
 from __future__ import annotations
@@ -42,23 +42,26 @@ from hedgespec.types import DraftTree, Observation, Verdict
 Mask = NDArray[np.bool_]
 
 NUM_DRAFT_TOKENS = SpeculationConfig().max_draft_tokens
-"""Of a round: the shipped settings are measured."""
+"""Draft tokens of a round, from the default settings."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hits:
-    """rates: by drafter id, the probability that a draft token is right given that those before it are."""
+    """Draws which draft tokens are right.
+
+    rates: drafter id -> the probability that a draft token is right, given that those before it are
+    """
 
     rates: dict[str, float]
 
     def of(self, drafter_id: str, noise_seed: int, first: int, num_positions: int) -> Mask:
-        """Whether this drafter is right at the output positions from `first` on."""
-        place = list(self.rates).index(drafter_id)
-        draws = uniforms(noise_seed, first + np.arange(num_positions), Purpose.SHADOW, place)
+        """Return whether a drafter is right at the output indices from `first` on, [num_positions]."""
+        index = list(self.rates).index(drafter_id)
+        draws = uniforms(noise_seed, first + np.arange(num_positions), Purpose.SHADOW, index)
         return draws < self.rates[drafter_id]
 
     def decide(self, trees: Sequence[DraftTree], logits: Tensor, contexts: Sequence[VerifyContext]) -> list[Verdict]:
-        """In the place of `acceptance.accept`: the drafts' leading hits, and the target's own token behind them."""
+        """Replace `acceptance.accept`: accept the leading hits of each draft, then add the target's own token."""
         own = logits.argmax(dim=-1).tolist()
         verdicts, first_row = [], 0
         for tree, context in zip(trees, contexts, strict=True):
@@ -75,7 +78,7 @@ class Hits:
 
 
 class SyntheticColumns(ScoreColumns):
-    """Scores that are computed as ever and then say what was drawn. hits: [num_tokens] of the observation."""
+    """Scores that are computed as usual and then replaced by what was drawn. hits: [num_tokens] of the observation."""
 
     hits: Mask
 
@@ -91,7 +94,7 @@ class SyntheticColumns(ScoreColumns):
 
 
 class SyntheticHead(Eagle3Drafter):
-    """A random head. hits: see `Hits`."""
+    """A drafter over a random head, whose scores are drawn by `hits`."""
 
     hits: Hits
 
@@ -113,11 +116,11 @@ async def synthetic_service(
     *,
     use_graphs: bool,
 ) -> AsyncIterator[GenerationService]:
-    """A service over a random target and one random head per rate, `head0`, `head1`, ...: greedy answers only.
+    """Open a service over a random target and one random head per rate, `head0`, `head1`, ...; greedy answers only.
 
-    num_tokens: of prompt and answer together; use_graphs: static passes, of target and heads
+    num_tokens: of prompt and answer together. use_graphs: static passes for target and heads.
     """
-    hits = Hits({f"head{place}": rate for place, rate in enumerate(rates)})
+    hits = Hits({f"head{index}": rate for index, rate in enumerate(rates)})
     args = _args(list(hits.rates), device, max_sessions)
     spare = NUM_DRAFT_TOKENS + 1
     limit = max_sessions * (num_tokens + spare)
@@ -125,7 +128,7 @@ async def synthetic_service(
     heads = random_heads(head_config(shape), len(rates), device)
     bank = HeadBank(heads, in_int8=device == "cpu")
     drafters = [
-        SyntheticHead(name, bank, "random", max_sessions, limit, place) for place, name in enumerate(hits.rates)
+        SyntheticHead(name, bank, "random", max_sessions, limit, index) for index, name in enumerate(hits.rates)
     ]
     SyntheticHead.join(drafters)
     for drafter in drafters:
@@ -158,17 +161,18 @@ async def synthetic_service(
 
 
 def expected_tokens(rate: float, num_draft_tokens: int = NUM_DRAFT_TOKENS) -> float:
-    """Tokens of a round: 1 + a + a^2 + ... + a^K."""
+    """Return the expected tokens of a round: 1 + a + a^2 + ... + a^K."""
     return float(sum(rate**depth for depth in range(num_draft_tokens + 1)))
 
 
 def random_prompts(num: int, num_tokens: int, vocab_size: int) -> list[NDArray[np.int32]]:
+    """Make prompts of random ids."""
     rng = np.random.default_rng(0)
     return [rng.integers(0, vocab_size, num_tokens).astype(np.int32) for _ in range(num)]
 
 
 def _args(drafter_ids: Sequence[str], device: Device, max_sessions: int) -> AppArgs:
-    """The shipped settings. The names of the models are never looked up."""
+    """Return the default settings; the models' names are never looked up."""
     drafters = tuple(
         DrafterConfig(id=name, kind="eagle3", model="random", device=device, group=LOCAL_GROUP) for name in drafter_ids
     )
@@ -176,7 +180,7 @@ def _args(drafter_ids: Sequence[str], device: Device, max_sessions: int) -> AppA
 
 
 def _tokenizer(vocab_size: int, max_model_len: int) -> Tokenizer:
-    """No id has any text."""
+    """Make a tokenizer in which no id has any text."""
     import tokenizers
 
     backend = tokenizers.Tokenizer(tokenizers.models.BPE(vocab={}, merges=[]))

@@ -73,7 +73,7 @@ async def test_chat_stream_with_the_report_on_its_last_chunk() -> None:
         b'"choices":[{"index":0,"delta":{"role":"assistant","content":"a"},"logprobs":null,"finish_reason":null}]}\n\n'
         b'data: {"id":"chatcmpl-0123","object":"chat.completion.chunk","created":1700000000,"model":"m",'
         b'"choices":[{"index":0,"delta":{"content":"b"},"logprobs":null,"finish_reason":"stop"}],'
-        b'"hedgespec":{"rounds":2,"drafts":1,"drafted":3,"accepted":1,"mean_acceptance_length":1.0,'
+        b'"hedgespec":{"rounds":2,"drafts":1,"drafted":3,"accepted":1,"mean_accepted_tokens":1.0,'
         b'"acceptance_rate":0.3333,"accepted_per_position":[1,0,0],"rounds_per_drafter":{"sql":1},'
         b'"drafted_per_drafter":{"sql":3},"accepted_per_drafter":{"sql":1},"expected_passes":{"sql":2.0},'
         b'"weights":{"sql":0.5},"migrations":0,'

@@ -107,4 +107,4 @@ def test_goodput_counts_answers_within_both_limits() -> None:
     assert report.goodput_per_s == 0.5
     assert (report.num_completed, report.num_failed) == (3, 1)
     assert report.acceptance_rate == 0.6
-    assert report.acceptance_length == 4.0
+    assert report.mean_accepted_tokens == 4.0

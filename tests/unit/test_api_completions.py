@@ -224,7 +224,7 @@ async def test_the_report_comes_when_asked_for_on_the_answer_or_the_last_chunk()
     server = Server()
     whole = (await server.complete(hedgespec={"report": True})).json()["hedgespec"]
     assert (whole["rounds"], whole["drafted"], whole["accepted"], whole["acceptance_rate"]) == (2, 4, 1, 0.25)
-    assert (whole["mean_acceptance_length"], whole["accepted_per_position"]) == (1.5, [1, 0])
+    assert (whole["mean_accepted_tokens"], whole["accepted_per_position"]) == (1.5, [1, 0])
     assert whole["weights"] == {"sql": 0.7, "ngram": 0.3}
     assert set(whole["seconds"]) == {"draft", "verify", "learn", "transport", "overhead"}
     for options in (None, {"include_usage": True}):

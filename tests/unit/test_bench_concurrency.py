@@ -7,12 +7,8 @@ import math
 import numpy as np
 
 from hedgespec.assembly.local_service import local_service
-from hedgespec.bench.concurrency import (
-    ConcurrencyReport,
-    ConcurrencyResult,
-    concurrency_json,
-    measure_concurrency,
-)
+from hedgespec.bench.answers import ArmResult
+from hedgespec.bench.concurrency import ConcurrencyReport, measure_concurrency
 from hedgespec.types import SamplingParams
 from tests.toy_args import NEAR_AND_FAR
 
@@ -29,10 +25,7 @@ async def test_every_concurrency_decodes_the_same_answers() -> None:
     prompts = [np.arange(4, dtype=np.int32), np.arange(6, dtype=np.int32)]
     async with local_service(NEAR_AND_FAR) as local:
         sampling = SamplingParams(temperature=0.0, max_tokens=12)
-        service = local.service
-        report = await measure_concurrency(
-            service, service.drain, ["near", "far"], prompts, sampling, [4, 2], 2, advance
-        )
+        report = await measure_concurrency(local.service, ["near", "far"], prompts, sampling, [4, 2], 2, advance)
     assert num_steps == 2 + 2 * 3 * 3
     assert set(report.singles) == {"near", "far"}
     assert list(report.results) == ["plain", report.best_single, "learned"]
@@ -40,15 +33,14 @@ async def test_every_concurrency_decodes_the_same_answers() -> None:
         assert list(by_level) == [1, 2, 4]
         assert all(result.tokens == [48, 48] for result in by_level.values())
     assert all(result.passes == [48, 48] for result in report.results["plain"].values())
-    content = concurrency_json(report)
-    assert set(content["arms"]["plain"]) == {"1", "2", "4"}  # type: ignore[index]
+    assert set(report.as_json()["arms"]["plain"]) == {"1", "2", "4"}
 
 
 def test_ratios_are_medians_of_ratios_within_a_repeat() -> None:
     """A repeat on a slow machine counts like any other, and one outlier does not decide."""
-    one = ConcurrencyResult(1, tokens=[100] * 3, passes=[50] * 3, seconds=[1.0, 10.0, 2.0])
-    many = ConcurrencyResult(8, tokens=[100] * 3, passes=[50] * 3, seconds=[0.5, 2.5, 2.0])
+    one = ArmResult(tokens=[100] * 3, passes=[50] * 3, seconds=[1.0, 10.0, 2.0])
+    many = ArmResult(tokens=[100] * 3, passes=[50] * 3, seconds=[0.5, 2.5, 2.0])
     report = ConcurrencyReport(0.0, 10, 8, {}, {"plain": {1: one, 8: many}})
     assert math.isclose(report.speedup("plain", 8), 2.0)
     assert report.over_plain("plain", 8) == 1.0
-    assert many.mean_accepted_tokens == 2.0
+    assert many.mean_accepted_tokens.value == 2.0

@@ -8,7 +8,7 @@ import numpy as np
 
 from hedgespec.assembly.local_service import local_service
 from hedgespec.bench.foreign_text import mixed
-from hedgespec.bench.policies import ALL, Policy, measure_policies, policies_json
+from hedgespec.bench.policies import ALL, Policy, measure_policies
 from hedgespec.bench.policy_sets import tree_policies, with_form
 from hedgespec.types import SamplingParams
 from tests.toy_args import NEAR_AND_FAR
@@ -45,8 +45,7 @@ async def test_every_policy_decodes_every_prompt_and_the_shares_follow() -> None
     assert share is not None
     assert 0.5 < share.value <= 1.2
     assert math.isclose(sum(mix["near"].passes), sum(mix["learned"].best_fixed), rel_tol=0.05)
-    content = policies_json(report)
-    assert set(content["temperatures"]["0"]) == {"one", "two", ALL}  # type: ignore[index]
+    assert set(report.as_json()["temperatures"]["0"]) == {"one", "two", ALL}
 
 
 def test_mixed_prompts_join_two_different_domains() -> None:

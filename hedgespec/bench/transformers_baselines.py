@@ -1,5 +1,7 @@
-"""transformers' own decoding on the same weights: `generate` with its growing and its static cache, and its assisted
-generation with prompt lookup. No compiled variant: torch.compile on the CPU needs a C++ compiler at run time.
+"""Decode with transformers on the same weights: `generate` with a growing and a static cache, and assisted generation.
+
+Assisted generation uses prompt lookup. There is no compiled variant: torch.compile on the CPU needs a C++ compiler at run
+time.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from hedgespec.types import SamplingParams
 
 
 def transformers_baselines(target_folder: Path, max_draft_tokens: int) -> dict[str, Baseline]:
-    """`hf generate`, `hf static` and `hf assisted` (prompt lookup with our draft length); float32 on the CPU."""
+    """Return the baselines `hf generate`, `hf static` and `hf assisted` (with our draft length), float32 on the CPU."""
     model = AutoModelForCausalLM.from_pretrained(target_folder, dtype=torch.float32, local_files_only=True).eval()
 
     def run(prompt_ids: NDArray[np.int32], sampling: SamplingParams, options: Mapping[str, Any]) -> tuple[int, float]:
