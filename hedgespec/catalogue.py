@@ -79,3 +79,18 @@ STORES: Registry[Any] = Registry(
     },
 )
 """URL scheme -> `(url: str, config: StoreConfig, on_event: OnEvent) -> PreferenceStore`, see `hedgespec.store.open`."""
+
+SAMPLING_PARAMETERS: Registry[Any] = Registry(
+    "sampling parameter",
+    "hedgespec.sampling",
+    {
+        "logit_bias": "hedgespec.sampling.logit_bias:LogitBias",
+        "repetition_penalty": "hedgespec.sampling.penalties:RepetitionPenalty",
+        "frequency_penalty": "hedgespec.sampling.penalties:FrequencyPenalty",
+        "presence_penalty": "hedgespec.sampling.penalties:PresencePenalty",
+        "temperature": "hedgespec.sampling.temperature:Temperature",
+        "top_k": "hedgespec.sampling.top_k:TopK",
+        "top_p": "hedgespec.sampling.top_p:TopP",
+    },
+)
+"""A class of sampling parameters by the client's name, see `hedgespec.sampling.parameter`; applied in this order."""

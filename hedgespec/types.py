@@ -12,7 +12,7 @@ the round that starts at p - j + 1.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,9 +32,13 @@ SPARSE_MASS = 0.99
 class SamplingParams:
     """How the target's distribution is shaped and when the answer ends.
 
+    What shapes the distribution is defined in `hedgespec.sampling`, one parameter per file; the defaults here are the
+    neutral values there.
+
     temperature: 0 is greedy. top_k: 0 is off. repetition_penalty: 1 is off.
     seed: set -> `coupled` verification, the text is a function of prompt, seed, parameters and target alone.
     logit_bias: (token id, bias) pairs, each id in [0, vocab).
+    others: (name, value) of sampling parameters that have no attribute here, see `sampling.values`
     """
 
     temperature: float = 1.0
@@ -49,6 +53,7 @@ class SamplingParams:
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     repetition_penalty: float = 1.0
+    others: tuple[tuple[str, Any], ...] = ()
 
     @property
     def method(self) -> Method:
@@ -56,11 +61,6 @@ class SamplingParams:
         if self.temperature == 0.0:
             return "greedy"
         return "rejection" if self.seed is None else "coupled"
-
-    @property
-    def has_penalties(self) -> bool:
-        """Whether any penalty is on."""
-        return self.presence_penalty != 0.0 or self.frequency_penalty != 0.0 or self.repetition_penalty != 1.0
 
 
 @dataclass(frozen=True, slots=True)

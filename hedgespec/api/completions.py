@@ -15,14 +15,14 @@ from hedgespec.api.formats import ChatFormat, CompletionFormat, Format
 from hedgespec.api.prompts import TokenIds, chat_messages, completion_prompts, encode_chat, encode_prompt
 from hedgespec.api.responder import Responder
 from hedgespec.api.sampling import sampling_params
-from hedgespec.api.schemas import ChatBody, CompletionBody, GenerationBody
+from hedgespec.api.schemas import ChatBody, CompletionBody, GenerationBody, with_sampling_parameters
 from hedgespec.errors import RequestError
 from hedgespec.types import GenerationRequest
 
 
 async def complete(context: ApiContext, request: Request) -> Response:
     """Continue one prompt, or each of several."""
-    tenant, body = await context.accept(request, CompletionBody, neutral.COMPLETIONS)
+    tenant, body = await context.accept(request, with_sampling_parameters(CompletionBody), neutral.COMPLETIONS)
     tokenizer = context.tokenizer
     prompts = completion_prompts(body.prompt, tokenizer.vocab_size, tokenizer.max_model_len)
 
@@ -34,7 +34,7 @@ async def complete(context: ApiContext, request: Request) -> Response:
 
 async def chat(context: ApiContext, request: Request) -> Response:
     """Answer the last message of a conversation."""
-    tenant, body = await context.accept(request, ChatBody, neutral.CHAT)
+    tenant, body = await context.accept(request, with_sampling_parameters(ChatBody), neutral.CHAT)
     if body.max_tokens is not None and body.max_completion_tokens is not None:
         raise RequestError(
             "Send max_tokens or max_completion_tokens, not both.", code="invalid_value", param="max_completion_tokens"

@@ -1,5 +1,6 @@
-"""Parameters that we know and do not support: their neutral values are accepted, every other value is a 400 that names
-the parameter. A value is neutral when the answer would be the same without it; null always is."""
+"""The request parameters that are known and not supported: their neutral values are accepted, every other value is a 400
+that names the parameter. A value is neutral when the answer would be the same without it; null always is.
+"""
 
 from __future__ import annotations
 
@@ -86,7 +87,10 @@ CHAT: Mapping[str, tuple[Any, ...]] = {
 
 
 def drop_neutral(body: Mapping[str, Any], known: Mapping[str, tuple[Any, ...]], prefix: str = "") -> dict[str, Any]:
-    """-> the body without unsupported parameters. Raises RequestError `unsupported_parameter`."""
+    """Return the body without unsupported parameters.
+
+    known: name -> its neutral values. prefix: of the names in errors. Raises RequestError `unsupported_parameter`.
+    """
     rest: dict[str, Any] = {}
     for name, value in body.items():
         if name not in known:

@@ -1,17 +1,19 @@
-"""What a request may hold; bounds that depend on configuration or model are checked in `sampling` and `prompts`."""
+"""The fields of requests. Bounds that depend on configuration or model are checked in `sampling` and `prompts`."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from functools import cache
+from typing import Annotated, Any, Literal, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from hedgespec.config import Identifier
+from hedgespec.sampling.parameter import SamplingParameter
+from hedgespec.sampling.values import parameters
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 
 ShortText = Annotated[str, Field(max_length=128)]
-Penalty = Annotated[float, Field(ge=-2, le=2)]
 
 
 class Strict(BaseModel):
@@ -40,23 +42,17 @@ class HedgeSpecOptions(Strict):
 
 
 class GenerationBody(Strict):
-    """Common to both endpoints. user, safety_identifier and metadata are accepted and not used."""
+    """Common to both endpoints; `with_sampling_parameters` adds the rest. user, safety_identifier and metadata are accepted
+    and not used."""
 
     model: str = Field(max_length=256)
     stream: bool = False
     stream_options: StreamOptions | None = None
     max_tokens: int | None = Field(None, ge=1)
-    temperature: float = Field(1.0, ge=0, le=2)
-    top_p: float = Field(1.0, gt=0, le=1)
-    top_k: int = Field(0, ge=-1)
     seed: int | None = Field(None, ge=INT64_MIN, le=INT64_MAX)
     stop: str | list[str] | None = None
     stop_token_ids: list[int] = Field(default_factory=list, max_length=64)
     ignore_eos: bool = False
-    logit_bias: dict[str, float] = Field(default_factory=dict)
-    presence_penalty: Penalty = 0.0
-    frequency_penalty: Penalty = 0.0
-    repetition_penalty: float = Field(1.0, gt=0, le=2)
     user: ShortText | None = None
     safety_identifier: ShortText | None = None
     metadata: dict[ShortText, Annotated[str, Field(max_length=512)]] | None = Field(None, max_length=16)
@@ -72,6 +68,20 @@ class CompletionBody(GenerationBody):
 class ChatBody(GenerationBody):
     messages: list[dict[str, Any]] = Field(min_length=1)
     max_completion_tokens: int | None = Field(None, ge=1)
+
+
+Generation = TypeVar("Generation", bound=GenerationBody)
+
+
+def with_sampling_parameters(schema: type[Generation]) -> type[Generation]:
+    """Return the schema with one more field per registered sampling parameter."""
+    return cast("type[Generation]", _extended(schema, parameters()))
+
+
+@cache
+def _extended(schema: type[GenerationBody], added: tuple[SamplingParameter[Any], ...]) -> type[GenerationBody]:
+    fields: dict[str, Any] = {own.name: (own.accepts, own.neutral) for own in added}
+    return create_model(schema.__name__, __base__=schema, **fields)
 
 
 class TokenizeBody(Strict):

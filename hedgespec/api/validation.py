@@ -6,7 +6,7 @@ Messages name the field and the limit, never the value: prompts and keys do not 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -15,17 +15,18 @@ from hedgespec.api.errors import shown_name
 from hedgespec.api.neutral import drop_neutral
 from hedgespec.api.schemas import Strict
 from hedgespec.errors import RequestError
+from hedgespec.sampling.values import parameters
 
 Body = TypeVar("Body", bound=Strict)
 
-_OPEN_DICTIONARIES = frozenset({"metadata", "logit_bias"})
-"""Below these the keys are the client's own and are not repeated."""
-
 
 def parse_body(body: Mapping[str, Any], schema: type[Body], unsupported: Mapping[str, tuple[Any, ...]]) -> Body:
-    """Return the body as its schema says. unsupported: as in `neutral`. Raises RequestError."""
+    """Return the body as its schema says. unsupported: see `neutral`; a field of the schema is supported whatever it says.
+
+    Raises RequestError.
+    """
     # A null field is an absent one, as in OpenAI's API. An unknown field stays, null or not, to be refused.
-    supported = drop_neutral(body, unsupported)
+    supported = drop_neutral(body, {k: v for k, v in unsupported.items() if k not in schema.model_fields})
     stated = {k: v for k, v in supported.items() if v is not None or k not in schema.model_fields}
     try:
         return schema.model_validate(stated)
@@ -53,9 +54,14 @@ def _first_problem(details: list[ErrorDetails]) -> RequestError:
 def _param(location: tuple[int | str, ...]) -> str:
     """Return `stop[2]` or `stream_options.include_usage`, without the branch names that pydantic adds for unions."""
     name = ""
-    for part in location[:1] if location[0] in _OPEN_DICTIONARIES else location:
+    for part in location[:1] if location[0] in _open_dictionaries() else location:
         if isinstance(part, int):
             name += f"[{part}]"
         elif "[" not in part and part != "str":
             name += f".{shown_name(part)}" if name else shown_name(part)
     return name
+
+
+def _open_dictionaries() -> set[str]:
+    """The fields below which the keys are the client's own and are not repeated."""
+    return {"metadata", *(own.name for own in parameters() if get_origin(own.accepts) is dict)}

@@ -9,6 +9,7 @@ import httpx
 
 from hedgespec.bench.load import first_model, open_client, sse_events
 from hedgespec.errors import HedgeSpecError
+from hedgespec.sampling.values import active
 from hedgespec.types import DecodeStats, GenerationChunk, GenerationRequest, SamplingParams
 
 
@@ -71,14 +72,8 @@ class HttpGenerator:
 
 def sampling_fields(sampling: SamplingParams) -> Mapping[str, Any]:
     """Return the request fields of sampling parameters."""
-    return {
-        "max_tokens": sampling.max_tokens,
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "top_k": sampling.top_k,
-        "seed": sampling.seed,
-        "ignore_eos": sampling.ignore_eos,
-    }
+    ending = {"max_tokens": sampling.max_tokens, "seed": sampling.seed, "ignore_eos": sampling.ignore_eos}
+    return ending | {parameter.name: parameter.as_stated(value) for parameter, value in active(sampling)}
 
 
 def stats_from_report(report: Mapping[str, Any]) -> DecodeStats:

@@ -12,8 +12,8 @@ from hedgespec.models.causal_lm.block import Block, BlockOutput
 from hedgespec.models.drafting.session_text import SessionText
 from hedgespec.models.memory.kv_memory import KvSlot
 from hedgespec.protocols import FeatureSink
+from hedgespec.sampling.token_counts import token_counts
 from hedgespec.speculative.acceptance import VerifyContext
-from hedgespec.speculative.processing import TokenCounts
 from hedgespec.speculative.proposal import concatenate
 from hedgespec.speculative.target_top import prompt_top
 from hedgespec.types import FeatureBlock, Opened, SparseRows, Verdict
@@ -33,8 +33,7 @@ class TargetSession:
         self._prefix = prefix
         self._num_reused = 0
         self._prompt_top: list[SparseRows] = []
-        has_penalties = self.spec.sampling.has_penalties
-        self._counts = TokenCounts(self.spec.prompt_ids, self.spec.emitted_ids) if has_penalties else None
+        self._counts = token_counts(self.spec.sampling, self.spec.prompt_ids, self.spec.emitted_ids)
 
     def reuse(self) -> int:
         """Copy cached rows of the text's beginning, push their features, and return the number of rows saved.

@@ -24,8 +24,9 @@ from hedgespec.models.drafting.session_text import SessionText
 from hedgespec.models.drafting.shadow_cursor import CursorScores, ShadowCursor
 from hedgespec.models.drafting.unscored import UnscoredTokens
 from hedgespec.models.drafting.vocabulary import DraftVocabulary
+from hedgespec.sampling.processing import softened
+from hedgespec.sampling.token_counts import TokenCounts, token_counts
 from hedgespec.speculative.acceptance import VerifyContext, accept, validate_tree
-from hedgespec.speculative.processing import TokenCounts, softened
 from hedgespec.speculative.scoring import prompt_overlap
 from hedgespec.speculative.target_top import prompt_top
 from hedgespec.speculative.tree_walk import path_tokens
@@ -230,9 +231,8 @@ class _Session:
         return len(self.ids) - self.num_prompt
 
     def counts(self, num_emitted: int) -> TokenCounts | None:
-        if not self.spec.sampling.has_penalties:
-            return None
-        return TokenCounts(self.spec.prompt_ids, self.ids[self.num_prompt : self.num_prompt + num_emitted])
+        emitted = self.ids[self.num_prompt : self.num_prompt + num_emitted]
+        return token_counts(self.spec.sampling, self.spec.prompt_ids, emitted)
 
 
 def _session(sessions: dict[str, S], session_id: str) -> S:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -17,10 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hedgespec.sampling.processing import largest_ids, one_hot_argmax, shape_logits, warp
+from hedgespec.sampling.token_counts import TokenCounts
+from hedgespec.sampling.values import Active, filters, reads_counts
 from hedgespec.speculative.chain_rejection import ChainNoise, inverse_cdf, reject_chains
 from hedgespec.speculative.device_sampling import draw_coupled
 from hedgespec.speculative.noise import Purpose, coupled_keys, gumbel_argmax, uniform, uniforms
-from hedgespec.speculative.processing import TokenCounts, largest_ids, one_hot_argmax, shape_logits, warp
 from hedgespec.speculative.target_top import largest_probs
 from hedgespec.speculative.tree_walk import Floats, path_tokens, walk_match, walk_rejection
 from hedgespec.speculative.validation import validate_tree
@@ -209,18 +210,14 @@ def _longest_match(tree: DraftTree, own_tokens: Sequence[int]) -> list[int]:
 def _processed(
     trees: Sequence[DraftTree], logits: Tensor, contexts: Sequence[VerifyContext], lengths: list[int]
 ) -> list[Tensor]:
-    """Per session [num_nodes + 1, vocab]: bias and penalties one by one, then one pass per distinct warping."""
-    shaped = _shaped(trees, logits, contexts, lengths)
-
-    def warping(session: int) -> tuple[float, int, float]:
-        params = contexts[session].params
-        return params.temperature, params.top_k, params.top_p
-
-    probs = shaped
-    for _, group in groupby(sorted(range(len(trees)), key=warping), key=warping):
-        sessions = list(group)
+    """Per session [num_nodes + 1, vocab]: logits are shaped one by one, the rest is done once per distinct filters."""
+    probs = _shaped(trees, logits, contexts, lengths)
+    groups: dict[tuple[Active, ...], list[int]] = {}
+    for session, context in enumerate(contexts):
+        groups.setdefault(filters(context.params), []).append(session)
+    for sessions in groups.values():
         params = contexts[sessions[0]].params
-        rows = torch.cat([shaped[session] for session in sessions])
+        rows = torch.cat([probs[session] for session in sessions])
         rows = one_hot_argmax(rows) if params.method == "greedy" else warp(rows, params)
         for session, own in zip(sessions, rows.split([lengths[session] for session in sessions]), strict=True):
             probs[session] = own
@@ -237,7 +234,7 @@ def _shaped(
 
 
 def _ancestors(tree: DraftTree, params: SamplingParams) -> list[list[int]] | None:
-    return path_tokens(tree) if params.has_penalties else None
+    return path_tokens(tree) if reads_counts(params) else None
 
 
 def _verdicts(emitted: Sequence[Emitted], probs: Sequence[Tensor], contexts: Sequence[VerifyContext]) -> list[Verdict]:

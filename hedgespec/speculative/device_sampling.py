@@ -3,21 +3,45 @@
 Functions of tensors alone, so that they can be compiled or captured; annotations must be types here, no strings.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from hedgespec.sampling.values import active
+from hedgespec.types import SamplingParams
+
+SHAPED = ("temperature", "top_k", "top_p")
+"""The sampling parameters that are known here; with any other one a draft takes the plain path."""
+
 
 class Shaping(NamedTuple):
-    """How the rows of a batch are shaped. temperature (above 0), top_k (0 is off) and top_p: [rows]; has_top_k, has_top_p:
-    whether any row's is on: they take half of the operators."""
+    """The sampling parameters of a batch.
 
-    temperature: Tensor
-    top_k: Tensor
-    top_p: Tensor
+    values: [rows, 3] float64, the values of SHAPED; temperatures are above 0
+    has_top_k, has_top_p: whether any row's is on; the two take half of the operators
+    """
+
+    values: Tensor
     has_top_k: bool
     has_top_p: bool
+
+
+def can_shape(params: SamplingParams) -> bool:
+    """Whether the functions below can shape and draw what this request wants."""
+    return all(parameter.name in SHAPED for parameter, _ in active(params))
+
+
+def shaping_of(params: Sequence[SamplingParams]) -> Shaping:
+    """The rows' parameters, on the CPU."""
+    values = torch.tensor([[own.temperature, own.top_k, own.top_p] for own in params], dtype=torch.float64)
+    return Shaping(values, any(own.top_k > 0 for own in params), any(own.top_p < 1.0 for own in params))
+
+
+def neutral_shaping(num_rows: int, device: torch.device) -> Shaping:
+    """Neutral values to be replaced, with everything on: within a captured graph that costs next to nothing."""
+    return Shaping(shaping_of([SamplingParams()]).values.repeat(num_rows, 1).to(device), has_top_k=True, has_top_p=True)
 
 
 def sampled_laws(logits: Tensor, shaping: Shaping, max_ids: int, mass: float) -> tuple[Tensor, Tensor]:
@@ -29,17 +53,17 @@ def sampled_laws(logits: Tensor, shaping: Shaping, max_ids: int, mass: float) ->
     """
     max_ids = min(max_ids, logits.shape[1])
     finite = logits.float().nan_to_num(nan=-1e30, posinf=1e30, neginf=-1e30)
-    temperature = shaping.temperature.float().clamp(min=1e-6).unsqueeze(1)
+    temperature = shaping.values[:, :1].float().clamp(min=1e-6)
     scaled = (finite - finite.amax(dim=-1, keepdim=True)) / temperature
     if shaping.has_top_k:
-        rank = shaping.top_k.unsqueeze(1)
+        rank = shaping.values[:, 1:2].long()
         last = scaled.topk(max_ids, dim=-1)[0].gather(1, (rank - 1).clamp(min=0, max=max_ids - 1))
         is_on = (rank > 0) & (rank <= max_ids)
         scaled = scaled.masked_fill(is_on & (scaled < last), -torch.inf)  # what ties with the last one stays
     probs, columns = scaled.softmax(dim=-1).topk(max_ids, dim=-1)
     whole = torch.ones_like(temperature).double()
     if shaping.has_top_p:
-        nucleus = shaping.top_p.double().unsqueeze(1)
+        nucleus = shaping.values[:, 2:]
         num_inside = (probs.double().cumsum(dim=-1) < nucleus).sum(dim=-1, keepdim=True)
         floor = probs.gather(1, num_inside.clamp(max=max_ids - 1))
         probs = probs.masked_fill((nucleus < 1.0) & (probs < floor), 0.0)

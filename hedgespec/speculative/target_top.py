@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from hedgespec.speculative.processing import softened
+from hedgespec.sampling.processing import softened
 from hedgespec.types import SamplingParams, SparseRows
 
 NUM_PROMPT_TOP = 64

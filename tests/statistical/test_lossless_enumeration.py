@@ -17,10 +17,11 @@ import pytest
 import torch
 
 from hedgespec.models.tabular import TabularModel
+from hedgespec.sampling.processing import process_logits
+from hedgespec.sampling.token_counts import TokenCounts
 from hedgespec.speculative import chain_rejection
 from hedgespec.speculative.acceptance import VerifyContext, accept
 from hedgespec.speculative.noise import Purpose
-from hedgespec.speculative.processing import TokenCounts, process_logits
 from hedgespec.speculative.proposal import concatenate, truncate
 from hedgespec.types import EMPTY_DRAFT, DraftTree, SamplingParams, SparseRows
 

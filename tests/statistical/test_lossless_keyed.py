@@ -11,8 +11,9 @@ import torch
 from scipy import stats
 
 from hedgespec.models.tabular import TabularDrafter, TabularModel, TabularTarget
+from hedgespec.sampling.processing import process_logits
+from hedgespec.sampling.token_counts import TokenCounts
 from hedgespec.speculative.noise import gumbel_argmax, gumbels
-from hedgespec.speculative.processing import TokenCounts, process_logits
 from hedgespec.types import EMPTY_DRAFT, DraftRequest, Observation, SamplingParams, SessionSpec
 
 VOCAB = 7

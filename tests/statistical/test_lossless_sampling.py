@@ -15,10 +15,10 @@ import torch
 from scipy import stats
 
 from hedgespec.models.tabular import TabularModel
+from hedgespec.sampling.processing import process_logits
 from hedgespec.speculative import chain_rejection, noise, proposal
 from hedgespec.speculative.acceptance import VerifyContext, accept
 from hedgespec.speculative.noise import Purpose
-from hedgespec.speculative.processing import process_logits
 from hedgespec.speculative.proposal import concatenate, propose, truncate
 from hedgespec.types import EMPTY_DRAFT, DraftTree, SamplingParams, SparseRows
 

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from hedgespec.errors import InvalidDraft
+from hedgespec.sampling.processing import process_logits
+from hedgespec.sampling.token_counts import TokenCounts
 from hedgespec.speculative.acceptance import VerifyContext, _matched_on_device, accept, validate_tree
 from hedgespec.speculative.chain_rejection import acceptance_probs, inverse_cdf, residual
 from hedgespec.speculative.noise import Purpose, gumbels, uniform
-from hedgespec.speculative.processing import TokenCounts, process_logits
 from hedgespec.speculative.proposal import concatenate, propose, truncate
 from hedgespec.speculative.validation import MAX_NODES
 from hedgespec.types import EMPTY_DRAFT, MAX_SPARSE_IDS, DraftForm, DraftTree, SamplingParams, SparseRows

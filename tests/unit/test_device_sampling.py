@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pytest
 import torch
 
-from hedgespec.speculative.device_sampling import Shaping, device_gumbels, draw, draw_coupled, sampled_laws
+from hedgespec.sampling.processing import process_logits
+from hedgespec.speculative.device_sampling import device_gumbels, draw, draw_coupled, sampled_laws, shaping_of
 from hedgespec.speculative.noise import Purpose, coupled_keys, gumbels, uniform
-from hedgespec.speculative.processing import process_logits
 from hedgespec.speculative.proposal import propose, truncate
 from hedgespec.types import MAX_SPARSE_IDS, SPARSE_MASS, SamplingParams
 
@@ -29,16 +27,6 @@ NUM_ROWS = 40
 
 def rows_of(logits: torch.Tensor, params: SamplingParams) -> tuple[torch.Tensor, torch.Tensor]:
     return sampled_laws(logits, shaping_of([params] * len(logits)), MAX_SPARSE_IDS, SPARSE_MASS)
-
-
-def shaping_of(params: Sequence[SamplingParams]) -> Shaping:
-    return Shaping(
-        torch.tensor([own.temperature for own in params]),
-        torch.tensor([own.top_k for own in params]),
-        torch.tensor([own.top_p for own in params]),
-        any(own.top_k > 0 for own in params),
-        any(own.top_p < 1.0 for own in params),
-    )
 
 
 @pytest.mark.parametrize("params", PARAMS, ids=str)

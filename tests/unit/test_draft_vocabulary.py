@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from hedgespec.models.drafting.vocabulary import DraftVocabulary
-from hedgespec.speculative.processing import TokenCounts, process_logits, shape_logits
+from hedgespec.sampling.processing import process_logits, shape_logits
+from hedgespec.sampling.token_counts import token_counts
 from hedgespec.speculative.proposal import truncate
 from hedgespec.types import SamplingParams
 
@@ -37,7 +38,7 @@ def vocabulary_and_rows(is_whole: bool) -> tuple[DraftVocabulary, torch.Tensor, 
 def test_all_answers_are_those_of_the_whole_vocabulary(shape: str, is_whole: bool) -> None:
     params = SHAPES[shape]
     vocabulary, logits, full = vocabulary_and_rows(is_whole)
-    counts = TokenCounts([1, 2], [FAVOURED, 5]) if params.has_penalties else None
+    counts = token_counts(params, [1, 2], [FAVOURED, 5])
     given = params, counts, ANCESTORS
     assert torch.equal(vocabulary.spread(logits), full)
     greedy = shape_logits(full, *given).argmax(dim=-1)

@@ -17,7 +17,7 @@ from hedgespec.models.eagle3.drafter import MAX_TAIL_HOLES, Eagle3Drafter
 from hedgespec.models.eagle3.head import Eagle3Head, load_eagle3
 from hedgespec.models.eagle3.loading import load_eagle3_drafters
 from hedgespec.models.eagle3.unrolling import MIN_SURVIVAL
-from hedgespec.speculative.processing import process_logits
+from hedgespec.sampling.processing import process_logits
 from hedgespec.speculative.proposal import propose, truncate
 from hedgespec.types import (
     DraftRequest,

@@ -13,7 +13,7 @@ from hedgespec.models.eagle3.bank import HeadBank
 from hedgespec.models.eagle3.drafter import Eagle3Drafter
 from hedgespec.models.eagle3.head import Eagle3Head, load_eagle3
 from hedgespec.models.eagle3.unrolling import MIN_SURVIVAL
-from hedgespec.speculative.processing import process_logits
+from hedgespec.sampling.processing import process_logits
 from hedgespec.speculative.proposal import propose, truncate, without
 from hedgespec.types import (
     DraftForm,

@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hedgespec.speculative.processing import TokenCounts, process_logits, shape_logits
+from hedgespec.sampling.processing import process_logits, shape_logits
+from hedgespec.sampling.token_counts import TokenCounts
 from hedgespec.types import SamplingParams
 
 VOCAB = 12

@@ -63,7 +63,6 @@ BAD_OPENS = [
     _set("sampling.temperature", math.nan),
     _set("sampling.top_p", 0.0),
     _set("sampling.top_p", math.inf),
-    _set("sampling.top_k", 2**31),
     _set("sampling.presence_penalty", math.nan),
     _set("sampling.frequency_penalty", 1e9),
     _set("sampling.repetition_penalty", 0.0),

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from hedgespec.sampling.processing import process_logits
 from hedgespec.speculative.acceptance import VerifyContext, accept
-from hedgespec.speculative.processing import process_logits
 from hedgespec.speculative.proposal import propose, truncate
 from hedgespec.speculative.scoring import coupled_acceptance, probs_of, rejection_acceptance, rejection_scores
 from hedgespec.types import EMPTY_DRAFT, DraftTree, SamplingParams, SparseRows

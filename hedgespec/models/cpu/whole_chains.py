@@ -17,7 +17,7 @@ from hedgespec.models.drafting.sampled_chains import SampledShape
 from hedgespec.models.eagle3.passes import HeadPasses
 from hedgespec.models.eagle3.session import Eagle3Session
 from hedgespec.models.memory.attention import Rows
-from hedgespec.speculative.device_sampling import Shaping
+from hedgespec.speculative.device_sampling import shaping_of
 from hedgespec.types import MAX_SPARSE_IDS, SPARSE_MASS, Method
 
 Member = tuple[Eagle3Session, Tensor, DraftInProgress]
@@ -48,14 +48,7 @@ def complete_chains(passes: HeadPasses, pairs: Sequence[tuple[Eagle3Session, Dra
 
 def sampled_shape(drafts: Sequence[DraftInProgress]) -> SampledShape:
     """Of drafts of one method and length, on the CPU."""
-    params = [draft.text.spec.sampling for draft in drafts]
-    shaping = Shaping(
-        torch.tensor([own.temperature for own in params], dtype=torch.float32),
-        torch.tensor([own.top_k for own in params]),
-        torch.tensor([own.top_p for own in params], dtype=torch.float64),
-        any(own.top_k > 0 for own in params),
-        any(own.top_p < 1.0 for own in params),
-    )
+    shaping = shaping_of([draft.text.spec.sampling for draft in drafts])
     noise = torch.from_numpy(np.stack([draft.noise() for draft in drafts]))
     return SampledShape(shaping, noise, drafts[0].method == "coupled", MAX_SPARSE_IDS, SPARSE_MASS)
 

@@ -8,8 +8,9 @@ from typing import Protocol
 
 from torch import Tensor
 
+from hedgespec.sampling.processing import process_logits, softened
+from hedgespec.sampling.token_counts import TokenCounts
 from hedgespec.speculative.multi_chain import MultiChain, chain_lengths
-from hedgespec.speculative.processing import TokenCounts, process_logits, softened
 from hedgespec.speculative.proposal import Children, ranked_children, truncate
 from hedgespec.speculative.tree_growth import TreeGrowth
 from hedgespec.types import DraftTree, SessionSpec

@@ -15,7 +15,7 @@ from hedgespec.models.drafting.shadow_cursor import ShadowCursor
 from hedgespec.models.drafting.unscored import UnscoredTokens
 from hedgespec.models.drafting.vocabulary import DraftVocabulary
 from hedgespec.models.memory.kv_memory import KvSlot
-from hedgespec.speculative.processing import TokenCounts
+from hedgespec.sampling.token_counts import token_counts
 from hedgespec.types import SessionSpec
 
 
@@ -44,7 +44,7 @@ class DraftSession:
         self.unscored = UnscoredTokens()
         self.cursor = ShadowCursor()
         spec = text.spec
-        self.counts = TokenCounts(spec.prompt_ids, spec.emitted_ids) if spec.sampling.has_penalties else None
+        self.counts = token_counts(spec.sampling, spec.prompt_ids, spec.emitted_ids)
 
     @property
     def is_wide(self) -> bool:

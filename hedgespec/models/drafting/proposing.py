@@ -10,8 +10,9 @@ from torch import Tensor
 
 from hedgespec.models.drafting.session_text import SessionText
 from hedgespec.models.drafting.vocabulary import DraftVocabulary
+from hedgespec.sampling.token_counts import TokenCounts
+from hedgespec.speculative.device_sampling import can_shape
 from hedgespec.speculative.noise import Purpose, coupled_keys, uniforms
-from hedgespec.speculative.processing import TokenCounts
 from hedgespec.speculative.proposal import concatenate, propose
 from hedgespec.types import DraftTree, Method, SparseRows
 
@@ -38,8 +39,8 @@ class DraftInProgress:
 
     @property
     def is_plain(self) -> bool:
-        """Whether the law of the next token depends on nothing but the logits."""
-        return not self.text.spec.sampling.logit_bias and self.counts is None
+        """Whether compiled and captured chains can draw it."""
+        return can_shape(self.text.spec.sampling)
 
     def noise(self) -> NDArray[np.float64] | NDArray[np.int64]:
         """Of a sampled draft, one number per token as `SampledShape` wants it."""

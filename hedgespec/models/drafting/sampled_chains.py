@@ -28,9 +28,7 @@ class SampledShape(NamedTuple):
 def on_device(shape: SampledShape, like: Tensor) -> SampledShape:
     """The same with its tensors where `like` is."""
     own, device = shape.shaping, like.device
-    shaping = Shaping(
-        own.temperature.to(device), own.top_k.to(device), own.top_p.to(device), own.has_top_k, own.has_top_p
-    )
+    shaping = Shaping(own.values.to(device), own.has_top_k, own.has_top_p)
     return SampledShape(shaping, shape.noise.to(device), shape.is_coupled, shape.max_ids, shape.mass)
 
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from hedgespec.models.drafting.form_draft import DraftPlace, ranked
 from hedgespec.models.drafting.session_text import SessionText
 from hedgespec.models.drafting.vocabulary import DraftVocabulary
+from hedgespec.sampling.token_counts import TokenCounts, token_counts
 from hedgespec.speculative.multi_scoring import first_token_scores
-from hedgespec.speculative.processing import TokenCounts
 from hedgespec.speculative.scoring import coupled_acceptance, probs_of, rejection_acceptance, rejection_scores
 from hedgespec.types import Observation, Scores, SparseRows
 
@@ -128,15 +128,15 @@ def _before(
     text: SessionText, observation: Observation, rows: Sequence[int]
 ) -> tuple[TokenCounts | None, list[list[int]]]:
     """What penalties look at: the counts before the observation, and what stands before each of `rows` in it."""
-    if not text.spec.sampling.has_penalties:
+    counts = counts_before(text, observation.start)
+    if counts is None:
         return None, [[]] * len(rows)
-    return counts_before(text, observation.start), [observation.token_ids[:row].tolist() for row in rows]
+    return counts, [observation.token_ids[:row].tolist() for row in rows]
 
 
 def counts_before(text: SessionText, output_index: int) -> TokenCounts | None:
-    if not text.spec.sampling.has_penalties:
-        return None
-    return TokenCounts(text.spec.prompt_ids, text.ids[text.num_prompt : text.num_prompt + output_index])
+    emitted = text.ids[text.num_prompt : text.num_prompt + output_index]
+    return token_counts(text.spec.sampling, text.spec.prompt_ids, emitted)
 
 
 def _select(rows: SparseRows, index: NDArray[np.int64]) -> SparseRows:

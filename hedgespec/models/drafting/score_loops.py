@@ -14,7 +14,7 @@ from hedgespec.models.drafting.form_draft import DraftPlace, TreeDraft, WideDraf
 from hedgespec.models.drafting.network import B, S
 from hedgespec.models.drafting.score_columns import ScoreColumns, counts_before
 from hedgespec.models.drafting.shadow_cursor import CursorScores
-from hedgespec.speculative.processing import softened
+from hedgespec.sampling.processing import softened
 from hedgespec.speculative.scoring import prompt_overlap
 from hedgespec.types import Observation, PromptScoreRequest, Scores
 

@@ -13,7 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hedgespec.speculative.processing import TokenCounts, largest_ids, process_logits, shape_logits
+from hedgespec.sampling.processing import largest_ids, process_logits, shape_logits
+from hedgespec.sampling.token_counts import TokenCounts
+from hedgespec.sampling.values import reads_ids
 from hedgespec.speculative.proposal import kept_parts, truncate
 from hedgespec.speculative.scoring import DraftProbs
 from hedgespec.types import SamplingParams, SparseRows
@@ -80,4 +82,4 @@ class DraftVocabulary:
         return lookup
 
     def _needs_ids(self, params: SamplingParams, counts: TokenCounts | None) -> bool:
-        return self._ids is not None and (bool(params.logit_bias) or (params.has_penalties and counts is not None))
+        return self._ids is not None and reads_ids(params, has_counts=counts is not None)

@@ -16,7 +16,7 @@ from hedgespec.models.eagle3.branches import HeadBranches
 from hedgespec.models.memory.attention import LayerShape, PackedAttention, Rows
 from hedgespec.models.memory.kv_memory import KvMemory
 from hedgespec.models.memory.planned_attention import AttentionPlan
-from hedgespec.speculative.device_sampling import Shaping
+from hedgespec.speculative.device_sampling import neutral_shaping
 
 
 class HeadPasses:
@@ -39,9 +39,8 @@ class HeadPasses:
             states = self.catch_up([0], [0], [features], [0], [Rows(slot, 0, 1)])
             self.step([0], [0], [states], [1], [Rows(slot, 1, 1)])
             self.greedy_chains([0], [states], [1], [Rows(slot, 1, 1)], 3)
-            one = torch.ones(1)
             for noise in (torch.full((1, 3), 0.5, dtype=torch.float64), torch.ones((1, 3), dtype=torch.int64)):
-                shaping = Shaping(one, one.long(), one.double(), has_top_k=True, has_top_p=True)
+                shaping = neutral_shaping(1, torch.device("cpu"))
                 shape = SampledShape(shaping, noise, not noise.is_floating_point(), 2, 1.0)
                 self.sampled_chains([0], [states], [1], [Rows(slot, 1, 1)], shape)
             branches = HeadBranches(slot, [1], states, [0], 0)

@@ -16,7 +16,7 @@ from hedgespec.models.eagle3.layers import Attend
 from hedgespec.models.graphs.captured import Captured
 from hedgespec.models.graphs.kv_lanes import KvLanes
 from hedgespec.models.graphs.static_attention import StaticAttention
-from hedgespec.speculative.device_sampling import Shaping
+from hedgespec.speculative.device_sampling import neutral_shaping
 from hedgespec.types import MAX_SPARSE_IDS, SPARSE_MASS, Method
 
 
@@ -97,9 +97,8 @@ class ChainReplay:
         self._inputs.copy_(self._host, non_blocking=True)
         self._state[:num_chains].copy_(torch.cat([start.state for start in starts]))
         if sampled is not None and self._sampled is not None:
-            buffers = *self._sampled.shaping[:3], self._sampled.noise
-            for buffer, values in zip(buffers, (*sampled.shaping[:3], sampled.noise), strict=True):
-                buffer[:num_chains].copy_(values)
+            self._sampled.shaping.values[:num_chains].copy_(sampled.shaping.values)
+            self._sampled.noise[:num_chains].copy_(sampled.noise)
         found = self._replay()[:num_chains].cpu().numpy()  # the only wait: tokens, ids, and bits of probabilities
         num_ids = (found.shape[2] - 1) // 2
         return Chains(found[:, :, 0], found[:, :, 1 : 1 + num_ids], found[:, :, 1 + num_ids :].view(np.float32))
@@ -116,14 +115,7 @@ def _attend_with(attention: StaticAttention, scale: float) -> Attend:
 
 
 def _neutral(shape: ChainShape, device: torch.device) -> SampledShape:
-    """Every way of shaping is on: within a graph it costs next to nothing."""
     is_coupled, size = shape.method == "coupled", (shape.batch, shape.num_tokens)
-    shaping = Shaping(
-        torch.ones(shape.batch, device=device),
-        torch.zeros(shape.batch, dtype=torch.int64, device=device),
-        torch.ones(shape.batch, dtype=torch.float64, device=device),
-        has_top_k=True,
-        has_top_p=True,
-    )
     noise = torch.ones(size, dtype=torch.int64) if is_coupled else torch.full(size, 0.5, dtype=torch.float64)
+    shaping = neutral_shaping(shape.batch, device)
     return SampledShape(shaping, noise.to(device), is_coupled, MAX_SPARSE_IDS, SPARSE_MASS)

@@ -6,15 +6,18 @@ docstring names.
 
 from __future__ import annotations
 
-import math
+import json
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hedgespec.config import LimitsConfig
 from hedgespec.errors import HedgeSpecError, InvalidObservation, ReplicaLost, RequestError
 from hedgespec.rpc.convert.arrays import float_bytes, read_ids, read_probs, read_rows, require, write_rows
 from hedgespec.rpc.convert.rounds import MAX_SCORE_DEPTH
 from hedgespec.rpc.v1 import replica_pb2 as pb
+from hedgespec.sampling.values import parameters, value_of, with_values
 from hedgespec.types import (
     CHAIN,
     MAX_SPARSE_IDS,
@@ -32,10 +35,14 @@ MAX_SESSION_TOKENS = 1 << 19
 
 MAX_SESSION_ID_LENGTH = 128
 MAX_FEATURE_SINKS = 64
-MAX_LOGIT_BIAS = 1 << 12
+MAX_VOCAB = 1 << 31
 MAX_BRANCHING = 64
 MAX_PROMPT_SCORES = 256
 """Most rows of one prompt score; full rows stay well under the cap of a frame."""
+
+_LIMITS = LimitsConfig(max_logit_bias=1 << 12)
+_OWN_FIELDS = frozenset(pb.Sampling.DESCRIPTOR.fields_by_name)
+"""The sampling parameters that have a field of their own on the wire."""
 
 _KINDS: dict[pb.DraftForm.Kind, DraftKind] = {
     pb.DraftForm.KIND_CHAIN: "chain",
@@ -136,43 +143,41 @@ def read_prompt_scores(message: pb.PromptScores) -> NDArray[np.float32]:
 
 
 def _write_sampling(message: pb.Sampling, sampling: SamplingParams) -> None:
-    message.temperature = sampling.temperature
-    message.top_p = sampling.top_p
-    message.top_k = sampling.top_k
+    message.max_tokens = sampling.max_tokens
     if sampling.seed is not None:
         message.seed = sampling.seed
-    for token_id, bias in sampling.logit_bias:
-        message.logit_bias.add(token_id=token_id, bias=bias)
-    message.presence_penalty = sampling.presence_penalty
-    message.frequency_penalty = sampling.frequency_penalty
-    message.repetition_penalty = sampling.repetition_penalty
-    message.max_tokens = sampling.max_tokens
+    for parameter in parameters():
+        name, value = parameter.name, value_of(sampling, parameter)
+        if name == "logit_bias":
+            message.logit_bias.extend(pb.LogitBias(token_id=token_id, bias=bias) for token_id, bias in value)
+        elif name in _OWN_FIELDS:
+            setattr(message, name, value)
+        elif value != parameter.neutral:
+            message.others[name] = json.dumps(parameter.as_stated(value))
 
 
 def _read_sampling(message: pb.Sampling) -> SamplingParams:
     """Read sampling parameters. The router decides where the answer ends; only max_tokens travels, to reserve KV memory."""
     error = RequestError
-    require(0.0 <= message.temperature <= 100.0, error, "temperature", "in 0..100")
-    require(0.0 < message.top_p <= 1.0, error, "top_p", "in (0, 1]")
-    require(message.top_k < 2**31, error, "top_k", "an id count")
-    require(abs(message.presence_penalty) <= 100.0, error, "presence_penalty", "in -100..100")
-    require(abs(message.frequency_penalty) <= 100.0, error, "frequency_penalty", "in -100..100")
-    require(0.0 < message.repetition_penalty <= 100.0, error, "repetition_penalty", "in (0, 100]")
     require(1 <= message.max_tokens <= MAX_SESSION_TOKENS, error, "max_tokens", f"in 1..{MAX_SESSION_TOKENS}")
-    require(len(message.logit_bias) <= MAX_LOGIT_BIAS, error, "logit_bias", f"at most {MAX_LOGIT_BIAS} entries")
-    for entry in message.logit_bias:
-        require(entry.token_id >= 0 and math.isfinite(entry.bias), error, "logit_bias", "an id and a finite bias")
-    return SamplingParams(
-        temperature=message.temperature,
-        top_p=message.top_p,
-        top_k=message.top_k,
-        seed=message.seed if message.HasField("seed") else None,
-        logit_bias=tuple((entry.token_id, entry.bias) for entry in message.logit_bias),
-        presence_penalty=message.presence_penalty,
-        frequency_penalty=message.frequency_penalty,
-        repetition_penalty=message.repetition_penalty,
-        max_tokens=message.max_tokens,
-    )
+    known = {parameter.name: parameter for parameter in parameters()}
+    require(known.keys() >= message.others.keys(), error, "others", f"of the parameters {', '.join(known)}")
+    values = {}
+    for name, parameter in known.items():
+        if name in _OWN_FIELDS or name in message.others:
+            try:
+                stated = parameter.checked(_stated(message, name))
+            except (ValueError, RecursionError):  # of JSON or pydantic
+                raise RequestError(f"{name} on the wire has a value that is not allowed.") from None
+            values[name] = parameter.read(stated, MAX_VOCAB, _LIMITS)
+    seed = message.seed if message.HasField("seed") else None
+    return with_values(SamplingParams(seed=seed, max_tokens=message.max_tokens), values)
+
+
+def _stated(message: pb.Sampling, name: str) -> Any:
+    if name == "logit_bias":
+        return {str(entry.token_id): entry.bias for entry in message.logit_bias}
+    return getattr(message, name) if name in _OWN_FIELDS else json.loads(message.others[name])
 
 
 def _read_score_depth(message: pb.Open) -> ScoreDepth:

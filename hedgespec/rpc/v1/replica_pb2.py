@@ -24,13 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ehedgespec/rpc/v1/replica.proto\x12\x10hedgespec.rpc.v1\".\n\x05\x46rame\x12%\n\x05items\x18\x01 \x03(\x0b\x32\x16.hedgespec.rpc.v1.Item\"\xed\x04\n\x04Item\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x12\n\ncall_index\x18\x02 \x01(\r\x12\x13\n\x0b\x64rafter_ids\x18\x03 \x03(\t\x12&\n\x04open\x18\x04 \x01(\x0b\x32\x16.hedgespec.rpc.v1.OpenH\x00\x12*\n\x06opened\x18\x05 \x01(\x0b\x32\x18.hedgespec.rpc.v1.OpenedH\x00\x12(\n\x05\x64raft\x18\x06 \x01(\x0b\x32\x17.hedgespec.rpc.v1.DraftH\x00\x12,\n\x07\x64rafted\x18\x07 \x01(\x0b\x32\x19.hedgespec.rpc.v1.DraftedH\x00\x12*\n\x06verify\x18\x08 \x01(\x0b\x32\x18.hedgespec.rpc.v1.VerifyH\x00\x12,\n\x07verdict\x18\t \x01(\x0b\x32\x19.hedgespec.rpc.v1.VerdictH\x00\x12,\n\x07observe\x18\n \x01(\x0b\x32\x19.hedgespec.rpc.v1.ObserveH\x00\x12(\n\x05score\x18\x0b \x01(\x0b\x32\x17.hedgespec.rpc.v1.ScoreH\x00\x12(\n\x05\x63lose\x18\x0c \x01(\x0b\x32\x17.hedgespec.rpc.v1.CloseH\x00\x12(\n\x05\x65rror\x18\r \x01(\x0b\x32\x17.hedgespec.rpc.v1.ErrorH\x00\x12\x35\n\x0cscore_prompt\x18\x0e \x01(\x0b\x32\x1d.hedgespec.rpc.v1.ScorePromptH\x00\x12\x37\n\rprompt_scores\x18\x0f \x01(\x0b\x32\x1e.hedgespec.rpc.v1.PromptScoresH\x00\x42\x06\n\x04\x62ody\"\xdc\x02\n\x04Open\x12\x12\n\nprompt_ids\x18\x01 \x03(\x05\x12\x13\n\x0b\x65mitted_ids\x18\x02 \x03(\x05\x12,\n\x08sampling\x18\x03 \x01(\x0b\x32\x1a.hedgespec.rpc.v1.Sampling\x12\x12\n\nnoise_seed\x18\x04 \x01(\x06\x12\x18\n\x10max_draft_tokens\x18\x05 \x01(\r\x12\x12\n\ncache_salt\x18\x06 \x01(\t\x12\x15\n\rfeature_sinks\x18\x07 \x03(\t\x12\x16\n\x0enum_target_top\x18\x08 \x01(\r\x12\x14\n\x0c\x65xact_scores\x18\t \x01(\x08\x12\x10\n\x08lease_id\x18\n \x01(\t\x12/\n\ndraft_form\x18\x0b \x01(\x0b\x32\x1b.hedgespec.rpc.v1.DraftForm\x12\x19\n\x11num_prompt_scores\x18\x0c \x01(\r\x12\x18\n\x10own_round_scores\x18\r \x01(\x08\"\x96\x01\n\tDraftForm\x12.\n\x04kind\x18\x01 \x01(\x0e\x32 .hedgespec.rpc.v1.DraftForm.Kind\x12\x11\n\tbranching\x18\x02 \x01(\r\"F\n\x04Kind\x12\x0e\n\nKIND_CHAIN\x10\x00\x12\r\n\tKIND_TREE\x10\x01\x12\x0c\n\x08KIND_IID\x10\x02\x12\x11\n\rKIND_DISTINCT\x10\x03\"\xef\x01\n\x08Sampling\x12\x13\n\x0btemperature\x18\x01 \x01(\x01\x12\r\n\x05top_p\x18\x02 \x01(\x01\x12\r\n\x05top_k\x18\x03 \x01(\r\x12\x11\n\x04seed\x18\x04 \x01(\x12H\x00\x88\x01\x01\x12/\n\nlogit_bias\x18\x05 \x03(\x0b\x32\x1b.hedgespec.rpc.v1.LogitBias\x12\x18\n\x10presence_penalty\x18\x06 \x01(\x01\x12\x19\n\x11\x66requency_penalty\x18\x07 \x01(\x01\x12\x1a\n\x12repetition_penalty\x18\x08 \x01(\x01\x12\x12\n\nmax_tokens\x18\t \x01(\rB\x07\n\x05_seed\"+\n\tLogitBias\x12\x10\n\x08token_id\x18\x01 \x01(\x05\x12\x0c\n\x04\x62ias\x18\x02 \x01(\x01\"U\n\x06Opened\x12\x19\n\x11num_cached_tokens\x18\x01 \x01(\r\x12\x30\n\nprompt_top\x18\x02 \x01(\x0b\x32\x1c.hedgespec.rpc.v1.SparseRows\"d\n\x05\x44raft\x12\x18\n\x10num_draft_tokens\x18\x01 \x01(\r\x12\x11\n\tnum_nodes\x18\x02 \x01(\r\x12.\n\x0bobservation\x18\x03 \x01(\x0b\x32\x19.hedgespec.rpc.v1.Observe\"H\n\x07\x44rafted\x12)\n\x04tree\x18\x01 \x01(\x0b\x32\x1b.hedgespec.rpc.v1.DraftTree\x12\x12\n\ncompute_us\x18\x02 \x01(\r\"a\n\tDraftTree\x12\x11\n\ttoken_ids\x18\x01 \x03(\x05\x12\x0e\n\x06parent\x18\x02 \x03(\x11\x12\x31\n\x0b\x64raft_probs\x18\x03 \x01(\x0b\x32\x1c.hedgespec.rpc.v1.SparseRows\"9\n\nSparseRows\x12\x0f\n\x07lengths\x18\x01 \x03(\r\x12\x0b\n\x03ids\x18\x02 \x01(\x0c\x12\r\n\x05probs\x18\x03 \x01(\x0c\"3\n\x06Verify\x12)\n\x04tree\x18\x01 \x01(\x0b\x32\x1b.hedgespec.rpc.v1.DraftTree\"\x90\x01\n\x07Verdict\x12\x16\n\x0e\x61\x63\x63\x65pted_nodes\x18\x01 \x03(\r\x12\x11\n\ttoken_ids\x18\x02 \x03(\x05\x12\x14\n\x0ctarget_probs\x18\x03 \x01(\x0c\x12\x30\n\ntarget_top\x18\x04 \x01(\x0b\x32\x1c.hedgespec.rpc.v1.SparseRows\x12\x12\n\ncompute_us\x18\x05 \x01(\r\"\xb1\x01\n\x07Observe\x12\r\n\x05start\x18\x01 \x01(\r\x12\x11\n\ttoken_ids\x18\x02 \x03(\x05\x12\x14\n\x0ctarget_probs\x18\x03 \x01(\x0c\x12\x30\n\ntarget_top\x18\x04 \x01(\x0b\x32\x1c.hedgespec.rpc.v1.SparseRows\x12\x14\n\x0cwants_scores\x18\x05 \x01(\x08\x12\x17\n\nscore_from\x18\x06 \x01(\rH\x00\x88\x01\x01\x42\r\n\x0b_score_from\"R\n\x05Score\x12\r\n\x05start\x18\x01 \x01(\r\x12\r\n\x05\x64\x65pth\x18\x02 \x01(\r\x12\x12\n\nacceptance\x18\x03 \x01(\x0c\x12\x17\n\x0f\x61\x63\x63\x65ptance_prob\x18\x04 \x01(\x0c\"?\n\x0bScorePrompt\x12\x30\n\nprompt_top\x18\x01 \x01(\x0b\x32\x1c.hedgespec.rpc.v1.SparseRows\"\x1f\n\x0cPromptScores\x12\x0f\n\x07overlap\x18\x01 \x01(\x0c\"\x07\n\x05\x43lose\"\x84\x02\n\x05\x45rror\x12*\n\x04kind\x18\x01 \x01(\x0e\x32\x1c.hedgespec.rpc.v1.Error.Kind\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x13\n\x0bin_reply_to\x18\x03 \x01(\r\"\xa8\x01\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\r\n\tKIND_BUSY\x10\x01\x12\x18\n\x14KIND_UNKNOWN_SESSION\x10\x02\x12\x16\n\x12KIND_INVALID_DRAFT\x10\x03\x12\x1c\n\x18KIND_INVALID_OBSERVATION\x10\x04\x12\x18\n\x14KIND_INVALID_REQUEST\x10\x05\x12\x11\n\rKIND_INTERNAL\x10\x06\"\x80\x01\n\x0c\x46\x65\x61tureBlock\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x16\n\x0estart_position\x18\x02 \x01(\r\x12\x15\n\rnum_positions\x18\x03 \x01(\r\x12\r\n\x05width\x18\x04 \x01(\r\x12\x10\n\x08\x62\x66loat16\x18\x05 \x01(\x08\x12\x0c\n\x04rows\x18\x06 \x01(\x0c\"\x13\n\x0bPushSummaryJ\x04\x08\x01\x10\x02\x32\x9a\x01\n\x07Replica\x12>\n\x06Rounds\x12\x17.hedgespec.rpc.v1.Frame\x1a\x17.hedgespec.rpc.v1.Frame(\x01\x30\x01\x12O\n\x0cPushFeatures\x12\x1e.hedgespec.rpc.v1.FeatureBlock\x1a\x1d.hedgespec.rpc.v1.PushSummary(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ehedgespec/rpc/v1/replica.proto\x12\x10hedgespec.rpc.v1\".\n\x05\x46rame\x12%\n\x05items\x18\x01 \x03(\x0b\x32\x16.hedgespec.rpc.v1.Item\"\xed\x04\n\x04Item\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x12\n\ncall_index\x18\x02 \x01(\r\x12\x13\n\x0b\x64rafter_ids\x18\x03 \x03(\t\x12&\n\x04open\x18\x04 \x01(\x0b\x32\x16.hedgespec.rpc.v1.OpenH\x00\x12*\n\x06opened\x18\x05 \x01(\x0b\x32\x18.hedgespec.rpc.v1.OpenedH\x00\x12(\n\x05\x64raft\x18\x06 \x01(\x0b\x32\x17.hedgespec.rpc.v1.DraftH\x00\x12,\n\x07\x64rafted\x18\x07 \x01(\x0b\x32\x19.hedgespec.rpc.v1.DraftedH\x00\x12*\n\x06verify\x18\x08 \x01(\x0b\x32\x18.hedgespec.rpc.v1.VerifyH\x00\x12,\n\x07verdict\x18\t \x01(\x0b\x32\x19.hedgespec.rpc.v1.VerdictH\x00\x12,\n\x07observe\x18\n \x01(\x0b\x32\x19.hedgespec.rpc.v1.ObserveH\x00\x12(\n\x05score\x18\x0b \x01(\x0b\x32\x17.hedgespec.rpc.v1.ScoreH\x00\x12(\n\x05\x63lose\x18\x0c \x01(\x0b\x32\x17.hedgespec.rpc.v1.CloseH\x00\x12(\n\x05\x65rror\x18\r \x01(\x0b\x32\x17.hedgespec.rpc.v1.ErrorH\x00\x12\x35\n\x0cscore_prompt\x18\x0e \x01(\x0b\x32\x1d.hedgespec.rpc.v1.ScorePromptH\x00\x12\x37\n\rprompt_scores\x18\x0f \x01(\x0b\x32\x1e.hedgespec.rpc.v1.PromptScoresH\x00\x42\x06\n\x04\x62ody\"\xdc\x02\n\x04Open\x12\x12\n\nprompt_ids\x18\x01 \x03(\x05\x12\x13\n\x0b\x65mitted_ids\x18\x02 \x03(\x05\x12,\n\x08sampling\x18\x03 \x01(\x0b\x32\x1a.hedgespec.rpc.v1.Sampling\x12\x12\n\nnoise_seed\x18\x04 \x01(\x06\x12\x18\n\x10max_draft_tokens\x18\x05 \x01(\r\x12\x12\n\ncache_salt\x18\x06 \x01(\t\x12\x15\n\rfeature_sinks\x18\x07 \x03(\t\x12\x16\n\x0enum_target_top\x18\x08 \x01(\r\x12\x14\n\x0c\x65xact_scores\x18\t \x01(\x08\x12\x10\n\x08lease_id\x18\n \x01(\t\x12/\n\ndraft_form\x18\x0b \x01(\x0b\x32\x1b.hedgespec.rpc.v1.DraftForm\x12\x19\n\x11num_prompt_scores\x18\x0c \x01(\r\x12\x18\n\x10own_round_scores\x18\r \x01(\x08\"\x96\x01\n\tDraftForm\x12.\n\x04kind\x18\x01 \x01(\x0e\x32 .hedgespec.rpc.v1.DraftForm.Kind\x12\x11\n\tbranching\x18\x02 \x01(\r\"F\n\x04Kind\x12\x0e\n\nKIND_CHAIN\x10\x00\x12\r\n\tKIND_TREE\x10\x01\x12\x0c\n\x08KIND_IID\x10\x02\x12\x11\n\rKIND_DISTINCT\x10\x03\"\xd6\x02\n\x08Sampling\x12\x13\n\x0btemperature\x18\x01 \x01(\x01\x12\r\n\x05top_p\x18\x02 \x01(\x01\x12\r\n\x05top_k\x18\x03 \x01(\r\x12\x11\n\x04seed\x18\x04 \x01(\x12H\x00\x88\x01\x01\x12/\n\nlogit_bias\x18\x05 \x03(\x0b\x32\x1b.hedgespec.rpc.v1.LogitBias\x12\x18\n\x10presence_penalty\x18\x06 \x01(\x01\x12\x19\n\x11\x66requency_penalty\x18\x07 \x01(\x01\x12\x1a\n\x12repetition_penalty\x18\x08 \x01(\x01\x12\x12\n\nmax_tokens\x18\t \x01(\r\x12\x36\n\x06others\x18\n \x03(\x0b\x32&.hedgespec.rpc.v1.Sampling.OthersEntry\x1a-\n\x0bOthersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x07\n\x05_seed\"+\n\tLogitBias\x12\x10\n\x08token_id\x18\x01 \x01(\x05\x12\x0c\n\x04\x62ias\x18\x02 \x01(\x01\"U\n\x06Opened\x12\x19\n\x11num_cached_tokens\x18\x01 \x01(\r\x12\x30\n\nprompt_top\x18\x02 \x01(\x0b\x32\x1c.hedgespec.rpc.v1.SparseRows\"d\n\x05\x44raft\x12\x18\n\x10num_draft_tokens\x18\x01 \x01(\r\x12\x11\n\tnum_nodes\x18\x02 \x01(\r\x12.\n\x0bobservation\x18\x03 \x01(\x0b\x32\x19.hedgespec.rpc.v1.Observe\"H\n\x07\x44rafted\x12)\n\x04tree\x18\x01 \x01(\x0b\x32\x1b.hedgespec.rpc.v1.DraftTree\x12\x12\n\ncompute_us\x18\x02 \x01(\r\"a\n\tDraftTree\x12\x11\n\ttoken_ids\x18\x01 \x03(\x05\x12\x0e\n\x06parent\x18\x02 \x03(\x11\x12\x31\n\x0b\x64raft_probs\x18\x03 \x01(\x0b\x32\x1c.hedgespec.rpc.v1.SparseRows\"9\n\nSparseRows\x12\x0f\n\x07lengths\x18\x01 \x03(\r\x12\x0b\n\x03ids\x18\x02 \x01(\x0c\x12\r\n\x05probs\x18\x03 \x01(\x0c\"3\n\x06Verify\x12)\n\x04tree\x18\x01 \x01(\x0b\x32\x1b.hedgespec.rpc.v1.DraftTree\"\x90\x01\n\x07Verdict\x12\x16\n\x0e\x61\x63\x63\x65pted_nodes\x18\x01 \x03(\r\x12\x11\n\ttoken_ids\x18\x02 \x03(\x05\x12\x14\n\x0ctarget_probs\x18\x03 \x01(\x0c\x12\x30\n\ntarget_top\x18\x04 \x01(\x0b\x32\x1c.hedgespec.rpc.v1.SparseRows\x12\x12\n\ncompute_us\x18\x05 \x01(\r\"\xb1\x01\n\x07Observe\x12\r\n\x05start\x18\x01 \x01(\r\x12\x11\n\ttoken_ids\x18\x02 \x03(\x05\x12\x14\n\x0ctarget_probs\x18\x03 \x01(\x0c\x12\x30\n\ntarget_top\x18\x04 \x01(\x0b\x32\x1c.hedgespec.rpc.v1.SparseRows\x12\x14\n\x0cwants_scores\x18\x05 \x01(\x08\x12\x17\n\nscore_from\x18\x06 \x01(\rH\x00\x88\x01\x01\x42\r\n\x0b_score_from\"R\n\x05Score\x12\r\n\x05start\x18\x01 \x01(\r\x12\r\n\x05\x64\x65pth\x18\x02 \x01(\r\x12\x12\n\nacceptance\x18\x03 \x01(\x0c\x12\x17\n\x0f\x61\x63\x63\x65ptance_prob\x18\x04 \x01(\x0c\"?\n\x0bScorePrompt\x12\x30\n\nprompt_top\x18\x01 \x01(\x0b\x32\x1c.hedgespec.rpc.v1.SparseRows\"\x1f\n\x0cPromptScores\x12\x0f\n\x07overlap\x18\x01 \x01(\x0c\"\x07\n\x05\x43lose\"\x84\x02\n\x05\x45rror\x12*\n\x04kind\x18\x01 \x01(\x0e\x32\x1c.hedgespec.rpc.v1.Error.Kind\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x13\n\x0bin_reply_to\x18\x03 \x01(\r\"\xa8\x01\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\r\n\tKIND_BUSY\x10\x01\x12\x18\n\x14KIND_UNKNOWN_SESSION\x10\x02\x12\x16\n\x12KIND_INVALID_DRAFT\x10\x03\x12\x1c\n\x18KIND_INVALID_OBSERVATION\x10\x04\x12\x18\n\x14KIND_INVALID_REQUEST\x10\x05\x12\x11\n\rKIND_INTERNAL\x10\x06\"\x80\x01\n\x0c\x46\x65\x61tureBlock\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x16\n\x0estart_position\x18\x02 \x01(\r\x12\x15\n\rnum_positions\x18\x03 \x01(\r\x12\r\n\x05width\x18\x04 \x01(\r\x12\x10\n\x08\x62\x66loat16\x18\x05 \x01(\x08\x12\x0c\n\x04rows\x18\x06 \x01(\x0c\"\x13\n\x0bPushSummaryJ\x04\x08\x01\x10\x02\x32\x9a\x01\n\x07Replica\x12>\n\x06Rounds\x12\x17.hedgespec.rpc.v1.Frame\x1a\x17.hedgespec.rpc.v1.Frame(\x01\x30\x01\x12O\n\x0cPushFeatures\x12\x1e.hedgespec.rpc.v1.FeatureBlock\x1a\x1d.hedgespec.rpc.v1.PushSummary(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'hedgespec.rpc.v1.replica_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_SAMPLING_OTHERSENTRY']._loaded_options = None
+  _globals['_SAMPLING_OTHERSENTRY']._serialized_options = b'8\001'
   _globals['_FRAME']._serialized_start=52
   _globals['_FRAME']._serialized_end=98
   _globals['_ITEM']._serialized_start=101
@@ -42,41 +44,43 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DRAFTFORM_KIND']._serialized_start=1156
   _globals['_DRAFTFORM_KIND']._serialized_end=1226
   _globals['_SAMPLING']._serialized_start=1229
-  _globals['_SAMPLING']._serialized_end=1468
-  _globals['_LOGITBIAS']._serialized_start=1470
-  _globals['_LOGITBIAS']._serialized_end=1513
-  _globals['_OPENED']._serialized_start=1515
-  _globals['_OPENED']._serialized_end=1600
-  _globals['_DRAFT']._serialized_start=1602
-  _globals['_DRAFT']._serialized_end=1702
-  _globals['_DRAFTED']._serialized_start=1704
-  _globals['_DRAFTED']._serialized_end=1776
-  _globals['_DRAFTTREE']._serialized_start=1778
-  _globals['_DRAFTTREE']._serialized_end=1875
-  _globals['_SPARSEROWS']._serialized_start=1877
-  _globals['_SPARSEROWS']._serialized_end=1934
-  _globals['_VERIFY']._serialized_start=1936
-  _globals['_VERIFY']._serialized_end=1987
-  _globals['_VERDICT']._serialized_start=1990
-  _globals['_VERDICT']._serialized_end=2134
-  _globals['_OBSERVE']._serialized_start=2137
-  _globals['_OBSERVE']._serialized_end=2314
-  _globals['_SCORE']._serialized_start=2316
-  _globals['_SCORE']._serialized_end=2398
-  _globals['_SCOREPROMPT']._serialized_start=2400
-  _globals['_SCOREPROMPT']._serialized_end=2463
-  _globals['_PROMPTSCORES']._serialized_start=2465
-  _globals['_PROMPTSCORES']._serialized_end=2496
-  _globals['_CLOSE']._serialized_start=2498
-  _globals['_CLOSE']._serialized_end=2505
-  _globals['_ERROR']._serialized_start=2508
-  _globals['_ERROR']._serialized_end=2768
-  _globals['_ERROR_KIND']._serialized_start=2600
-  _globals['_ERROR_KIND']._serialized_end=2768
-  _globals['_FEATUREBLOCK']._serialized_start=2771
-  _globals['_FEATUREBLOCK']._serialized_end=2899
-  _globals['_PUSHSUMMARY']._serialized_start=2901
-  _globals['_PUSHSUMMARY']._serialized_end=2920
-  _globals['_REPLICA']._serialized_start=2923
-  _globals['_REPLICA']._serialized_end=3077
+  _globals['_SAMPLING']._serialized_end=1571
+  _globals['_SAMPLING_OTHERSENTRY']._serialized_start=1517
+  _globals['_SAMPLING_OTHERSENTRY']._serialized_end=1562
+  _globals['_LOGITBIAS']._serialized_start=1573
+  _globals['_LOGITBIAS']._serialized_end=1616
+  _globals['_OPENED']._serialized_start=1618
+  _globals['_OPENED']._serialized_end=1703
+  _globals['_DRAFT']._serialized_start=1705
+  _globals['_DRAFT']._serialized_end=1805
+  _globals['_DRAFTED']._serialized_start=1807
+  _globals['_DRAFTED']._serialized_end=1879
+  _globals['_DRAFTTREE']._serialized_start=1881
+  _globals['_DRAFTTREE']._serialized_end=1978
+  _globals['_SPARSEROWS']._serialized_start=1980
+  _globals['_SPARSEROWS']._serialized_end=2037
+  _globals['_VERIFY']._serialized_start=2039
+  _globals['_VERIFY']._serialized_end=2090
+  _globals['_VERDICT']._serialized_start=2093
+  _globals['_VERDICT']._serialized_end=2237
+  _globals['_OBSERVE']._serialized_start=2240
+  _globals['_OBSERVE']._serialized_end=2417
+  _globals['_SCORE']._serialized_start=2419
+  _globals['_SCORE']._serialized_end=2501
+  _globals['_SCOREPROMPT']._serialized_start=2503
+  _globals['_SCOREPROMPT']._serialized_end=2566
+  _globals['_PROMPTSCORES']._serialized_start=2568
+  _globals['_PROMPTSCORES']._serialized_end=2599
+  _globals['_CLOSE']._serialized_start=2601
+  _globals['_CLOSE']._serialized_end=2608
+  _globals['_ERROR']._serialized_start=2611
+  _globals['_ERROR']._serialized_end=2871
+  _globals['_ERROR_KIND']._serialized_start=2703
+  _globals['_ERROR_KIND']._serialized_end=2871
+  _globals['_FEATUREBLOCK']._serialized_start=2874
+  _globals['_FEATUREBLOCK']._serialized_end=3002
+  _globals['_PUSHSUMMARY']._serialized_start=3004
+  _globals['_PUSHSUMMARY']._serialized_end=3023
+  _globals['_REPLICA']._serialized_start=3026
+  _globals['_REPLICA']._serialized_end=3180
 # @@protoc_insertion_point(module_scope)

@@ -1,0 +1,63 @@
+"""Penalties lower the logits of tokens that have occurred: in prompt or answer (repetition), in the answer (the others)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from hedgespec.sampling.parameter import SamplingParameter
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from hedgespec.sampling.token_counts import RowCounts
+
+Penalty = Annotated[float, Field(ge=-2, le=2)]
+
+
+class RepetitionPenalty(SamplingParameter[float]):
+    """Divides positive logits and multiplies negative ones (Keskar et al. 2019, section 4.1)."""
+
+    name = "repetition_penalty"
+    accepts = Annotated[float, Field(gt=0, le=2)]
+    neutral = 1.0
+    stage = "logits"
+    reads_counts = True
+
+    def apply(self, rows: Tensor, value: float, counts: RowCounts | None) -> Tensor:
+        assert counts is not None
+        own = rows[:, counts.ids]
+        weaker = (own / value).where(own > 0, own * value)
+        rows[:, counts.ids] = weaker.where(counts.is_present, own)
+        return rows
+
+
+class FrequencyPenalty(SamplingParameter[float]):
+    """Subtracted once per occurrence in the answer."""
+
+    name = "frequency_penalty"
+    accepts = Penalty
+    neutral = 0.0
+    stage = "logits"
+    reads_counts = True
+
+    def apply(self, rows: Tensor, value: float, counts: RowCounts | None) -> Tensor:
+        assert counts is not None
+        rows[:, counts.ids] -= value * counts.num_emitted
+        return rows
+
+
+class PresencePenalty(SamplingParameter[float]):
+    """Subtracted once from every token of the answer."""
+
+    name = "presence_penalty"
+    accepts = Penalty
+    neutral = 0.0
+    stage = "logits"
+    reads_counts = True
+
+    def apply(self, rows: Tensor, value: float, counts: RowCounts | None) -> Tensor:
+        assert counts is not None
+        rows[:, counts.ids] -= value * (counts.num_emitted > 0)
+        return rows

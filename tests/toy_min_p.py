@@ -1,0 +1,26 @@
+"""A sampling parameter from an installed package: everything that somebody has to write to add one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from hedgespec.sampling.parameter import SamplingParameter
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from hedgespec.sampling.token_counts import RowCounts
+
+
+class MinP(SamplingParameter[float]):
+    """Keeps the tokens with at least this share of the largest probability (Nguyen et al. 2024)."""
+
+    name = "min_p"
+    accepts = Annotated[float, Field(ge=0, le=1)]
+    neutral = 0.0
+    stage = "probs"
+
+    def apply(self, rows: Tensor, value: float, counts: RowCounts | None) -> Tensor:
+        return rows.masked_fill(rows < value * rows.amax(dim=-1, keepdim=True), 0.0)
