@@ -32,8 +32,8 @@ from hedgespec.models.eagle3.session import Eagle3Session
 from hedgespec.models.graphs.static_passes import use_static_passes
 from hedgespec.router.events import NoEvents
 from hedgespec.router.service import GenerationService
-from hedgespec.speculative.acceptance import VerifyContext
 from hedgespec.speculative.noise import Purpose, uniforms
+from hedgespec.speculative.verification import VerifyContext
 from hedgespec.store.memory_store import MemoryStore
 from hedgespec.store.preferences import Preferences
 from hedgespec.tokenization import Tokenizer

@@ -21,8 +21,9 @@ from hedgespec.models.drafting.session_text import SessionText
 from hedgespec.models.memory.kv_memory import KvMemory
 from hedgespec.models.memory.prefix_cache import PrefixCache
 from hedgespec.protocols import FeatureTransport
-from hedgespec.speculative.acceptance import VerifyContext, accept
+from hedgespec.speculative.acceptance import accept
 from hedgespec.speculative.validation import MAX_NODES, validate_tree
+from hedgespec.speculative.verification import VerifyContext
 from hedgespec.types import DraftTree, SessionSpec, Verdict
 
 PREFILL_CHUNK_TOKENS = 256

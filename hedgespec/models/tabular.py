@@ -26,10 +26,12 @@ from hedgespec.models.drafting.unscored import UnscoredTokens
 from hedgespec.models.drafting.vocabulary import DraftVocabulary
 from hedgespec.sampling.processing import softened
 from hedgespec.sampling.token_counts import TokenCounts, token_counts
-from hedgespec.speculative.acceptance import VerifyContext, accept, validate_tree
+from hedgespec.speculative.acceptance import accept
 from hedgespec.speculative.scoring import prompt_overlap
 from hedgespec.speculative.target_top import prompt_top
 from hedgespec.speculative.tree_walk import path_tokens
+from hedgespec.speculative.validation import validate_tree
+from hedgespec.speculative.verification import VerifyContext
 from hedgespec.types import DraftRequest, DraftTree, Observation, Opened, Scores, SessionSpec, SparseRows, Verdict
 
 S = TypeVar("S")

@@ -1,6 +1,7 @@
-"""Truncated draft distributions and draws from them without a look at the host: what `proposal` does in NumPy, in torch.
+"""Draft distributions are truncated and drawn from in torch alone, so that a whole chain stays on the device.
 
-Functions of tensors alone, so that they can be compiled or captured; annotations must be types here, no strings.
+The rules are those of `sampling.processing` and `proposal`, which are easier to read; here they are functions of tensors,
+to be compiled or captured. Annotations must be types, no strings.
 """
 
 from collections.abc import Sequence
@@ -45,11 +46,9 @@ def neutral_shaping(num_rows: int, device: torch.device) -> Shaping:
 
 
 def sampled_laws(logits: Tensor, shaping: Shaping, max_ids: int, mass: float) -> tuple[Tensor, Tensor]:
-    """`processing.warp`, then `proposal.truncate`: columns and probabilities by falling probability, [rows, max_ids] each,
-    0 behind what is kept.
+    """Process and truncate: columns and probabilities by falling probability, [rows, max_ids] each, 0 behind what is kept.
 
-    logits: [rows, num_columns]; max_ids, mass: MAX_SPARSE_IDS and SPARSE_MASS. A top_k beyond max_ids does not change the
-    law that is left.
+    logits: [rows, num_columns]; max_ids, mass: MAX_SPARSE_IDS and SPARSE_MASS. A top_k beyond max_ids changes nothing.
     """
     max_ids = min(max_ids, logits.shape[1])
     finite = logits.float().nan_to_num(nan=-1e30, posinf=1e30, neginf=-1e30)
@@ -74,28 +73,30 @@ def sampled_laws(logits: Tensor, shaping: Shaping, max_ids: int, mass: float) ->
 
 
 def draw(probs: Tensor, points: Tensor) -> Tensor:
-    """`rejection`: the place of a sample of each law, [rows]. probs: [rows, num_ids]; points: [rows] in (0, 1)"""
+    """Draw one index into each row under `rejection`, [rows]. probs: [rows, num_ids]; points: [rows] in (0, 1)."""
     cumulative = probs.double().cumsum(dim=-1)
     num_before = (cumulative <= points.unsqueeze(1) * cumulative[:, -1:]).sum(dim=-1)
     return torch.minimum(num_before, (probs > 0).sum(dim=-1) - 1)  # rounding must not step past the last one with mass
 
 
 def draw_coupled(ids: Tensor, probs: Tensor, keys: Tensor) -> Tensor:
-    """`coupled`: the place of the id with the largest log prob + Gumbel noise, [rows]. ids: of the target, [rows, num_ids]
-    or [1, num_ids]; keys: [rows], see `noise.coupled_keys`"""
+    """Find, under `coupled`, the index of the id with the largest log prob + Gumbel noise, [rows].
+
+    ids: the target's, [rows, num_ids] or [1, num_ids]; keys: [rows], see `noise.coupled_keys`
+    """
     return (probs.double().log() + device_gumbels(keys, ids)).argmax(dim=-1)
 
 
 def device_gumbels(keys: Tensor, ids: Tensor) -> Tensor:
-    """What `noise.gumbels` gives: [rows, num_ids] float32. keys: [rows], see `noise.coupled_keys`; ids: [rows, num_ids]
-    or [1, num_ids]"""
+    """Compute `noise.gumbels`, [rows, num_ids] float32. keys: [rows], see `noise.coupled_keys`; ids: [rows, num_ids] or
+    [1, num_ids]."""
     bits = _shifted(_absorb(keys.unsqueeze(1), ids), 11)
     uniforms = (bits | 1).double() * 2.0**-53
     return -(-uniforms.log()).log().float()
 
 
 def _absorb(state: Tensor, word: Tensor) -> Tensor:
-    """`noise._absorb` in 64 bits with a sign; the constants are its own minus 2^64."""
+    """Compute `noise._absorb` in signed 64-bit integers: the constants are those of there minus 2^64."""
     x = state + (word + 1) * -7046029254386353131
     x = (x ^ _shifted(x, 30)) * -4658895280553007687
     x = (x ^ _shifted(x, 27)) * -7723592293110705685
@@ -103,5 +104,5 @@ def _absorb(state: Tensor, word: Tensor) -> Tensor:
 
 
 def _shifted(x: Tensor, num_bits: int) -> Tensor:
-    """To the right, zeros coming in."""
+    """Shift right, filling with zeros."""
     return (x >> num_bits) & ((1 << (64 - num_bits)) - 1)

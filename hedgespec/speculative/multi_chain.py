@@ -1,8 +1,8 @@
-"""Multi-drafts: several chains under the last verified token, drafted side by side (Miao et al. 2024). NumPy only.
+"""A multi-draft is several chains under the last verified token (Miao et al. 2024, SpecInfer). NumPy only.
 
-`iid`: independent samples of one law. `distinct`: first tokens drawn without replacement, each chain's first law being
-the law without the earlier chains' first tokens. At temperature 0 and under `coupled` every sample of a law is the same:
-iid is then one chain, and the first tokens of `distinct` are the best ones.
+`iid`: independent samples of one distribution. `distinct`: first tokens drawn without replacement, each chain's first
+distribution leaving out the earlier chains' first tokens. At temperature 0 and under `coupled` every sample of a
+distribution is the same: iid is then one chain, and the first tokens of `distinct` are the best ones.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hedgespec.speculative.proposal import Law, propose, without
+from hedgespec.speculative.proposal import propose, without
+from hedgespec.speculative.sparse_rows import TokenDistribution, rows_of
 from hedgespec.types import DraftTree, Method, SparseRows
 
 
 class MultiChain:
-    """Chains that grow by one token each per `extend`, until `frontier` is empty.
+    """Several chains that grow by one token each per `extend`, until `frontier` is empty.
 
-    frontier:    chains whose next law is wanted, in order; before the first token one row serves all
+    frontier:    chains whose next distribution is wanted, in order; before the first token one row serves all
     parent_rows: which row of the frontier before this one each of them continues
     """
 
@@ -35,7 +36,7 @@ class MultiChain:
         self.tokens: list[list[int]] = []
         self.frontier: list[int] = [0] if lengths else []
         self.parent_rows: list[int] = []
-        self._laws: list[list[Law]] = []
+        self._distributions: list[list[TokenDistribution]] = []
         self._method: Method = method
         self._noise = noise_seed, output_index, round_index
         self._is_distinct = is_distinct
@@ -43,53 +44,55 @@ class MultiChain:
 
     @property
     def wants_ranking(self) -> bool:
-        """The next call is `begin`: the first tokens are the best ones instead of samples."""
+        """Whether the next call is `begin`: the first tokens are the best ones instead of samples."""
         return not self.tokens and self._is_distinct and self._method != "rejection"
 
     def begin(self, token_ids: Sequence[int]) -> None:
         """Start one chain with each of these tokens, as many as are wanted."""
         self.tokens = [[int(token)] for token in token_ids[: len(self._lengths)]]
-        self._laws = [[] for _ in self.tokens]
+        self._distributions = [[] for _ in self.tokens]
         self._go_on(dict.fromkeys(range(len(self.tokens)), 0))
 
-    def extend(self, laws: SparseRows) -> None:
-        """Add a token to every chain of the frontier; laws: one row each, from `truncate`."""
+    def extend(self, distributions: SparseRows) -> None:
+        """Add a token to every chain of the frontier. distributions: one row each, from `truncate`."""
         if not self.tokens:
-            self._begin_with(laws.row(0))
+            self._begin_with(distributions.row(0))
             return
         for row, chain in enumerate(self.frontier):
-            self._add(chain, laws.row(row))
+            self._add(chain, distributions.row(row))
         self._go_on({chain: row for row, chain in enumerate(self.frontier)})
 
     def ancestors(self) -> list[list[int]]:
-        """Per chain of the frontier, its tokens so far."""
+        """List, per chain of the frontier, its tokens so far."""
         return [self.tokens[chain] if self.tokens else [] for chain in self.frontier]
 
     def finished(self, drafter_id: str) -> DraftTree:
-        """Chain after chain; draft_probs under `rejection`."""
+        """Return the draft, chain after chain; with draft_probs under `rejection`."""
         lengths = [len(chain) for chain in self.tokens]
         parent = np.arange(-1, sum(lengths) - 1, dtype=np.int32)
         parent[np.cumsum([0, *lengths[:-1]])[: len(lengths)]] = -1
         token_ids = np.array([token for chain in self.tokens for token in chain], np.int32)
-        draft_probs = rows_of([law for chain in self._laws for law in chain]) if self._method == "rejection" else None
-        return DraftTree(token_ids, parent, draft_probs, drafter_id)
+        drawn_from = rows_of([own for chain in self._distributions for own in chain])
+        return DraftTree(token_ids, parent, drawn_from if self._method == "rejection" else None, drafter_id)
 
-    def _begin_with(self, law: Law) -> None:
+    def _begin_with(self, distribution: TokenDistribution) -> None:
         num_chains = len(self._lengths) if self._method == "rejection" else 1
         for chain in range(num_chains):
-            own = without(law, [tokens[0] for tokens in self.tokens]) if self._is_distinct and chain else law
+            own = distribution
+            if self._is_distinct and chain:
+                own = without(distribution, [tokens[0] for tokens in self.tokens])
             if len(own[0]) == 0:
                 break
             self.tokens.append([])
-            self._laws.append([])
+            self._distributions.append([])
             self._add(chain, own)
         self._go_on(dict.fromkeys(range(len(self.tokens)), 0))
 
-    def _add(self, chain: int, law: Law) -> None:
+    def _add(self, chain: int, distribution: TokenDistribution) -> None:
         noise_seed, output_index, round_index = self._noise
         index = output_index + len(self.tokens[chain])
-        self.tokens[chain].append(propose(*law, self._method, noise_seed, index, round_index, chain))
-        self._laws[chain].append(law)
+        self.tokens[chain].append(propose(*distribution, self._method, noise_seed, index, round_index, chain))
+        self._distributions[chain].append(distribution)
 
     def _go_on(self, row_of: dict[int, int]) -> None:
         """row_of: the chains that have just grown, with their rows."""
@@ -98,16 +101,7 @@ class MultiChain:
 
 
 def chain_lengths(num_draft_tokens: int, num_chains: int, num_nodes: int) -> list[int]:
-    """How long each chain may be, the first ones longest, none empty. num_nodes: 0 for all."""
+    """Divide num_nodes (0: no limit) among chains of at most num_draft_tokens each, the first ones longest, none empty."""
     full = num_draft_tokens * num_chains
     each, extra = divmod(min(num_nodes or full, full), num_chains)
     return [length for length in (each + (chain < extra) for chain in range(num_chains)) if length]
-
-
-def rows_of(laws: Sequence[Law]) -> SparseRows:
-    offsets = np.cumsum([0, *(len(ids) for ids, _ in laws)]).astype(np.int32)
-    return SparseRows(
-        offsets,
-        np.concatenate([np.zeros(0, np.int32), *(ids for ids, _ in laws)]),
-        np.concatenate([np.zeros(0, np.float32), *(probs for _, probs in laws)]),
-    )

@@ -1,6 +1,6 @@
-"""The score of a multi-draft's first tokens under `rejection`, given only what was emitted (design 5). NumPy only.
+"""A multi-draft's first tokens are scored under `rejection`, given only what was emitted (design 5). NumPy only.
 
-Recursive rejection keeps an unnormalised residual P, at first the target's law p. Child k with law q_k takes
+Recursive rejection keeps an unnormalised residual P, at first the target's distribution p. Child k, drawn from q_k, takes
 min(P, |P| q_k) out of it, |P| being the probability that all children before it were rejected. What the children have
 taken at the realised token x is the probability that x is emitted as a draft token, hence a = 1 - P(x) / p(x). For iid
 children the residuals do not depend on what was drawn; for distinct ones they depend on the rejected tokens, of which
@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hedgespec.speculative.noise import Purpose, uniforms
-from hedgespec.speculative.proposal import Law
+from hedgespec.speculative.sparse_rows import TokenDistribution
 from hedgespec.types import SparseRows
 
 Floats = NDArray[np.float64]
 
 
 def first_token_scores(
-    laws: SparseRows,
+    draft_rows: SparseRows,
     token_ids: NDArray[np.int32],
     target_probs: NDArray[np.float32],
     target_top: SparseRows | None,
@@ -30,35 +30,36 @@ def first_token_scores(
     *,
     is_distinct: bool,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Per row, a at the realised token and 1 - |P|, the probability that any child is accepted. Both [num_rows].
+    """Return, per row, a at the realised token, and 1 - |P|, the probability that any child is accepted. Both [num_rows].
 
-    laws: the drafter's truncated laws; target_top: the target's largest probabilities, exact where they hold all of
-        its mass. What they leave out is taken to be spread like the drafter's law: |P| is then a lower bound.
+    draft_rows: the drafter's truncated distributions
+    target_top: the target's largest probabilities, exact where they hold all of its mass. The mass that they leave out is
+        assumed to be spread like the drafter's: |P| is then a lower bound
     """
-    acceptance = np.zeros(laws.num_rows, np.float32)
-    any_accepted = np.zeros(laws.num_rows, np.float32)
+    acceptance = np.zeros(draft_rows.num_rows, np.float32)
+    any_accepted = np.zeros(draft_rows.num_rows, np.float32)
     for row, token in enumerate(token_ids.tolist()):
-        known = target_top.row(row) if target_top is not None else (np.zeros(0, np.int32), np.zeros(0, np.float32))
-        draft, target, place = _aligned(laws.row(row), known, token, float(target_probs[row]))
+        sent = target_top.row(row) if target_top is not None else (np.zeros(0, np.int32), np.zeros(0, np.float32))
+        draft, target, realised = _aligned(draft_rows.row(row), sent, token, float(target_probs[row]))
         noise = uniforms(noise_seed, int(output_indices[row]), Purpose.SHADOW, np.arange(num_children))
         residual = _residual(draft, target, noise if is_distinct else None, num_children)
-        acceptance[row] = np.clip(1.0 - residual[place] / target[place], 0.0, 1.0)
+        acceptance[row] = np.clip(1.0 - residual[realised] / target[realised], 0.0, 1.0)
         any_accepted[row] = np.clip(1.0 - residual.sum() / target.sum(), 0.0, 1.0)
     return acceptance, any_accepted
 
 
 def _residual(draft: Floats, target: Floats, noise: Floats | None, num_children: int) -> Floats:
     """P after all children, [num_ids]. draft and target: [num_ids]; noise: [num_children] for distinct children."""
-    residual, law = target.copy(), draft.copy()
+    residual, offer = target.copy(), draft.copy()
     for child in range(num_children):
-        mass, rejected = residual.sum(), law.sum()
-        if mass <= 0.0 or rejected <= 0.0:
+        mass, offered_mass = residual.sum(), offer.sum()
+        if mass <= 0.0 or offered_mass <= 0.0:
             break
-        offered = law * (mass / rejected)
+        offered = offer * (mass / offered_mass)
         taken = np.minimum(residual, offered)
         residual -= taken
         if noise is not None:
-            law[_drawn(offered - taken, noise[child])] = 0.0
+            offer[_drawn(offered - taken, noise[child])] = 0.0
     return residual
 
 
@@ -68,17 +69,19 @@ def _drawn(weights: Floats, point: float) -> int:
     return min(chosen, len(weights) - 1)
 
 
-def _aligned(draft: Law, known: Law, token: int, token_prob: float) -> tuple[Floats, Floats, int]:
-    """q and p on the ids of both, [num_ids] each, and where the realised token stands among them."""
-    target_of = dict(zip(known[0].tolist(), known[1].astype(np.float64).tolist(), strict=True))
+def _aligned(
+    draft: TokenDistribution, sent: TokenDistribution, token: int, token_prob: float
+) -> tuple[Floats, Floats, int]:
+    """Put q and p on the ids of both, [num_ids] each; the last is the index of the realised token among them."""
+    target_of = dict(zip(sent[0].tolist(), sent[1].astype(np.float64).tolist(), strict=True))
     target_of[token] = max(token_prob, float(np.finfo(np.float32).tiny))
     draft_of = dict(zip(draft[0].tolist(), draft[1].astype(np.float64).tolist(), strict=True))
     rest = max(0.0, 1.0 - sum(target_of.values()))
-    unknown = [token for token in draft_of if token not in target_of]
-    unknown_mass = sum(draft_of[token] for token in unknown)
-    if unknown_mass > 0.0:
-        target_of |= {token: rest * draft_of[token] / unknown_mass for token in unknown}
+    unsent = [token for token in draft_of if token not in target_of]
+    unsent_mass = sum(draft_of[token] for token in unsent)
+    if unsent_mass > 0.0:
+        target_of |= {token: rest * draft_of[token] / unsent_mass for token in unsent}
     else:
-        target_of[-1] = rest  # no id of the drafter's: nothing that it could propose
+        target_of[-1] = rest  # an id that the drafter never proposes
     ids = list(target_of)
     return np.array([draft_of.get(t, 0.0) for t in ids]), np.array([target_of[t] for t in ids]), ids.index(token)

@@ -1,4 +1,4 @@
-"""Counter-based randomness: each number is a pure function of (noise seed, purpose, round, output index, counter).
+"""All randomness is counter-based: each number is a pure function of (noise seed, purpose, round, output index, counter).
 
 Nothing is drawn in sequence, so target and drafters, replicas on other machines and a session that was moved after a
 failure all see the same noise. The hash is splitmix64's finaliser (Stafford's variant 13) applied once per input, each
@@ -43,7 +43,7 @@ class Purpose(IntEnum):
 def uniforms(
     seed: int, output_index: ArrayLike, purpose: Purpose, counters: ArrayLike, *, round_index: int = 0
 ) -> NDArray[np.float64]:
-    """Uniform numbers in the open interval (0, 1): odd multiples of 2^-53.
+    """Return uniform numbers in the open interval (0, 1): odd multiples of 2^-53.
 
     seed: any integer, taken modulo 2^64. output_index and counters broadcast against each other and give the shape.
     """
@@ -56,22 +56,22 @@ def uniforms(
 
 
 def uniform(seed: int, output_index: int, purpose: Purpose, *, round_index: int = 0) -> float:
-    """The number of counter 0, for decisions that are taken once per output index (and round)."""
+    """Return the number of counter 0, for decisions that are taken once per output index (and round)."""
     bits = _absorb(_absorb(_key(seed, purpose, round_index), output_index), 0) >> 11
     return (bits | 1) * 2.0**-53
 
 
 def drafter_seed(seed: int, drafter_index: int) -> int:
-    """The key of what one drafter of a session draws under `rejection`.
+    """Return the key of one drafter's draws under `rejection`.
 
     Drafts that are merged into one tree must be drawn independently: with a common key a second drafter would repeat the
-    first one's choice, and after its rejection the sibling's law would no longer be the one that travels with it.
+    first one's choice, and after its rejection the sibling's distribution would not be the one that travels with it.
     """
     return _key(seed, Purpose.DRAFTER, drafter_index)
 
 
 def gumbels(seed: int, output_index: ArrayLike, token_ids: ArrayLike) -> NDArray[np.float32]:
-    """Standard Gumbel noise of token ids at an output index, the same for the target and every drafter.
+    """Return standard Gumbel noise of token ids at an output index, the same for the target and every drafter.
 
     The logarithms are taken in float64 and rounded once, so that they agree between machines.
     """
@@ -79,15 +79,17 @@ def gumbels(seed: int, output_index: ArrayLike, token_ids: ArrayLike) -> NDArray
 
 
 def coupled_keys(seed: int, output_indices: ArrayLike) -> NDArray[np.int64]:
-    """What `device_sampling` makes the Gumbel noise of an output index of, on whatever device: the bits of the hash before
-    the id. Same shape as output_indices."""
+    """Return the state of the hash before the token id, of which `device_sampling` makes the Gumbel noise on a device.
+
+    Same shape as output_indices.
+    """
     key = np.array([_key(seed, Purpose.COUPLED, 0)], np.uint64)
     indices = np.asarray(output_indices, np.int64)
     return _absorb_array(key, np.atleast_1d(indices).astype(np.uint64)).astype(np.int64).reshape(indices.shape)
 
 
 def gumbel_argmax(ids: NDArray[np.int32], probs: NDArray[np.floating], seed: int, output_index: int) -> int:
-    """The id with the largest log prob + Gumbel noise, the lowest one on ties: a keyed sample of `probs`.
+    """Return the id with the largest log prob + Gumbel noise, the lowest one on ties: a keyed sample of `probs`.
 
     ids: [num_ids] distinct; probs: [num_ids], not necessarily normalised, some of them positive.
 

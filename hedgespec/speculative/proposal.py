@@ -1,4 +1,4 @@
-"""The drafter's side of a round: a truncated distribution, and the token proposed from it."""
+"""The drafter's side of a round: its distributions are truncated, and tokens are proposed from them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hedgespec.speculative.noise import Purpose, gumbel_argmax, gumbels, uniform, uniforms
+from hedgespec.speculative.sparse_rows import TokenDistribution, selected_rows
 from hedgespec.types import MAX_SPARSE_IDS, SPARSE_MASS, Method, SparseRows
 
 if TYPE_CHECKING:  # methods of tensors are enough here, and drafters without a model need no torch
@@ -17,9 +18,6 @@ if TYPE_CHECKING:  # methods of tensors are enough here, and drafters without a 
 
 SHORT_ROW = 8192
 """Rows of so many probabilities are sorted by NumPy, in a fifth of the time that torch's `topk` takes."""
-
-Law = tuple[NDArray[np.int32], NDArray[np.float32]]
-"""ids and their probabilities, which sum to 1."""
 
 Children = tuple[NDArray[np.int32], NDArray[np.float64]]
 """ids in falling order of preference, and the logarithms of their weights, each at most 0."""
@@ -34,14 +32,15 @@ def truncate(probs: Tensor) -> SparseRows:
     top = probs.topk(min(MAX_SPARSE_IDS, probs.shape[-1]), dim=-1)
     values, ids = top.values.double().cpu().numpy(), top.indices.int().cpu().numpy()
     kept = _kept(values, probs)
-    is_kept = np.arange(values.shape[-1]) < kept.num_ids[:, None]
-    offsets = np.concatenate(([0], np.cumsum(kept.num_ids))).astype(np.int32)
-    return SparseRows(offsets, ids[is_kept], (values / kept.mass[:, None])[is_kept].astype(np.float32))
+    return selected_rows(ids, values / kept.mass[:, None], np.arange(values.shape[-1]) < kept.num_ids[:, None])
 
 
 @dataclass(frozen=True, slots=True)
 class KeptParts:
-    """What `truncate` keeps of every row: so many ids, the smallest of their probabilities, and their sum. [rows] each."""
+    """The part of every row that `truncate` keeps, [rows] each.
+
+    num_ids: how many ids; floor: the smallest of their probabilities; mass: their sum
+    """
 
     num_ids: NDArray[np.int64]
     floor: NDArray[np.float64]
@@ -49,7 +48,8 @@ class KeptParts:
 
 
 def kept_parts(probs: Tensor) -> KeptParts:
-    """probs: [rows, vocab]; without the ids, which take longer to find than short rows take to sort."""
+    """Find what `truncate` would keep of probs [rows, vocab], without the ids: finding them takes longer than sorting short
+    rows."""
     if not (probs.is_cpu and probs.shape[-1] <= SHORT_ROW):
         top = probs.topk(min(MAX_SPARSE_IDS, probs.shape[-1]), dim=-1)
         return _kept(top.values.double().cpu().numpy(), probs)
@@ -66,7 +66,7 @@ def propose(
     round_index: int,
     chain: int = 0,
 ) -> int:
-    """The draft token of one row of `truncate`: a function of its arguments alone.
+    """Choose the draft token of one row of `truncate`: a function of its arguments alone.
 
     ids, probs: [num_ids]. greedy: the most probable id, the lowest on ties. rejection: a sample, fresh in every round
     and every chain of a multi-draft. coupled: the sample that the target's own noise picks from the drafter's
@@ -82,9 +82,9 @@ def propose(
     return int(ids[min(chosen, int(np.flatnonzero(probs)[-1]))])
 
 
-def without(law: Law, tokens: Sequence[int]) -> Law:
-    """The law given that none of `tokens` is drawn; both arrays are empty when nothing else has mass."""
-    ids, probs = law
+def without(distribution: TokenDistribution, tokens: Sequence[int]) -> TokenDistribution:
+    """Condition on none of `tokens` being drawn; both arrays are empty when nothing else has mass."""
+    ids, probs = distribution
     kept = ~np.isin(ids, np.asarray(tokens, np.int32)) & (probs > 0)
     values = probs[kept].astype(np.float64)
     return ids[kept], (values / max(values.sum(), np.finfo(np.float64).tiny)).astype(np.float32)
@@ -93,7 +93,7 @@ def without(law: Law, tokens: Sequence[int]) -> Law:
 def ranked_children(
     probs: Tensor, method: Method, noise_seed: int, output_index: int, branching: int
 ) -> list[Children]:
-    """Per row the tokens that a deterministic tree tries next, at most `branching`; fewer where less has mass.
+    """Choose, per row, the tokens that a deterministic tree tries next: at most `branching`, fewer where less has mass.
 
     probs: [rows, vocab] for the token at output_index: processed, or at temperature 0 the softmax that the chosen token
         is the maximum of. `coupled`: ids are ranked and weighted by the softmax of log q + G with the target's own noise
@@ -103,18 +103,8 @@ def ranked_children(
     values, ids = top.values.double().cpu().numpy(), top.indices.int().cpu().numpy()
     if method != "coupled":
         return [_ranked(*pair) for pair in zip(ids, _logs(values), strict=True)]
-    laws = truncate(probs)
-    return [_perturbed(laws.row(row), (ids[row], values[row]), noise_seed, output_index) for row in range(len(ids))]
-
-
-def concatenate(rows: Sequence[SparseRows]) -> SparseRows:
-    """All rows of several blocks, in order: the steps of a draft put together."""
-    lengths = np.concatenate([np.zeros(1, np.int32), *(np.diff(block.offsets) for block in rows)])
-    return SparseRows(
-        np.cumsum(lengths).astype(np.int32),
-        np.concatenate([np.zeros(0, np.int32), *(block.ids for block in rows)]),
-        np.concatenate([np.zeros(0, np.float32), *(block.probs for block in rows)]),
-    )
+    kept = truncate(probs)
+    return [_perturbed(kept.row(row), (ids[row], values[row]), noise_seed, output_index) for row in range(len(ids))]
 
 
 def _kept(values: NDArray[np.float64], probs: Tensor) -> KeptParts:
@@ -132,9 +122,12 @@ def _draft_point(noise_seed: int, output_index: int, round_index: int, chain: in
     return float(uniforms(noise_seed, output_index, Purpose.DRAFT, chain, round_index=round_index))
 
 
-def _perturbed(law: Law, top: tuple[NDArray[np.int32], NDArray[np.float64]], seed: int, output_index: int) -> Children:
+def _perturbed(
+    kept: TokenDistribution, top: tuple[NDArray[np.int32], NDArray[np.float64]], seed: int, output_index: int
+) -> Children:
+    """Rank by log q + G what is kept of q; all of the top where that is more."""
     num_children = len(top[0])
-    ids, probs = law if len(law[0]) >= num_children else top
+    ids, probs = kept if len(kept[0]) >= num_children else top
     scores = _logs(probs.astype(np.float64)) + gumbels(seed, output_index, ids)
     largest = scores.max()
     ranked, values = _ranked(ids, scores - (largest + np.log(np.exp(scores - largest).sum())))

@@ -1,6 +1,6 @@
-"""The drafter's score of verified tokens: how its own proposals would have fared (design 5). NumPy only.
+"""A drafter scores verified tokens: how would its own proposals have fared (design 5)? NumPy only.
 
-Asked are the drafter's truncated distributions (`truncate`) on the verified trajectory, one row per verified token.
+The scores read the drafter's truncated distributions (`truncate`) on the verified trajectory, one row per verified token.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ Floats = NDArray[np.float64]
 Values = NDArray[np.float32]
 
 DraftProbs = Callable[[Rows, NDArray[np.int32]], Floats]
-"""The drafter's truncated probabilities, asked with the row and the id of every entry: [num_entries]."""
+"""(row, id of every entry) -> the drafter's truncated probabilities, all [num_entries]."""
 
 
 def rejection_acceptance(
     draft_probs: DraftProbs, token_ids: NDArray[np.int32], target_probs: NDArray[np.float32]
 ) -> Values:
-    """min(1, q(x) / p(x)): how likely the drafter proposes a token that is accepted, given that x was emitted.
+    """Return min(1, q(x) / p(x)): how likely the drafter proposes a token that is accepted, given that x was emitted.
 
-    token_ids, target_probs: [num_rows]. Returns [num_rows].
+    All [num_rows].
     """
     own = draft_probs(np.arange(len(token_ids)), token_ids)
     acceptance: Values = _ratio(own, target_probs).astype(np.float32)
@@ -41,11 +41,11 @@ def rejection_scores(
     target_probs: NDArray[np.float32],
     target_top: SparseRows,
 ) -> tuple[Values, Values]:
-    """`rejection_acceptance`, and an estimate of gamma = sum_x min(p(x), q(x)) per row; [num_rows] both.
+    """Return `rejection_acceptance` and an estimate of the acceptance probability sum_x min(p(x), q(x)); both [num_rows].
 
-    target_top: the target's largest probabilities S. gamma = sum_{x in S} min(p, q) + 1{x_t not in S} min(1, q/p)(x_t):
-    the second term stands for the mass outside S, so that the estimate is unbiased over the realised token x_t. At
-    temperature 0 both laws are one-hot and gamma is the 0/1 hit.
+    target_top: the target's largest probabilities S. The estimate is
+    sum_{x in S} min(p, q) + 1{x_t not in S} min(1, q/p)(x_t), whose second term stands for the mass outside S, so that it
+    is unbiased over the realised token x_t. At temperature 0 both distributions are one-hot and it is the 0/1 hit.
     """
     num_rows = len(token_ids)
     row_of_entry = np.repeat(np.arange(num_rows), np.diff(target_top.offsets))
@@ -54,14 +54,14 @@ def rejection_scores(
     acceptance = _ratio(own[:num_rows], target_probs)
     inside = np.bincount(row_of_entry, np.minimum(target_top.probs, own[num_rows:]), num_rows)
     is_sent = np.bincount(row_of_entry, target_top.ids == token_ids[row_of_entry], num_rows) > 0
-    overlap = inside + np.where(is_sent, 0.0, acceptance)
-    return acceptance.astype(np.float32), overlap.astype(np.float32)
+    acceptance_prob = inside + np.where(is_sent, 0.0, acceptance)
+    return acceptance.astype(np.float32), acceptance_prob.astype(np.float32)
 
 
 def coupled_acceptance(
     rows: SparseRows, token_ids: NDArray[np.int32], noise_seed: int, output_indices: NDArray[np.int64]
 ) -> Values:
-    """1 where the drafter's proposal is the emitted token, which stands at that output index, else 0: [num_rows].
+    """Return 1 where the drafter's proposal is the emitted token at that output index, else 0: [num_rows].
 
     rows: the drafter's distributions on the verified trajectory, from `truncate`
     """
@@ -71,22 +71,23 @@ def coupled_acceptance(
     return hits
 
 
-def prompt_overlap(draft_probs: DraftProbs, prompt_top: SparseRows, known: Bools) -> Values:
-    """sum_x min(p(x), q(x)) over the ids that were sent of each prompt token's law: [num_rows], 0 where not `known`.
+def prompt_overlap(draft_probs: DraftProbs, prompt_top: SparseRows, has_draft: Bools) -> Values:
+    """Return sum_x min(p(x), q(x)) over the ids of each prompt token's distribution that were sent: [num_rows].
 
-    draft_probs: the drafter's probabilities of ids, asked with the index among the known rows and the id of each entry
+    has_draft:   [num_rows], whether the drafter has a distribution there; the sum is 0 where it has none
+    draft_probs: its rows are those that the drafter has, counted from 0
     """
     row_of_entry = np.repeat(np.arange(prompt_top.num_rows), np.diff(prompt_top.offsets))
-    entries = known[row_of_entry]
-    own_row = np.cumsum(known) - 1
-    overlap = np.zeros(len(row_of_entry))
+    entries = has_draft[row_of_entry]
+    own_row = np.cumsum(has_draft) - 1
+    common = np.zeros(len(row_of_entry))
     values = draft_probs(own_row[row_of_entry[entries]], prompt_top.ids[entries])
-    overlap[entries] = np.minimum(prompt_top.probs[entries], values)
-    return np.bincount(row_of_entry, weights=overlap, minlength=prompt_top.num_rows).astype(np.float32)
+    common[entries] = np.minimum(prompt_top.probs[entries], values)
+    return np.bincount(row_of_entry, weights=common, minlength=prompt_top.num_rows).astype(np.float32)
 
 
 def probs_of(rows: SparseRows) -> DraftProbs:
-    """Look into truncated rows; 0 where an id is absent."""
+    """Look probabilities up in truncated rows; 0 where an id is absent."""
     return partial(_lookup, rows)
 
 
@@ -97,11 +98,11 @@ def _lookup(rows: SparseRows, row_indices: NDArray[np.int64], ids: NDArray[np.in
     queries = row_indices * stride + ids
     if not len(keys):
         return np.zeros(len(queries))
-    place = order[np.minimum(np.searchsorted(keys, queries, sorter=order), len(keys) - 1)]
-    return np.where(keys[place] == queries, rows.probs[place].astype(np.float64), 0.0)
+    entries = order[np.minimum(np.searchsorted(keys, queries, sorter=order), len(keys) - 1)]
+    return np.where(keys[entries] == queries, rows.probs[entries].astype(np.float64), 0.0)
 
 
 def _ratio(draft_probs: NDArray[np.float64], target_probs: NDArray[np.float32]) -> NDArray[np.float64]:
-    """min(1, q / p), where a p that was rounded to 0 counts as tiny."""
+    """min(1, q / p); a p that was rounded to 0 counts as tiny."""
     target = np.maximum(target_probs.astype(np.float64), np.finfo(np.float32).tiny)
     return np.minimum(draft_probs / target, 1.0)

@@ -1,11 +1,11 @@
-"""What travels of the target's distributions: its largest probabilities."""
+"""The largest probabilities of the target's distributions, which is all of them that travels."""
 
 from __future__ import annotations
 
-import numpy as np
 from torch import Tensor
 
 from hedgespec.sampling.processing import softened
+from hedgespec.speculative.sparse_rows import selected_rows
 from hedgespec.types import SamplingParams, SparseRows
 
 NUM_PROMPT_TOP = 64
@@ -13,19 +13,17 @@ NUM_PROMPT_TOP = 64
 
 
 def largest_probs(probs: Tensor, num_ids: int) -> SparseRows:
-    """The largest probabilities of each row, without the zeros; not renormalised."""
+    """Keep the largest probabilities of each row, without zeros and not renormalised."""
     largest = probs.topk(min(num_ids, probs.shape[1]), dim=-1)
     values, ids = largest.values.float().cpu().numpy(), largest.indices.int().cpu().numpy()
-    kept = values > 0
-    offsets = np.concatenate(([0], np.cumsum(kept.sum(axis=1)))).astype(np.int32)
-    return SparseRows(offsets, ids[kept], values[kept])
+    return selected_rows(ids, values, values > 0)
 
 
 def prompt_top(logits: Tensor, params: SamplingParams) -> SparseRows:
-    """The laws of prompt tokens, for scoring drafters before the first round.
+    """Return the target's distributions of prompt tokens, for scoring drafters before the first round.
 
-    logits: [num_rows, vocab], each after the token before the one that the law is of. Shaped like the answer's laws, but
-    soft at temperature 0, where the prompt's own token is rarely the argmax; penalties, which count the answer's tokens,
-    are left out.
+    logits: [num_rows, vocab], each row after the token before the prompt token in question. They are processed like the
+    answer's, but soft at temperature 0, where the prompt's own token is rarely the argmax; what counts the answer's tokens
+    is left out.
     """
     return largest_probs(softened(logits, params, None, None), NUM_PROMPT_TOP)

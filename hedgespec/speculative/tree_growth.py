@@ -1,4 +1,4 @@
-"""The dynamic tree of EAGLE-2 and EAGLE-3 (design 4.2) as pure bookkeeping: which nodes to expand, which to keep. NumPy.
+"""The dynamic tree of EAGLE-2 and EAGLE-3 (design 4.2) is bookkeeping: which nodes to expand, which to keep. NumPy only.
 
 Every level expands its best `branching` nodes to `branching` children each; a node's score is the sum of the log weights
 on its path. At the end the best num_nodes of all nodes are kept. Scores never rise along a path, so that a node's
@@ -21,7 +21,9 @@ ROOT = -1
 class TreeGrowth:
     """A tree that grows by one level per `extend`, until `frontier` is empty.
 
-    num_levels:  longest path
+    num_levels:  nodes on the longest path
+    branching:   nodes that are expanded per level, and children of each
+    num_nodes:   nodes that are kept in the end
     realised:    the tokens that were emitted after the root, for a tree that is only drafted to be scored: it stops
                  growing as soon as it is certain how far they can be followed
     frontier:    nodes whose children are wanted, first [ROOT]; parent_rows says which rows of the frontier before this
@@ -65,15 +67,15 @@ class TreeGrowth:
         self.parent_rows = [row_of[self.parents[node]] for node in self.frontier]
 
     def ancestors(self) -> list[list[int]]:
-        """Per node of the frontier, the draft tokens that the next one follows: its path from the root."""
+        """List, per node of the frontier, the tokens on its path from the root."""
         return [self._path_to(node) for node in self.frontier]
 
     def finished(self, drafter_id: str = "") -> DraftTree:
-        """The best num_nodes nodes, best first: every beginning of them is a tree too."""
+        """Return the best num_nodes nodes, best first: every beginning of them is a tree too."""
         kept = self._kept()
-        place = {ROOT: ROOT} | {node: index for index, node in enumerate(kept)}
+        index_of = {ROOT: ROOT} | {node: index for index, node in enumerate(kept)}
         tokens = np.array([self.tokens[node] for node in kept], np.int32)
-        parents = np.array([place[self.parents[node]] for node in kept], np.int32)
+        parents = np.array([index_of[self.parents[node]] for node in kept], np.int32)
         return DraftTree(tokens, parents, drafter_id=drafter_id)
 
     def _follow(self, first_new: int) -> None:

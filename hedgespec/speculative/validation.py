@@ -1,7 +1,6 @@
-"""Everything about a draft that can be checked before the target's pass (NumPy only).
+"""A draft is checked before the target's pass: whatever passes can be verified without loss. NumPy only.
 
-Whatever passes here can be verified without loss; a draft that does not is answered with InvalidDraft, and the round
-goes on without speculation.
+A draft that does not pass is answered with InvalidDraft, and the round goes on without speculation.
 """
 
 from __future__ import annotations
@@ -14,11 +13,8 @@ from numpy.typing import NDArray
 from hedgespec.errors import InvalidDraft
 from hedgespec.types import CHAIN, MAX_SPARSE_IDS, DraftForm, DraftTree, Method, SparseRows
 
-SparseLaw = tuple[NDArray[np.int64], NDArray[np.float64]]
-"""ids and probabilities of a law; what is not named has probability 0."""
-
 MAX_NODES = 128
-"""Of one draft: rows of the target's pass, which many sessions share."""
+"""The longest draft: its nodes are rows of the target's pass, which many sessions share."""
 
 SUM_TOLERANCE = 1e-3
 """How far a draft distribution may be from summing to 1; it is normalised before use."""
@@ -29,9 +25,10 @@ def validate_tree(
 ) -> None:
     """Raise InvalidDraft, saying what is wrong, unless `tree` can be verified by `method`.
 
-    max_draft_tokens: in a row. form: of the session; only its trees may come without draft_probs under `rejection`. Sampled
-    tokens without their laws would be verified as if they were certain, which is lossless as well but accepts far fewer
-    of them: a drafter's mistake that must not pass unseen.
+    max_draft_tokens: on one path
+    form: of the session's drafts; only those of kind "tree" may come without draft_probs under `rejection`. Sampled tokens
+        without their distributions would be verified as if they were certain, which is lossless as well but accepts far
+        fewer of them: a drafter's mistake that must not pass unseen
     """
     num_nodes = tree.num_nodes
     if tree.token_ids.ndim != 1 or tree.parent.shape != tree.token_ids.shape:
@@ -49,19 +46,21 @@ def validate_tree(
     if tree.drafter_index is not None and tree.drafter_index.shape != tree.token_ids.shape:
         raise InvalidDraft(f"{num_nodes} draft tokens but drafters of shape {tree.drafter_index.shape}")
     if method == "rejection" and not (tree.draft_probs is None and form.kind == "tree"):
-        _validate_draft_probs(draft_probs_of(tree), num_nodes, vocab_size)
-        node_laws(tree)
+        _validate_draft_probs(_draft_probs(tree), num_nodes, vocab_size)
+        draft_distributions(tree)
 
 
-def draft_probs_of(tree: DraftTree) -> SparseRows:
+def _draft_probs(tree: DraftTree) -> SparseRows:
     if tree.draft_probs is None:
         raise InvalidDraft("rejection needs draft_probs, the distribution that each draft token was sampled from")
     return tree.draft_probs
 
 
-def node_law(tree: DraftTree, node: int) -> SparseLaw:
-    """The law that the node's token was drawn from: the row that travelled, normalised in float64; in a deterministic
-    tree all of its mass is on the token."""
+def draft_distribution(tree: DraftTree, node: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return ids and probabilities of the distribution that the node's token was drawn from.
+
+    It is the row that travelled, normalised in float64; in a deterministic tree all of its mass is on the token.
+    """
     if tree.draft_probs is None:
         return tree.token_ids[node : node + 1].astype(np.int64), np.ones(1)
     ids, probs = tree.draft_probs.row(node)
@@ -69,21 +68,26 @@ def node_law(tree: DraftTree, node: int) -> SparseLaw:
     return ids.astype(np.int64), values / values.sum()
 
 
-class NodeLaws(NamedTuple):
-    """Every node's `node_law`, filled up with entries without mass. ids, probs: [num_nodes, num_ids]; own: [num_nodes], the
-    drafter's probability of each of its tokens, all positive."""
+class DraftDistributions(NamedTuple):
+    """The `draft_distribution` of every node.
+
+    ids, probs: [num_nodes, num_ids], rows filled up with entries without mass
+    own:        [num_nodes], the drafter's probability of each of its tokens, all positive
+    """
 
     ids: NDArray[np.int64]
     probs: NDArray[np.float64]
     own: NDArray[np.float64]
 
 
-def node_laws(tree: DraftTree) -> NodeLaws:
-    """Of a tree with nodes. Raises InvalidDraft for a token outside its own distribution: accepting it would change the law
-    of the output."""
+def draft_distributions(tree: DraftTree) -> DraftDistributions:
+    """Return the distributions of all nodes of a tree that has any.
+
+    Raises InvalidDraft for a token outside its own distribution: accepting it would change what the output follows.
+    """
     tokens = tree.token_ids.astype(np.int64)[:, None]
     if tree.draft_probs is None:
-        return NodeLaws(tokens, np.ones(tokens.shape), np.ones(len(tokens)))
+        return DraftDistributions(tokens, np.ones(tokens.shape), np.ones(len(tokens)))
     lengths = np.diff(tree.draft_probs.offsets)
     is_there = np.arange(lengths.max()) < lengths[:, None]
     ids, probs = np.zeros(is_there.shape, np.int64), np.zeros(is_there.shape)
@@ -95,7 +99,7 @@ def node_laws(tree: DraftTree) -> NodeLaws:
         raise InvalidDraft(
             f"draft token {tree.token_ids[node]} of node {node} has no mass in its own draft distribution"
         )
-    return NodeLaws(ids, probs, own)
+    return DraftDistributions(ids, probs, own)
 
 
 def _validate_draft_probs(rows: SparseRows, num_nodes: int, vocab_size: int) -> None:

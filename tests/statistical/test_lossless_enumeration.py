@@ -20,9 +20,11 @@ from hedgespec.models.tabular import TabularModel
 from hedgespec.sampling.processing import process_logits
 from hedgespec.sampling.token_counts import TokenCounts
 from hedgespec.speculative import chain_rejection
-from hedgespec.speculative.acceptance import VerifyContext, accept
+from hedgespec.speculative.acceptance import accept
 from hedgespec.speculative.noise import Purpose
-from hedgespec.speculative.proposal import concatenate, truncate
+from hedgespec.speculative.proposal import truncate
+from hedgespec.speculative.sparse_rows import concatenate
+from hedgespec.speculative.verification import VerifyContext
 from hedgespec.types import EMPTY_DRAFT, DraftTree, SamplingParams, SparseRows
 
 VOCAB = 3
@@ -30,7 +32,7 @@ PROMPT = [1, 0]
 TOLERANCE = 1e-9
 
 Text = tuple[int, ...]
-Law = dict[Text, float]
+TextDistribution = dict[Text, float]
 
 
 @dataclass(frozen=True)
@@ -157,11 +159,11 @@ def output_law(
     params: SamplingParams,
     num_tokens: int,
     reported_power: float = 1.0,
-) -> Law:
+) -> TextDistribution:
     """The exact law of the first `num_tokens` emitted tokens."""
     rounds = Rounds(monkeypatch, target, drafters, params, reported_power)
     pending: dict[tuple[Text, Memory], float] = {((), Memory()): 1.0}
-    done: Law = defaultdict(float)
+    done: TextDistribution = defaultdict(float)
     while pending:
         arrived: dict[tuple[Text, Memory], float] = defaultdict(float)
         for (text, memory), mass in pending.items():
@@ -275,9 +277,9 @@ class Rounds:
         return process_logits(logits, self.params, TokenCounts(PROMPT, text), [ancestors])
 
 
-def target_law(target: TabularModel, params: SamplingParams, num_tokens: int) -> Law:
+def target_law(target: TabularModel, params: SamplingParams, num_tokens: int) -> TextDistribution:
     """Plain decoding: the product of the processed conditionals, penalties counting only emitted tokens."""
-    law: Law = {}
+    law: TextDistribution = {}
     for text in product(range(VOCAB), repeat=num_tokens):
         mass = 1.0
         for position, token in enumerate(text):
@@ -288,7 +290,7 @@ def target_law(target: TabularModel, params: SamplingParams, num_tokens: int) ->
     return law
 
 
-def distance(law: Law, other: Law) -> float:
+def distance(law: TextDistribution, other: TextDistribution) -> float:
     """Largest difference of the probability of one text."""
     assert abs(sum(law.values()) - 1) < 1e-9
     return max(abs(law.get(text, 0.0) - other.get(text, 0.0)) for text in {*law, *other})

@@ -17,9 +17,11 @@ from scipy import stats
 from hedgespec.models.tabular import TabularModel
 from hedgespec.sampling.processing import process_logits
 from hedgespec.speculative import chain_rejection, noise, proposal
-from hedgespec.speculative.acceptance import VerifyContext, accept
+from hedgespec.speculative.acceptance import accept
 from hedgespec.speculative.noise import Purpose
-from hedgespec.speculative.proposal import concatenate, propose, truncate
+from hedgespec.speculative.proposal import propose, truncate
+from hedgespec.speculative.sparse_rows import concatenate
+from hedgespec.speculative.verification import VerifyContext
 from hedgespec.types import EMPTY_DRAFT, DraftTree, SamplingParams, SparseRows
 
 FALSE_ALARM_RATE = 1e-4

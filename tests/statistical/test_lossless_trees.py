@@ -119,15 +119,14 @@ def test_the_output_law_is_the_targets(form: str, seed: int) -> None:
     assert distance(output_law(target, FORMS[form](close, unrelated)), target_law(target)) < TOLERANCE
 
 
-def keep_the_law(law: np.ndarray, draft_law: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    return law
+def keep_the_law(target_probs: np.ndarray, ids: np.ndarray, probs: np.ndarray) -> np.ndarray:
+    return target_probs
 
 
-def remove_the_mass_only(law: np.ndarray, draft_law: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    ids, _ = draft_law
-    rest = law.copy()
+def remove_the_mass_only(target_probs: np.ndarray, ids: np.ndarray, probs: np.ndarray) -> np.ndarray:
+    rest = target_probs.copy()
     rest[ids[0]] = 0.0
-    return rest / rest.sum() if rest.sum() > 0 else law
+    return rest / rest.sum() if rest.sum() > 0 else target_probs
 
 
 @pytest.mark.parametrize("form", ["2 iid chains of 2", "merged chains of two drafters", "3 distinct chains of 1"])
@@ -135,7 +134,7 @@ def remove_the_mass_only(law: np.ndarray, draft_law: tuple[np.ndarray, np.ndarra
 def test_a_wrong_rule_is_caught(monkeypatch: pytest.MonkeyPatch, form: str, wrong: Callable[..., np.ndarray]) -> None:
     """The enumeration can fail: siblings tried against the same law, or a residual without the whole draft law."""
     target, close, unrelated = models(0)
-    monkeypatch.setattr(tree_walk, "rest_law", wrong)
+    monkeypatch.setattr(tree_walk, "residual_row", wrong)
     assert distance(output_law(target, FORMS[form](close, unrelated)), target_law(target)) > 1e-3
 
 

@@ -9,11 +9,14 @@ import torch
 from hedgespec.errors import InvalidDraft
 from hedgespec.sampling.processing import process_logits
 from hedgespec.sampling.token_counts import TokenCounts
-from hedgespec.speculative.acceptance import VerifyContext, _matched_on_device, accept, validate_tree
+from hedgespec.speculative.acceptance import accept
 from hedgespec.speculative.chain_rejection import acceptance_probs, inverse_cdf, residual
+from hedgespec.speculative.matching import match_on_device
 from hedgespec.speculative.noise import Purpose, gumbels, uniform
-from hedgespec.speculative.proposal import concatenate, propose, truncate
-from hedgespec.speculative.validation import MAX_NODES
+from hedgespec.speculative.proposal import propose, truncate
+from hedgespec.speculative.sparse_rows import concatenate
+from hedgespec.speculative.validation import MAX_NODES, validate_tree
+from hedgespec.speculative.verification import VerifyContext
 from hedgespec.types import EMPTY_DRAFT, MAX_SPARSE_IDS, DraftForm, DraftTree, SamplingParams, SparseRows
 
 VOCAB = 16
@@ -146,7 +149,7 @@ def test_what_a_device_finds_for_all_rows_is_what_the_walk_along_a_chain_finds()
         tree = drafted(logits[:4] if agreeing else other, params, seed)
         given = [tree, EMPTY_DRAFT], [own, own[:1]], [context(params, seed), context(params, seed + 1)]
         on_cpu = accept(given[0], torch.cat((logits, logits[:1])), given[2])
-        for verdict, emitted in zip(on_cpu, _matched_on_device(*given), strict=True):
+        for verdict, emitted in zip(on_cpu, match_on_device(*given), strict=True):
             assert emitted.nodes == verdict.accepted_nodes.tolist()
             assert emitted.tokens == verdict.token_ids.tolist()
             np.testing.assert_allclose(emitted.probs, verdict.target_probs, rtol=1e-6)

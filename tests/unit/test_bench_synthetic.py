@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from deployments.cli import app
 from hedgespec.bench.answers import measure_answer
 from hedgespec.bench.synthetic import Hits, expected_tokens, random_prompts, synthetic_service
-from hedgespec.speculative.acceptance import VerifyContext
+from hedgespec.speculative.verification import VerifyContext
 from hedgespec.types import DraftTree, SamplingParams
 
 RATES = [0.9, 0.5, 0.0]

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from hedgespec.speculative.multi_chain import MultiChain, chain_lengths, rows_of
+from hedgespec.speculative.multi_chain import MultiChain, chain_lengths
 from hedgespec.speculative.multi_scoring import first_token_scores
 from hedgespec.speculative.proposal import propose, ranked_children, truncate, without
+from hedgespec.speculative.sparse_rows import rows_of
 from hedgespec.types import SparseRows
 
 VOCAB = 5

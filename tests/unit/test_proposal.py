@@ -8,7 +8,8 @@ import torch
 
 from hedgespec.speculative import proposal
 from hedgespec.speculative.noise import gumbels
-from hedgespec.speculative.proposal import concatenate, propose, truncate
+from hedgespec.speculative.proposal import propose, truncate
+from hedgespec.speculative.sparse_rows import concatenate
 from hedgespec.types import MAX_SPARSE_IDS, SPARSE_MASS
 
 

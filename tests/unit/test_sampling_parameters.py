@@ -24,8 +24,9 @@ from hedgespec.observability.metrics import Metrics
 from hedgespec.rpc.convert import sessions
 from hedgespec.rpc.v1 import replica_pb2 as pb
 from hedgespec.sampling.values import active, parameters, value_of
-from hedgespec.speculative.acceptance import VerifyContext, accept
+from hedgespec.speculative.acceptance import accept
 from hedgespec.speculative.device_sampling import SHAPED, can_shape
+from hedgespec.speculative.verification import VerifyContext
 from hedgespec.tenancy.tenants import Tenants
 from hedgespec.types import EMPTY_DRAFT, DraftRequest, SamplingParams, SessionSpec
 from tests.scripted_generator import ScriptedGenerator, byte_tokenizer

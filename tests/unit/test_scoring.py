@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from hedgespec.sampling.processing import process_logits
-from hedgespec.speculative.acceptance import VerifyContext, accept
+from hedgespec.speculative.acceptance import accept
 from hedgespec.speculative.proposal import propose, truncate
 from hedgespec.speculative.scoring import coupled_acceptance, probs_of, rejection_acceptance, rejection_scores
+from hedgespec.speculative.verification import VerifyContext
 from hedgespec.types import EMPTY_DRAFT, DraftTree, SamplingParams, SparseRows
 
 VOCAB = 20

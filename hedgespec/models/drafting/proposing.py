@@ -13,7 +13,8 @@ from hedgespec.models.drafting.vocabulary import DraftVocabulary
 from hedgespec.sampling.token_counts import TokenCounts
 from hedgespec.speculative.device_sampling import can_shape
 from hedgespec.speculative.noise import Purpose, coupled_keys, uniforms
-from hedgespec.speculative.proposal import concatenate, propose
+from hedgespec.speculative.proposal import propose
+from hedgespec.speculative.sparse_rows import concatenate
 from hedgespec.types import DraftTree, Method, SparseRows
 
 

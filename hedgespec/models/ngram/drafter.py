@@ -17,8 +17,8 @@ from hedgespec.learning.observations import new_part
 from hedgespec.models.drafter_model import Usage
 from hedgespec.models.drafting.session_text import SessionText
 from hedgespec.models.drafting.unscored import UnscoredTokens
-from hedgespec.speculative.proposal import Law
 from hedgespec.speculative.scoring import prompt_overlap
+from hedgespec.speculative.sparse_rows import TokenDistribution
 from hedgespec.types import (
     DraftForm,
     DraftRequest,
@@ -222,7 +222,7 @@ def _children(tree: DraftTree) -> dict[int, dict[int, int]]:
     return found
 
 
-def _mass(top: Law, drafted: list[int], realised: int) -> float:
+def _mass(top: TokenDistribution, drafted: list[int], realised: int) -> float:
     """The target's probability of the drafted tokens: sum_x min(p, q) of a one-hot q, p(S) of a tree.
 
     Ids outside the target's top are estimated without bias: 1 if the realised token was drafted and was not sent itself
