@@ -24,10 +24,10 @@ from hedgespec.models.drafting.session_text import SessionText
 from hedgespec.models.drafting.shadow_cursor import CursorScores, ShadowCursor
 from hedgespec.models.drafting.unscored import UnscoredTokens
 from hedgespec.models.drafting.vocabulary import DraftVocabulary
-from hedgespec.sampling.processing import softened
+from hedgespec.sampling.processing import soft_distribution
 from hedgespec.sampling.token_counts import TokenCounts, token_counts
 from hedgespec.speculative.acceptance import accept
-from hedgespec.speculative.scoring import prompt_overlap
+from hedgespec.speculative.scoring import prompt_acceptance_probs
 from hedgespec.speculative.target_top import prompt_top
 from hedgespec.speculative.tree_walk import path_tokens
 from hedgespec.speculative.validation import validate_tree
@@ -159,8 +159,10 @@ class TabularDrafter:
         text = _session(self._sessions, session_id).text
         first = text.num_prompt - prompt_top.num_rows
         laws = _logits([self._model.probs(text.ids[:position].tolist()) for position in range(first, text.num_prompt)])
-        probs = softened(laws, text.spec.sampling, None, None).numpy()
-        return prompt_overlap(lambda rows, ids: probs[rows, ids], prompt_top, np.ones(prompt_top.num_rows, bool))
+        probs = soft_distribution(laws, text.spec.sampling, None, None).numpy()
+        return prompt_acceptance_probs(
+            lambda rows, ids: probs[rows, ids], prompt_top, np.ones(prompt_top.num_rows, bool)
+        )
 
     async def close(self, session_id: str) -> None:
         self._sessions.pop(session_id, None)

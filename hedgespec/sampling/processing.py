@@ -33,10 +33,12 @@ def process_logits(
     lowest id on ties. A row without any finite logit gives all mass to one id.
     """
     logits = shape_logits(logits, params, counts, ancestors)
-    return one_hot_argmax(logits) if params.method == "greedy" else warp(logits, params)
+    return one_hot_argmax(logits) if params.method == "greedy" else filtered_softmax(logits, params)
 
 
-def softened(logits: Tensor, params: SamplingParams, counts: TokenCounts | None, ancestors: Ancestors | None) -> Tensor:
+def soft_distribution(
+    logits: Tensor, params: SamplingParams, counts: TokenCounts | None, ancestors: Ancestors | None
+) -> Tensor:
     """Like `process_logits`, but at temperature 0 the softmax at temperature 1: in float64, so that what the argmax
     distinguishes is not rounded to a tie."""
     if params.method == "greedy":
@@ -68,7 +70,7 @@ def shape_logits(
     return logits
 
 
-def warp(logits: Tensor, params: SamplingParams) -> Tensor:
+def filtered_softmax(logits: Tensor, params: SamplingParams) -> Tensor:
     """Turn shaped logits into probabilities by the stages `scaled` and `probs`, at a temperature above 0: [rows, vocab]."""
     if not len(logits):
         return torch.zeros_like(logits)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hedgespec.sampling.processing import one_hot_argmax, shape_logits, warp
+from hedgespec.sampling.processing import filtered_softmax, one_hot_argmax, shape_logits
 from hedgespec.sampling.values import Active, filters, reads_counts
 from hedgespec.speculative.chain_rejection import reject_chains
 from hedgespec.speculative.matching import match_chains, match_largest
@@ -65,7 +65,7 @@ def _distributions(shaped: Sequence[Tensor], contexts: Sequence[VerifyContext]) 
     for sessions in groups.values():
         params = contexts[sessions[0]].params
         rows = torch.cat([shaped[session] for session in sessions])
-        rows = one_hot_argmax(rows) if params.method == "greedy" else warp(rows, params)
+        rows = one_hot_argmax(rows) if params.method == "greedy" else filtered_softmax(rows, params)
         for session, own in zip(sessions, rows.split([len(shaped[s]) for s in sessions]), strict=True):
             probs[session] = own
     return probs

@@ -45,7 +45,7 @@ def neutral_shaping(num_rows: int, device: torch.device) -> Shaping:
     return Shaping(shaping_of([SamplingParams()]).values.repeat(num_rows, 1).to(device), has_top_k=True, has_top_p=True)
 
 
-def sampled_laws(logits: Tensor, shaping: Shaping, max_ids: int, mass: float) -> tuple[Tensor, Tensor]:
+def truncated_distributions(logits: Tensor, shaping: Shaping, max_ids: int, mass: float) -> tuple[Tensor, Tensor]:
     """Process and truncate: columns and probabilities by falling probability, [rows, max_ids] each, 0 behind what is kept.
 
     logits: [rows, num_columns]; max_ids, mass: MAX_SPARSE_IDS and SPARSE_MASS. A top_k beyond max_ids changes nothing.

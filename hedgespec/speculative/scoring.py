@@ -71,7 +71,7 @@ def coupled_acceptance(
     return hits
 
 
-def prompt_overlap(draft_probs: DraftProbs, prompt_top: SparseRows, has_draft: Bools) -> Values:
+def prompt_acceptance_probs(draft_probs: DraftProbs, prompt_top: SparseRows, has_draft: Bools) -> Values:
     """Return sum_x min(p(x), q(x)) over the ids of each prompt token's distribution that were sent: [num_rows].
 
     has_draft:   [num_rows], whether the drafter has a distribution there; the sum is 0 where it has none

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from hedgespec.sampling.processing import softened
+from hedgespec.sampling.processing import soft_distribution
 from hedgespec.speculative.sparse_rows import selected_rows
 from hedgespec.types import SamplingParams, SparseRows
 
@@ -26,4 +26,4 @@ def prompt_top(logits: Tensor, params: SamplingParams) -> SparseRows:
     answer's, but soft at temperature 0, where the prompt's own token is rarely the argmax; what counts the answer's tokens
     is left out.
     """
-    return largest_probs(softened(logits, params, None, None), NUM_PROMPT_TOP)
+    return largest_probs(soft_distribution(logits, params, None, None), NUM_PROMPT_TOP)

@@ -41,17 +41,17 @@ def decode(rng: np.random.Generator, target: np.ndarray, drafter: TreeDrafter) -
         root, path = (text[-1] if text else 0), ()
         is_inside = True
         while is_inside and len(text) < NUM_TOKENS:
-            law = target[text[-1] if text else 0].copy()
+            distribution = target[text[-1] if text else 0].copy()
             is_inside = False
             for child in drafter.children(root, path):
-                if rng.random() < law[child]:
+                if rng.random() < distribution[child]:
                     is_inside, path = True, (*path, child)
                     text.append(child)
                     break
-                law[child] = 0.0
-                law /= law.sum()
+                distribution[child] = 0.0
+                distribution /= distribution.sum()
             if not is_inside:
-                text.append(int(rng.choice(VOCAB, p=law)))
+                text.append(int(rng.choice(VOCAB, p=distribution)))
     return tuple(text), passes
 
 

@@ -19,7 +19,7 @@ PROMPT = np.array([1], np.int32)
 async def test_passes_with_a_multi_draft_match_the_sum_of_u(kind: str) -> None:
     """Mean passes of the drafter run alone equal the mean sum of u over the target's own text.
 
-    The drafts depend on the start (their laws flatten with depth). Fixed seeds; the difference of the two means is
+    The drafts depend on the start (their distributions flatten with depth). Fixed seeds; the difference of the two means is
     normal: 4.5 standard errors are exceeded by chance once in 150,000 seeds.
     """
     form = DraftForm(kind, 2)  # type: ignore[arg-type]
@@ -65,7 +65,7 @@ async def decoded(rng: np.random.Generator, form: DraftForm, answer: int) -> int
 
 
 def verified(rng: np.random.Generator, tree: DraftTree, text: list[int]) -> list[int]:
-    """Try the children of each node in order; a rejected one's law is taken out of what is left of p."""
+    """Try the children of each node in order; a rejected one's distribution is taken out of what is left of p."""
     node, tokens = -1, list[int]()
     while True:
         p = TARGET.probs([*PROMPT.tolist(), *text, *tokens])
@@ -92,15 +92,17 @@ async def scored(rng: np.random.Generator, form: DraftForm, answer: int) -> floa
     text: list[int] = []
     rows = []
     while len(text) < NUM_TOKENS:
-        laws, tokens = [], list[int]()
+        distributions, tokens = [], list[int]()
         for _ in range(int(rng.integers(1, 4))):
-            law = TARGET.probs([*PROMPT.tolist(), *text, *tokens])
-            laws.append(law)
-            tokens.append(int(rng.choice(len(law), p=law)))
-        probs = np.array([law[token] for law, token in zip(laws, tokens, strict=True)], np.float32)
+            distribution = TARGET.probs([*PROMPT.tolist(), *text, *tokens])
+            distributions.append(distribution)
+            tokens.append(int(rng.choice(len(distribution), p=distribution)))
+        probs = np.array(
+            [distribution[token] for distribution, token in zip(distributions, tokens, strict=True)], np.float32
+        )
         offsets = 4 * np.arange(len(tokens) + 1, dtype=np.int32)
         ids = np.tile(np.arange(4, dtype=np.int32), len(tokens))
-        top = SparseRows(offsets, ids, np.concatenate(laws).astype(np.float32))
+        top = SparseRows(offsets, ids, np.concatenate(distributions).astype(np.float32))
         scores = await drafter.observe(
             spec.session_id, 0, Observation(len(text), np.array(tokens, np.int32), probs, top)
         )

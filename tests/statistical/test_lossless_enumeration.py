@@ -1,10 +1,10 @@
-"""Losslessness of `rejection`, exactly: the output law is enumerated, nothing is sampled.
+"""Losslessness of `rejection`, exactly: the output distribution is enumerated, nothing is sampled.
 
 `accept` itself runs. Its only randomness is the accept noise, compared with `acceptance_probs`, and the recovery noise,
-which picks from the law given to `inverse_cdf`. The harness scripts how many draft tokens survive, records both and
+which picks from the distribution given to `inverse_cdf`. The harness scripts how many draft tokens survive, records both and
 so obtains every outcome of a round with its exact probability. Summed over all drafts (from the drafter's own truncated
-law) and all rounds, the law of the first tokens must equal the target's. No false alarms: the tolerance is 1e-9, far
-above the error of float64.
+distribution) and all rounds, the distribution of the first tokens must equal the target's. No false alarms: the tolerance
+is 1e-9, far above the error of float64.
 """
 
 from collections import defaultdict
@@ -80,26 +80,26 @@ PARAMS = [
 
 @pytest.mark.parametrize("params", PARAMS, ids=["plain", "top_p", "top_k and bias", "penalties"])
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.name)
-def test_output_law_equals_the_targets_for_every_policy(monkeypatch, policy, params):
-    """Whoever drafts, however long, chosen by whatever history: the law of the first three tokens is the target's."""
+def test_output_distribution_equals_the_targets_for_every_policy(monkeypatch, policy, params):
+    """Any drafter, any length, chosen by any history: the distribution of the first three tokens is the target's."""
     target, drafters = models(seed=11)
-    law = output_law(monkeypatch, target, drafters, policy, params, num_tokens=3)
-    assert distance(law, target_law(target, params, 3)) < TOLERANCE
+    distribution = output_distribution(monkeypatch, target, drafters, policy, params, num_tokens=3)
+    assert distance(distribution, target_distribution(target, params, 3)) < TOLERANCE
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_output_law_equals_the_targets_for_random_laws(monkeypatch, seed):
+def test_output_distribution_equals_the_targets_for_random_distributions(monkeypatch, seed):
     """Other random tables, drafters that are close, unrelated, and certain of a wrong token."""
     target, drafters = models(seed)
-    law = output_law(monkeypatch, target, drafters, POLICIES[5], SamplingParams(), num_tokens=3)
-    assert distance(law, target_law(target, SamplingParams(), 3)) < TOLERANCE
+    distribution = output_distribution(monkeypatch, target, drafters, POLICIES[5], SamplingParams(), num_tokens=3)
+    assert distance(distribution, target_distribution(target, SamplingParams(), 3)) < TOLERANCE
 
 
 def test_four_tokens_with_long_drafts(monkeypatch):
     """Several rounds follow each other inside the window."""
     target, drafters = models(seed=5)
-    law = output_law(monkeypatch, target, drafters, POLICIES[4], SamplingParams(), num_tokens=4)
-    assert distance(law, target_law(target, SamplingParams(), 4)) < TOLERANCE
+    distribution = output_distribution(monkeypatch, target, drafters, POLICIES[4], SamplingParams(), num_tokens=4)
+    assert distance(distribution, target_distribution(target, SamplingParams(), 4)) < TOLERANCE
 
 
 def accept_too_often(target_probs: torch.Tensor, draft_probs: torch.Tensor) -> torch.Tensor:
@@ -126,19 +126,19 @@ def recover_from_absolute_difference(
     ],
 )
 def test_a_wrong_rule_is_caught(monkeypatch, name, wrong):
-    """The enumeration can fail: three classic mistakes move the law by far more than the tolerance."""
+    """The enumeration can fail: three classic mistakes move the distribution by far more than the tolerance."""
     target, drafters = models(seed=11)
     monkeypatch.setattr(chain_rejection, name, wrong)
-    law = output_law(monkeypatch, target, drafters, POLICIES[5], SamplingParams(), num_tokens=3)
-    assert distance(law, target_law(target, SamplingParams(), 3)) > 1e-3
+    distribution = output_distribution(monkeypatch, target, drafters, POLICIES[5], SamplingParams(), num_tokens=3)
+    assert distance(distribution, target_distribution(target, SamplingParams(), 3)) > 1e-3
 
 
-def test_a_draft_law_that_is_not_the_sampled_one_is_caught(monkeypatch):
+def test_a_draft_distribution_that_is_not_the_sampled_one_is_caught(monkeypatch):
     """Reporting other probabilities than the tokens were drawn from is lossy; the wire must be exact."""
     target, drafters = models(seed=11)
     policy, params = POLICIES[5], SamplingParams()
-    law = output_law(monkeypatch, target, drafters, policy, params, num_tokens=3, reported_power=1.2)
-    assert distance(law, target_law(target, params, 3)) > 1e-3
+    distribution = output_distribution(monkeypatch, target, drafters, policy, params, num_tokens=3, reported_power=1.2)
+    assert distance(distribution, target_distribution(target, params, 3)) > 1e-3
 
 
 # ------------------------------------------------------------------------------------------------------- the harness
@@ -151,7 +151,7 @@ def models(seed: int) -> tuple[TabularModel, list[TabularModel]]:
     return target, [target.related(0.7, seed + 3), unrelated, certain, target]
 
 
-def output_law(
+def output_distribution(
     monkeypatch: pytest.MonkeyPatch,
     target: TabularModel,
     drafters: list[TabularModel],
@@ -160,7 +160,7 @@ def output_law(
     num_tokens: int,
     reported_power: float = 1.0,
 ) -> TextDistribution:
-    """The exact law of the first `num_tokens` emitted tokens."""
+    """The exact distribution of the first `num_tokens` emitted tokens."""
     rounds = Rounds(monkeypatch, target, drafters, params, reported_power)
     pending: dict[tuple[Text, Memory], float] = {((), Memory()): 1.0}
     done: TextDistribution = defaultdict(float)
@@ -194,7 +194,7 @@ class Rounds:
         self.target, self.drafters, self.params, self.reported_power = target, drafters, params, reported_power
         self.script: list[float] = []
         self.keep_probs = np.zeros((0, 0))
-        self.recovery_laws = np.zeros((0, VOCAB))
+        self.recovery_distributions = np.zeros((0, VOCAB))
         self.known: dict[tuple, list[tuple[Text, Text, float]]] = {}
         true_acceptance_probs = chain_rejection.acceptance_probs
 
@@ -206,8 +206,8 @@ class Rounds:
             self.keep_probs = true_acceptance_probs(target_probs, draft_probs).numpy()
             return torch.full_like(target_probs, 0.5)  # so that 0.0 keeps and 1.0 rejects, whatever the probability
 
-        def recorded_inverse_cdf(laws: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
-            self.recovery_laws = laws.numpy()
+        def recorded_inverse_cdf(distributions: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+            self.recovery_distributions = distributions.numpy()
             return torch.zeros(len(points), dtype=torch.int64)
 
         monkeypatch.setattr(chain_rejection, "uniform", scripted_uniform)
@@ -241,18 +241,18 @@ class Rounds:
             for node in range(tree.num_nodes)
         ]
         verdicts = accept(trees, torch.from_numpy(np.stack(logits)), contexts)
-        for tree, verdict, keep, law, draft_prob, kept in zip(
-            trees, verdicts, self.keep_probs, self.recovery_laws, draft_probs, survivors, strict=True
+        for tree, verdict, keep, distribution, draft_prob, kept in zip(
+            trees, verdicts, self.keep_probs, self.recovery_distributions, draft_probs, survivors, strict=True
         ):
             assert verdict.num_accepted == kept
             mass = draft_prob * np.prod(keep[:kept]) * (1 - keep[kept] if kept < tree.num_nodes else 1.0)
             tokens = tuple(tree.token_ids.tolist())
             for last in range(VOCAB):
-                if mass * law[last] > 0:
-                    yield tokens, (*tokens[:kept], last), float(mass * law[last])
+                if mass * distribution[last] > 0:
+                    yield tokens, (*tokens[:kept], last), float(mass * distribution[last])
 
     def _drafts(self, text: Text, drafter: TabularModel, length: int, policy: Policy):
-        """(tokens, reported rows, probability) of every draft: each token follows the truncated law of its row."""
+        """(tokens, reported rows, probability) of every draft: each token follows the truncated distribution of its row."""
         open_drafts: list[tuple[Text, list[SparseRows], float]] = [((), [], 1.0)]
         for _ in range(length):
             longer = []
@@ -260,37 +260,37 @@ class Rounds:
                 if tokens and policy.stops_after(tokens[-1]):
                     longer.append((tokens, rows, prob))
                     continue
-                row = truncate(self._law(drafter, text, tokens))
-                law = row.probs.astype(np.float64) / row.probs.sum(dtype=np.float64)
-                reported = law**self.reported_power / (law**self.reported_power).sum()
+                row = truncate(self._distribution(drafter, text, tokens))
+                distribution = row.probs.astype(np.float64) / row.probs.sum(dtype=np.float64)
+                reported = distribution**self.reported_power / (distribution**self.reported_power).sum()
                 if self.reported_power != 1.0:
                     row = SparseRows(row.offsets, row.ids, reported.astype(np.float32))
                 longer += [
                     ((*tokens, int(token)), [*rows, row], prob * float(p))
-                    for token, p in zip(row.ids, law, strict=True)
+                    for token, p in zip(row.ids, distribution, strict=True)
                 ]
             open_drafts = longer
         return open_drafts
 
-    def _law(self, drafter: TabularModel, text: Text, ancestors: Text) -> torch.Tensor:
+    def _distribution(self, drafter: TabularModel, text: Text, ancestors: Text) -> torch.Tensor:
         logits = torch.from_numpy(np.log(drafter.probs([*PROMPT, *text, *ancestors])))[None]
         return process_logits(logits, self.params, TokenCounts(PROMPT, text), [ancestors])
 
 
-def target_law(target: TabularModel, params: SamplingParams, num_tokens: int) -> TextDistribution:
+def target_distribution(target: TabularModel, params: SamplingParams, num_tokens: int) -> TextDistribution:
     """Plain decoding: the product of the processed conditionals, penalties counting only emitted tokens."""
-    law: TextDistribution = {}
+    distribution: TextDistribution = {}
     for text in product(range(VOCAB), repeat=num_tokens):
         mass = 1.0
         for position, token in enumerate(text):
             before = text[:position]
             logits = torch.from_numpy(np.log(target.probs([*PROMPT, *before])))[None]
             mass *= float(process_logits(logits, params, TokenCounts(PROMPT, before))[0, token])
-        law[text] = mass
-    return law
+        distribution[text] = mass
+    return distribution
 
 
-def distance(law: TextDistribution, other: TextDistribution) -> float:
+def distance(distribution: TextDistribution, other: TextDistribution) -> float:
     """Largest difference of the probability of one text."""
-    assert abs(sum(law.values()) - 1) < 1e-9
-    return max(abs(law.get(text, 0.0) - other.get(text, 0.0)) for text in {*law, *other})
+    assert abs(sum(distribution.values()) - 1) < 1e-9
+    return max(abs(distribution.get(text, 0.0) - other.get(text, 0.0)) for text in {*distribution, *other})

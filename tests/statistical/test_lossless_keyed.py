@@ -107,7 +107,7 @@ def test_keyed_samples_over_consecutive_seeds_follow_the_target():
 
 
 def test_keyed_samples_of_neighbouring_positions_are_independent():
-    """Pairs (position 4, position 5) over 10,000 seeds against the product law; false alarm 1 in 10,000."""
+    """Pairs (position 4, position 5) over 10,000 seeds against the product distribution; false alarm 1 in 10,000."""
     first, second = TARGET.probs([0]), TARGET.probs([1])
     ids = np.arange(VOCAB, dtype=np.int32)
     counts = np.zeros((VOCAB, VOCAB))

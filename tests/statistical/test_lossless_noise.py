@@ -94,7 +94,7 @@ def test_a_weak_hash_is_caught():
     assert independence_p_value(golden[:-1], golden[1:]) < 1e-12
 
 
-def test_gumbel_noise_has_the_gumbel_law():
+def test_gumbel_noise_has_the_gumbel_distribution():
     assert stats.kstest(gumbels(3, 8, np.arange(NUM_DRAWS)), "gumbel_r").pvalue > FALSE_ALARM_RATE
 
 

@@ -1,4 +1,4 @@
-"""Losslessness of `rejection` with its real noise: the emitted tokens of many keyed sessions against the target's law.
+"""Losslessness of `rejection` with its real noise: the tokens of many keyed sessions against the target's distribution.
 
 What enumeration cannot see is whether the noise of drafting, accepting and recovering is as independent as it assumes.
 The session keys are consecutive integers, the worst seeds that users choose. Chi-square at fixed keys; each passing
@@ -35,14 +35,14 @@ Text = tuple[int, ...]
 
 
 @pytest.mark.parametrize(("length", "first_key"), [(0, 0), (1, 2**63), (2, 0), (3, 2**64 - 1000)])
-def test_emitted_tokens_follow_the_targets_law_while_drafters_switch(length, first_key):
+def test_emitted_tokens_follow_the_targets_distribution_while_drafters_switch(length, first_key):
     """The drafter of a round depends on the text so far and on what was drafted and thrown away."""
     assert p_value(sample_texts(length, first_key)) > FALSE_ALARM_RATE
 
 
 def test_recovering_from_the_target_instead_of_the_residual_is_caught(monkeypatch):
     """The test can fail: this mistake is the one that still looks right in a demo."""
-    monkeypatch.setattr(chain_rejection, "residual", lambda probs, ids, laws: probs.double())
+    monkeypatch.setattr(chain_rejection, "residual", lambda probs, ids, distributions: probs.double())
     assert p_value(sample_texts(1, 0)) < 1e-12
 
 
@@ -107,15 +107,15 @@ def target_row(text: Text) -> torch.Tensor:
 
 def p_value(texts: list[Text]) -> float:
     """Chi-square over all texts of NUM_TOKENS tokens; texts that the target excludes must not occur."""
-    observed, law = Counter(texts), {}
+    observed, distribution = Counter(texts), {}
     for text in product(range(TARGET.vocab_size), repeat=NUM_TOKENS):
         rows = torch.stack([target_row(text[:n]) for n in range(NUM_TOKENS)])
         probs = process_logits(rows, PARAMS)
-        law[text] = float(np.prod([float(probs[n, token]) for n, token in enumerate(text)]))
-    if any(law[text] == 0 for text in observed):
+        distribution[text] = float(np.prod([float(probs[n, token]) for n, token in enumerate(text)]))
+    if any(distribution[text] == 0 for text in observed):
         return 0.0
-    expected = np.array([law[text] * len(texts) for text in law])
-    counts = np.array([observed[text] for text in law])
+    expected = np.array([distribution[text] * len(texts) for text in distribution])
+    counts = np.array([observed[text] for text in distribution])
     rare = expected < 5
     if rare.any():
         expected = np.append(expected[~rare], expected[rare].sum())

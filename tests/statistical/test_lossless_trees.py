@@ -1,8 +1,8 @@
-"""Losslessness of everything that is more than a chain, exactly: the law of a round's first tokens is enumerated.
+"""Losslessness of everything that is more than a chain, exactly: the distribution of a round's first tokens is enumerated.
 
 `walk_rejection` itself runs. It asks `keep` with a probability; the harness answers both ways and multiplies, and it sums
 over every draft with the probability of drawing it. What a round emits is completed to two tokens by the target, so that
-wrong laws at the second token show as well. No false alarms: the tolerance is 1e-9, far above the error of float64.
+wrong distributions at the second token show as well. No false alarms: the tolerance is 1e-9, far above the error of float64.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PROMPT = [2, 1]
 Drafts = Iterator[tuple[DraftTree, float]]
 """Every tree that can be drafted, with its probability."""
 
-Law = dict[tuple[int, int], float]
+Distribution = dict[tuple[int, int], float]
 
 
 def models(seed: int) -> tuple[TabularModel, TabularModel, TabularModel]:
@@ -38,35 +38,35 @@ def models(seed: int) -> tuple[TabularModel, TabularModel, TabularModel]:
 
 
 def iid_chains(model: TabularModel, num_chains: int, length: int) -> Drafts:
-    """Independent chains of one law: duplicates are allowed."""
+    """Independent chains of one distribution: duplicates are allowed."""
     for chains in product(list(sampled(model, length)), repeat=num_chains):
         yield (
-            tree_of([tokens for tokens, _, _ in chains], [laws for _, laws, _ in chains]),
+            tree_of([tokens for tokens, _, _ in chains], [distributions for _, distributions, _ in chains]),
             float(np.prod([prob for _, _, prob in chains])),
         )
 
 
 def distinct_chains(model: TabularModel, num_chains: int, length: int) -> Drafts:
-    """First tokens without replacement; the law that travels is the one without the earlier siblings."""
+    """First tokens without replacement; the distribution that travels is the one without the earlier siblings."""
 
     def grow(taken: list[int], prob: float) -> Drafts:
         if len(taken) == num_chains:
             rests = [list(sampled(model, length - 1, (first,))) for first in taken]
             for tails in product(*rests):
                 chains = [(first, *tokens) for first, (tokens, _, _) in zip(taken, tails, strict=True)]
-                laws = [[without(model.probs(PROMPT), taken[:k]), *own] for k, (_, own, _) in enumerate(tails)]
-                yield tree_of(chains, laws), prob * float(np.prod([tail for _, _, tail in tails]))
+                distributions = [[without(model.probs(PROMPT), taken[:k]), *own] for k, (_, own, _) in enumerate(tails)]
+                yield tree_of(chains, distributions), prob * float(np.prod([tail for _, _, tail in tails]))
             return
-        law = without(model.probs(PROMPT), taken)
+        distribution = without(model.probs(PROMPT), taken)
         for token in range(VOCAB):
-            if law[token] > 0:
-                yield from grow([*taken, token], prob * law[token])
+            if distribution[token] > 0:
+                yield from grow([*taken, token], prob * distribution[token])
 
     yield from grow([], 1.0)
 
 
 def deterministic_tree(model: TabularModel, children: Sequence[int]) -> Drafts:
-    """The best children of every node, level by level: one tree, chosen with certainty, without laws."""
+    """The best children of every node, level by level: one tree, chosen with certainty, without distributions."""
     tokens, parents, level = [], [], [(-1, ())]
     for num_children in children:
         deeper = []
@@ -85,8 +85,8 @@ def merged(first: Callable[[], Drafts], second: Callable[[], Drafts], budget: in
         yield merge([(0, tree), (1, other)], budget), prob * other_prob
 
 
-def without_laws(drafts: Drafts) -> Drafts:
-    """What was sampled is taken for certain. It is lossless for every single draft, so for any law of drafts as well."""
+def without_distributions(drafts: Drafts) -> Drafts:
+    """Sampled tokens count as certain: lossless for every single draft, so for any distribution of drafts as well."""
     for tree, prob in drafts:
         yield replace(tree, draft_probs=None), prob
 
@@ -98,7 +98,7 @@ FORMS: dict[str, Callable[[TabularModel, TabularModel], Drafts]] = {
     "3 distinct chains of 1": lambda a, b: distinct_chains(a, 3, 1),
     "deterministic 2 x 2": lambda a, b: deterministic_tree(b, (2, 2)),
     "deterministic 3 x 1": lambda a, b: deterministic_tree(a, (3, 1)),
-    "2 iid chains of 2, laws withheld": lambda a, b: without_laws(iid_chains(a, 2, 2)),
+    "2 iid chains of 2, distributions withheld": lambda a, b: without_distributions(iid_chains(a, 2, 2)),
     "merged chains of two drafters": lambda a, b: merged(lambda: iid_chains(a, 1, 2), lambda: iid_chains(b, 1, 2)),
     "merged, cut to three nodes": lambda a, b: merged(lambda: iid_chains(b, 1, 2), lambda: iid_chains(a, 1, 2), 3),
     "merged distinct and iid": lambda a, b: merged(lambda: distinct_chains(a, 2, 1), lambda: iid_chains(b, 2, 1)),
@@ -113,13 +113,13 @@ FORMS: dict[str, Callable[[TabularModel, TabularModel], Drafts]] = {
 
 @pytest.mark.parametrize("form", FORMS, ids=str)
 @pytest.mark.parametrize("seed", [0, 10, 20])
-def test_the_output_law_is_the_targets(form: str, seed: int) -> None:
+def test_the_output_distribution_is_the_targets(form: str, seed: int) -> None:
     """Whatever is drafted: the first two tokens follow the target."""
     target, close, unrelated = models(seed)
-    assert distance(output_law(target, FORMS[form](close, unrelated)), target_law(target)) < TOLERANCE
+    assert distance(output_distribution(target, FORMS[form](close, unrelated)), target_distribution(target)) < TOLERANCE
 
 
-def keep_the_law(target_probs: np.ndarray, ids: np.ndarray, probs: np.ndarray) -> np.ndarray:
+def keep_the_distribution(target_probs: np.ndarray, ids: np.ndarray, probs: np.ndarray) -> np.ndarray:
     return target_probs
 
 
@@ -130,16 +130,18 @@ def remove_the_mass_only(target_probs: np.ndarray, ids: np.ndarray, probs: np.nd
 
 
 @pytest.mark.parametrize("form", ["2 iid chains of 2", "merged chains of two drafters", "3 distinct chains of 1"])
-@pytest.mark.parametrize("wrong", [keep_the_law, remove_the_mass_only], ids=["no residual", "one token removed"])
+@pytest.mark.parametrize(
+    "wrong", [keep_the_distribution, remove_the_mass_only], ids=["no residual", "one token removed"]
+)
 def test_a_wrong_rule_is_caught(monkeypatch: pytest.MonkeyPatch, form: str, wrong: Callable[..., np.ndarray]) -> None:
-    """The enumeration can fail: siblings tried against the same law, or a residual without the whole draft law."""
+    """The enumeration can fail: siblings tried against one distribution, or a residual without the whole draft."""
     target, close, unrelated = models(0)
     monkeypatch.setattr(tree_walk, "residual_row", wrong)
-    assert distance(output_law(target, FORMS[form](close, unrelated)), target_law(target)) > 1e-3
+    assert distance(output_distribution(target, FORMS[form](close, unrelated)), target_distribution(target)) > 1e-3
 
 
 def test_counting_the_same_sample_of_two_drafters_once_is_caught() -> None:
-    """Why sampled drafts are not merged by common beginnings: one node for two draws changes the law."""
+    """Why sampled drafts are not merged by common beginnings: one node for two draws changes the distribution."""
     target, close, unrelated = models(0)
 
     def deduplicated() -> Drafts:
@@ -149,7 +151,7 @@ def test_counting_the_same_sample_of_two_drafters_once_is_caught() -> None:
             same = tree.token_ids[0] == other.token_ids[0]
             yield (tree if same else merge([(0, tree), (1, other)], 9)), prob * other_prob
 
-    assert distance(output_law(target, deduplicated()), target_law(target)) > 1e-3
+    assert distance(output_distribution(target, deduplicated()), target_distribution(target)) > 1e-3
 
 
 def test_a_deterministic_node_accepts_with_the_summed_mass_of_its_children() -> None:
@@ -196,24 +198,24 @@ def test_merged_nodes_belong_to_their_first_drafter_and_the_budget_cuts_the_last
 # ------------------------------------------------------------------------------------------------------- the harness
 
 
-def output_law(target: TabularModel, drafts: Drafts) -> Law:
-    law: Law = defaultdict(float)
+def output_distribution(target: TabularModel, drafts: Drafts) -> Distribution:
+    distribution: Distribution = defaultdict(float)
     for tree, draft_prob in drafts:
-        for path, last_law, prob in outcomes(target, tree):
+        for path, last_distribution, prob in outcomes(target, tree):
             tokens = tuple(int(tree.token_ids[node]) for node in path)
             for last in range(VOCAB):
-                mass = draft_prob * prob * last_law[last]
+                mass = draft_prob * prob * last_distribution[last]
                 emitted = (*tokens, last)
                 if len(emitted) >= 2:
-                    law[emitted[:2]] += mass
+                    distribution[emitted[:2]] += mass
                     continue
                 for after, own in enumerate(target.probs([*PROMPT, last])):
-                    law[last, after] += mass * own
-    return law
+                    distribution[last, after] += mass * own
+    return distribution
 
 
 def outcomes(target: TabularModel, tree: DraftTree) -> Iterator[tuple[list[int], np.ndarray, float]]:
-    """(accepted path, law of the next token, probability) for every sequence of decisions."""
+    """(accepted path, distribution of the next token, probability) for every sequence of decisions."""
     paths = tree_walk.path_tokens(tree)
     pending: list[list[bool]] = [[]]
     while pending:
@@ -226,29 +228,37 @@ def outcomes(target: TabularModel, tree: DraftTree) -> Iterator[tuple[list[int],
             asked.append(prob)
             return script[len(asked) - 1] if len(asked) <= len(script) else False
 
-        path, law = walk_rejection(tree, lambda node: target.probs([*PROMPT, *paths[node + 1]]), keep)
+        path, distribution = walk_rejection(tree, lambda node: target.probs([*PROMPT, *paths[node + 1]]), keep)
         decisions = [*script, *[False] * (len(asked) - len(script))]
         pending += [[*decisions[:k], True] for k in range(len(script), len(asked))]
-        yield path, law, float(np.prod([p if kept else 1.0 - p for p, kept in zip(asked, decisions, strict=True)]))
+        yield (
+            path,
+            distribution,
+            float(np.prod([p if kept else 1.0 - p for p, kept in zip(asked, decisions, strict=True)])),
+        )
 
 
 def sampled(
     model: TabularModel, length: int, before: tuple[int, ...] = ()
 ) -> Iterator[tuple[tuple[int, ...], list[np.ndarray], float]]:
-    """(tokens, their laws, probability) of every chain of a length."""
+    """(tokens, their distributions, probability) of every chain of a length."""
     for tokens in product(range(VOCAB), repeat=length):
-        laws = [model.probs([*PROMPT, *before, *tokens[:k]]) for k in range(length)]
-        yield tokens, laws, float(np.prod([law[token] for law, token in zip(laws, tokens, strict=True)]))
+        distributions = [model.probs([*PROMPT, *before, *tokens[:k]]) for k in range(length)]
+        yield (
+            tokens,
+            distributions,
+            float(np.prod([distribution[token] for distribution, token in zip(distributions, tokens, strict=True)])),
+        )
 
 
-def tree_of(chains: Sequence[Sequence[int]], laws: Sequence[Sequence[np.ndarray]]) -> DraftTree:
+def tree_of(chains: Sequence[Sequence[int]], distributions: Sequence[Sequence[np.ndarray]]) -> DraftTree:
     tokens = [token for chain in chains for token in chain]
     parents = [-1 if k == 0 else start + k - 1 for start, chain in starts_of(chains) for k in range(len(chain))]
-    rows = [law for own in laws for law in own]
-    kept = [np.flatnonzero(law) for law in rows]
+    rows = [distribution for own in distributions for distribution in own]
+    kept = [np.flatnonzero(distribution) for distribution in rows]
     offsets = np.cumsum([0, *(len(ids) for ids in kept)]).astype(np.int32)
     # float64, where float32 travels: the proof is about the rule, not about rounding
-    probs = np.concatenate([law[ids] for law, ids in zip(rows, kept, strict=True)])
+    probs = np.concatenate([distribution[ids] for distribution, ids in zip(rows, kept, strict=True)])
     sparse = SparseRows(offsets, np.concatenate(kept).astype(np.int32), probs)  # type: ignore[arg-type]
     return DraftTree(np.array(tokens, np.int32), np.array(parents, np.int32), sparse)
 
@@ -260,8 +270,8 @@ def starts_of(chains: Sequence[Sequence[int]]) -> Iterator[tuple[int, Sequence[i
         start += len(chain)
 
 
-def without(law: np.ndarray, taken: Sequence[int]) -> np.ndarray:
-    rest = law.copy()
+def without(distribution: np.ndarray, taken: Sequence[int]) -> np.ndarray:
+    rest = distribution.copy()
     rest[list(taken)] = 0.0
     return rest / rest.sum()
 
@@ -272,8 +282,12 @@ def random_tree(rng: np.random.Generator, num_nodes: int) -> DraftTree:
 
 
 def keyed(target: TabularModel, ids: list[int], seed: int, index: int, is_greedy: bool) -> int:
-    law = target.probs(ids)
-    return int(law.argmax()) if is_greedy else gumbel_argmax(np.arange(VOCAB, dtype=np.int32), law, seed, index)
+    distribution = target.probs(ids)
+    return (
+        int(distribution.argmax())
+        if is_greedy
+        else gumbel_argmax(np.arange(VOCAB, dtype=np.int32), distribution, seed, index)
+    )
 
 
 def own_tokens(target: TabularModel, seed: int, is_greedy: bool, num_tokens: int) -> list[int]:
@@ -283,14 +297,14 @@ def own_tokens(target: TabularModel, seed: int, is_greedy: bool, num_tokens: int
     return tokens
 
 
-def target_law(target: TabularModel) -> Law:
+def target_distribution(target: TabularModel) -> Distribution:
     first = target.probs(PROMPT)
     return {(x, y): first[x] * target.probs([*PROMPT, x])[y] for x, y in product(range(VOCAB), repeat=2)}
 
 
-def distance(law: Law, other: Law) -> float:
-    assert abs(sum(law.values()) - 1) < 1e-9
-    return max(abs(law.get(pair, 0.0) - other[pair]) for pair in other)
+def distance(distribution: Distribution, other: Distribution) -> float:
+    assert abs(sum(distribution.values()) - 1) < 1e-9
+    return max(abs(distribution.get(pair, 0.0) - other[pair]) for pair in other)
 
 
 def test_siblings_have_noise_of_their_own_and_the_first_one_that_of_a_chain() -> None:

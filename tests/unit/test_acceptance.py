@@ -75,18 +75,18 @@ def test_rejection_accepts_and_recovers_exactly_as_its_noise_says():
         tree = drafted(draft_logits, REJECTION, seed)
         probs = process_logits(logits, REJECTION)
         kept = 0
-        law = probs[3]
+        distribution = probs[3]
         for node, token in enumerate(tree.token_ids.tolist()):
             ids, values = tree.draft_probs.row(node)
             values = values.astype(np.float64) / values.sum(dtype=np.float64)
             keep_prob = min(1.0, float(probs[node, token]) / float(values[ids == token][0]))
             if uniform(seed, 10 + node, Purpose.ACCEPT) >= keep_prob:
-                law = probs[node].clone()
-                law[torch.from_numpy(ids).long()] -= torch.from_numpy(values)
-                law = law.clamp(min=0) / law.clamp(min=0).sum()
+                distribution = probs[node].clone()
+                distribution[torch.from_numpy(ids).long()] -= torch.from_numpy(values)
+                distribution = distribution.clamp(min=0) / distribution.clamp(min=0).sum()
                 break
             kept += 1
-        ends = law.cumsum(dim=0).numpy()
+        ends = distribution.cumsum(dim=0).numpy()
         recovered = int(np.searchsorted(ends, uniform(seed, 10 + kept, Purpose.RECOVER)))
         verdict = accept([tree], logits, [context(REJECTION, seed)])[0]
         assert verdict.token_ids.tolist() == [*tree.token_ids[:kept].tolist(), recovered]
@@ -116,11 +116,11 @@ def test_a_draft_token_that_the_target_excludes_is_always_rejected():
         assert accept([tree], logits, [context(params, seed)])[0].token_ids.tolist() == [best[0]]
 
 
-def test_residual_of_equal_laws_falls_back_to_the_target():
+def test_residual_of_equal_distributions_falls_back_to_the_target():
     """Reached through rounding only, but it must not divide by zero."""
     probs = torch.tensor([[0.25, 0.75, 0.0]])
-    law = residual(probs, torch.tensor([[0, 1]]), torch.tensor([[0.25, 0.75]], dtype=torch.float64))
-    assert law.tolist() == [[0.25, 0.75, 0.0]]
+    distribution = residual(probs, torch.tensor([[0, 1]]), torch.tensor([[0.25, 0.75]], dtype=torch.float64))
+    assert distribution.tolist() == [[0.25, 0.75, 0.0]]
 
 
 def test_residual_keeps_only_what_the_draft_lacks():
@@ -134,9 +134,9 @@ def test_acceptance_probability_is_the_clipped_ratio():
     assert probs.tolist() == [0.5, 1.0, 0.0]
 
 
-def test_a_point_at_the_end_of_a_law_stays_within_it():
-    laws = torch.tensor([[0.5, 0.5, 0.0], [0.0, 1.0, 0.0]], dtype=torch.float64)
-    assert inverse_cdf(laws, torch.tensor([1.0, 1e-12], dtype=torch.float64)).tolist() == [1, 1]
+def test_a_point_at_the_end_of_a_distribution_stays_within_it():
+    distributions = torch.tensor([[0.5, 0.5, 0.0], [0.0, 1.0, 0.0]], dtype=torch.float64)
+    assert inverse_cdf(distributions, torch.tensor([1.0, 1e-12], dtype=torch.float64)).tolist() == [1, 1]
 
 
 def test_what_a_device_finds_for_all_rows_is_what_the_walk_along_a_chain_finds():
@@ -264,7 +264,7 @@ def test_too_long_drafts_and_distributions_are_refused():
 
 
 def test_trees_are_bounded_in_depth_and_nodes_and_say_what_they_were_drawn_from():
-    """A tree of a session whose form is a tree may come without laws; sampled forms may not."""
+    """A tree of a session whose form is a tree may come without distributions; sampled forms may not."""
     tree = DraftTree(np.array([3, 4, 5], np.int32), np.array([-1, -1, 0], np.int32))
     validate_tree(tree, "rejection", VOCAB, 2, DraftForm("tree", 2))
     for form in (DraftForm("iid", 2), DraftForm("distinct", 2), DraftForm()):
@@ -288,8 +288,8 @@ def test_trees_and_chains_of_one_batch_are_decided_each_as_alone():
         own = process_logits(logits, params)
         tree = [drafted(random_logits(4, seed + 50), params, seed), branched][seed % 2]
         if tree is branched and params is REJECTION:
-            laws = concatenate([sparse({int(token): 0.75, 9: 0.25}) for token in branched.token_ids])
-            tree = replace(branched, draft_probs=laws)
+            distributions = concatenate([sparse({int(token): 0.75, 9: 0.25}) for token in branched.token_ids])
+            tree = replace(branched, draft_probs=distributions)
         if tree is branched:
             best = int(own[0].argmax())
             tree = replace(branched, token_ids=np.array([best, 4, int(own[1].argmax()), 3], np.int32))
@@ -316,7 +316,7 @@ def test_draft_probs_are_not_looked_at_where_they_play_no_role():
     validate_tree(replace(VALID, draft_probs=None), "greedy", VOCAB, 5)
 
 
-def test_accept_itself_refuses_what_would_break_the_law():
+def test_accept_itself_refuses_what_would_break_the_distribution():
     """Even when validation was forgotten: a token outside its own distribution."""
     outside = DraftTree.chain(np.array([3]), sparse({4: 1.0}))
     with pytest.raises(InvalidDraft, match="no mass"):

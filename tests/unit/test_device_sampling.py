@@ -7,7 +7,13 @@ import pytest
 import torch
 
 from hedgespec.sampling.processing import process_logits
-from hedgespec.speculative.device_sampling import device_gumbels, draw, draw_coupled, sampled_laws, shaping_of
+from hedgespec.speculative.device_sampling import (
+    device_gumbels,
+    draw,
+    draw_coupled,
+    shaping_of,
+    truncated_distributions,
+)
 from hedgespec.speculative.noise import Purpose, coupled_keys, gumbels, uniform
 from hedgespec.speculative.proposal import propose, truncate
 from hedgespec.types import MAX_SPARSE_IDS, SPARSE_MASS, SamplingParams
@@ -26,12 +32,12 @@ NUM_ROWS = 40
 
 
 def rows_of(logits: torch.Tensor, params: SamplingParams) -> tuple[torch.Tensor, torch.Tensor]:
-    return sampled_laws(logits, shaping_of([params] * len(logits)), MAX_SPARSE_IDS, SPARSE_MASS)
+    return truncated_distributions(logits, shaping_of([params] * len(logits)), MAX_SPARSE_IDS, SPARSE_MASS)
 
 
 @pytest.mark.parametrize("params", PARAMS, ids=str)
 @pytest.mark.parametrize("num_columns", [5, 96, 1024, 3000])
-def test_laws_are_those_of_numpy(params: SamplingParams, num_columns: int) -> None:
+def test_distributions_are_those_of_numpy(params: SamplingParams, num_columns: int) -> None:
     logits = 4 * torch.randn(NUM_ROWS, num_columns, generator=torch.Generator().manual_seed(num_columns))
     columns, probs = rows_of(logits, params)
     expected = truncate(process_logits(logits, params))
@@ -46,7 +52,7 @@ def test_laws_are_those_of_numpy(params: SamplingParams, num_columns: int) -> No
 
 def test_rows_have_parameters_of_their_own() -> None:
     logits = 4 * torch.randn(len(PARAMS), 96, generator=torch.Generator().manual_seed(1))
-    columns, probs = sampled_laws(logits, shaping_of(PARAMS), MAX_SPARSE_IDS, SPARSE_MASS)
+    columns, probs = truncated_distributions(logits, shaping_of(PARAMS), MAX_SPARSE_IDS, SPARSE_MASS)
     for row, params in enumerate(PARAMS):
         own_columns, own_probs = rows_of(logits[row : row + 1], params)
         assert torch.equal(columns[row], own_columns[0])
@@ -54,7 +60,7 @@ def test_rows_have_parameters_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_broken_logits_still_give_a_law(value: float) -> None:
+def test_broken_logits_still_give_a_distribution(value: float) -> None:
     logits = torch.randn(2, 50, generator=torch.Generator().manual_seed(2))
     logits[0, 3] = value
     logits[1] = value
@@ -76,18 +82,18 @@ def test_draws_are_those_of_numpy(params: SamplingParams) -> None:
     """The same token for the same noise, 400 times each."""
     logits = 3 * torch.randn(400, 96, generator=torch.Generator().manual_seed(3))
     columns, probs = rows_of(logits, params)
-    laws = truncate(process_logits(logits, params))
+    distributions = truncate(process_logits(logits, params))
     seeds = range(400)
     points = torch.tensor([uniform(seed, 9, Purpose.DRAFT, round_index=4) for seed in seeds], dtype=torch.float64)
     keys = torch.from_numpy(np.concatenate([coupled_keys(seed, [9]) for seed in seeds]))
     sampled = columns.gather(1, draw(probs, points)[:, None])[:, 0]
     coupled = columns.gather(1, draw_coupled(columns, probs, keys)[:, None])[:, 0]
     for method, actual in (("rejection", sampled), ("coupled", coupled)):
-        expected = [propose(*laws.row(seed), method, seed, 9, 4) for seed in seeds]  # type: ignore[arg-type]
+        expected = [propose(*distributions.row(seed), method, seed, 9, 4) for seed in seeds]  # type: ignore[arg-type]
         assert actual.tolist() == expected
         assert len(set(expected)) > 5
 
 
-def test_a_point_at_the_end_stays_within_the_law() -> None:
+def test_a_point_at_the_end_stays_within_the_distribution() -> None:
     probs = torch.tensor([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0]])
     assert draw(probs, torch.tensor([1.0, 1.0], dtype=torch.float64)).tolist() == [1, 0]

@@ -132,10 +132,10 @@ def test_top_p_is_exact_when_the_nucleus_is_longer_than_the_sorted_prefix():
     """A flat row over a large vocabulary needs more ids than the prefix that is sorted first."""
     logits = torch.linspace(0, 0.01, 5000, dtype=torch.float64)[None]
     probs = process_logits(logits, SamplingParams(top_p=0.8))
-    law = logits.softmax(dim=-1)
+    distribution = logits.softmax(dim=-1)
     num_kept = int((probs > 0).sum())
-    assert float(law[0, -num_kept:].sum()) >= 0.8
-    assert float(law[0, -num_kept + 1 :].sum()) < 0.8
+    assert float(distribution[0, -num_kept:].sum()) >= 0.8
+    assert float(distribution[0, -num_kept + 1 :].sum()) < 0.8
 
 
 def test_half_precision_logits_are_processed_in_float32():

@@ -51,12 +51,12 @@ def test_entries_come_by_falling_probability():
 
 
 def test_rejection_samples_each_id_on_an_interval_as_long_as_its_probability(monkeypatch):
-    """The exact law of the proposal: the noise interval of each id is found by probing both of its ends."""
+    """The exact distribution of the proposal: the noise interval of each id is found by probing both of its ends."""
     ids, probs = truncate(random_rows(1, 40, 1.5)).row(0)
-    law = probs.astype(np.float64) / probs.sum(dtype=np.float64)
-    ends = np.cumsum(law)
+    distribution = probs.astype(np.float64) / probs.sum(dtype=np.float64)
+    ends = np.cumsum(distribution)
     for index, token in enumerate(ids.tolist()):
-        for point in (ends[index] - law[index] + 1e-12, ends[index] - 1e-12):
+        for point in (ends[index] - distribution[index] + 1e-12, ends[index] - 1e-12):
             monkeypatch.setattr(proposal, "uniform", lambda *args, point=point, **kwargs: point)
             assert propose(ids, probs, "rejection", 0, 0, 0) == token
 

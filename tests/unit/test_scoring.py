@@ -14,15 +14,15 @@ from hedgespec.types import EMPTY_DRAFT, DraftTree, SamplingParams, SparseRows
 VOCAB = 20
 
 
-def random_laws(num_rows: int, seed: int) -> torch.Tensor:
+def random_distributions(num_rows: int, seed: int) -> torch.Tensor:
     logits = 1.5 * torch.randn(num_rows, VOCAB, generator=torch.Generator().manual_seed(seed))
     return process_logits(logits, SamplingParams(top_p=0.97))
 
 
-def top_of(law: np.ndarray, num_ids: int) -> SparseRows:
-    ids = np.argsort(-law, kind="stable")[:num_ids].astype(np.int32)
-    ids = ids[law[ids] > 0]
-    return SparseRows(np.array([0, len(ids)], np.int32), ids, law[ids])
+def top_of(distribution: np.ndarray, num_ids: int) -> SparseRows:
+    ids = np.argsort(-distribution, kind="stable")[:num_ids].astype(np.int32)
+    ids = ids[distribution[ids] > 0]
+    return SparseRows(np.array([0, len(ids)], np.int32), ids, distribution[ids])
 
 
 def dense(rows: SparseRows) -> np.ndarray:
@@ -36,8 +36,8 @@ def dense(rows: SparseRows) -> np.ndarray:
 @pytest.mark.parametrize("seed", range(10))
 def test_expected_acceptance_under_the_target_is_the_overlap(seed):
     """sum_x p(x) min(1, q(x)/p(x)) = sum_x min(p, q), enumerated over every realised x."""
-    target = random_laws(1, seed)[0].numpy()
-    rows = truncate(random_laws(1, seed + 100))
+    target = random_distributions(1, seed)[0].numpy()
+    rows = truncate(random_distributions(1, seed + 100))
     expected = 0.0
     for token in np.flatnonzero(target):
         score = rejection_acceptance(probs_of(rows), np.array([token]), target[[token]])
@@ -49,8 +49,8 @@ def test_expected_acceptance_under_the_target_is_the_overlap(seed):
 @pytest.mark.parametrize("seed", range(5))
 def test_acceptance_prob_is_unbiased_however_few_target_ids_are_known(seed, num_top):
     """Enumerated over the realised token: the estimate averages to sum_x min(p, q) for every size of S."""
-    target = random_laws(1, seed)[0].numpy()
-    rows = truncate(random_laws(1, seed + 100))
+    target = random_distributions(1, seed)[0].numpy()
+    rows = truncate(random_distributions(1, seed + 100))
     top = top_of(target, num_top)
     expected = sum(
         float(target[token]) * float(rejection_scores(probs_of(rows), np.array([token]), target[[token]], top)[1][0])
@@ -60,10 +60,10 @@ def test_acceptance_prob_is_unbiased_however_few_target_ids_are_known(seed, num_
 
 
 def test_rows_are_scored_independently_of_their_neighbours():
-    targets, rows = random_laws(4, 1).numpy(), truncate(random_laws(4, 2))
+    targets, rows = random_distributions(4, 1).numpy(), truncate(random_distributions(4, 2))
     tokens = targets.argmax(axis=1).astype(np.int32)
     probs = targets[np.arange(4), tokens]
-    tops = [top_of(law, 3) for law in targets]
+    tops = [top_of(distribution, 3) for distribution in targets]
     offsets = np.arange(0, 13, 3, dtype=np.int32)
     top = SparseRows(offsets, np.concatenate([t.ids for t in tops]), np.concatenate([t.probs for t in tops]))
     together = rejection_scores(probs_of(rows), tokens, probs, top)
@@ -89,7 +89,9 @@ def test_coupled_scores_say_exactly_whether_the_draft_would_have_been_accepted()
     outcomes = []
     for seed in range(200):
         logits = 1.5 * torch.randn(2, VOCAB, generator=torch.Generator().manual_seed(seed))
-        rows = truncate(process_logits(logits[:1] + 0.7, params)) if seed % 2 else truncate(random_laws(1, seed))
+        rows = (
+            truncate(process_logits(logits[:1] + 0.7, params)) if seed % 2 else truncate(random_distributions(1, seed))
+        )
         draft = DraftTree.chain(np.array([propose(*rows.row(0), "coupled", seed, 4, 0)]))
         context = VerifyContext(params, seed, 0, 4)
         verdict = accept([draft], logits, [context])[0]

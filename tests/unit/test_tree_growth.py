@@ -13,7 +13,7 @@ VOCAB = 7
 
 
 def children_of(seed: int, path: list[int], branching: int) -> Children:
-    """The best children after a path, by a random law of its own."""
+    """The best children after a path, by a random distribution of its own."""
     logits = 1.5 * np.random.default_rng([seed, *path]).normal(size=VOCAB)
     logs = logits - np.log(np.exp(logits).sum())
     ids = np.argsort(-logs)[:branching].astype(np.int32)

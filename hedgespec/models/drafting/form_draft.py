@@ -8,7 +8,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from hedgespec.sampling.processing import process_logits, softened
+from hedgespec.sampling.processing import process_logits, soft_distribution
 from hedgespec.sampling.token_counts import TokenCounts
 from hedgespec.speculative.multi_chain import MultiChain, chain_lengths
 from hedgespec.speculative.proposal import Children, ranked_children, truncate
@@ -115,6 +115,6 @@ class ChainsDraft:
 def ranked(place: DraftPlace, logits: Tensor, ancestors: Sequence[Sequence[int]], level: int) -> list[Children]:
     """The best children of every row; logits: [rows, vocab] of the tokens `level` after the draft's start."""
     spec = place.spec
-    probs = softened(logits, spec.sampling, place.counts, ancestors)
+    probs = soft_distribution(logits, spec.sampling, place.counts, ancestors)
     index = place.output_index + level
     return ranked_children(probs, spec.sampling.method, spec.noise_seed, index, spec.draft_form.branching)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from hedgespec.speculative.device_sampling import Shaping, draw, draw_coupled, sampled_laws
+from hedgespec.speculative.device_sampling import Shaping, draw, draw_coupled, truncated_distributions
 
 
 class SampledShape(NamedTuple):
@@ -15,7 +15,7 @@ class SampledShape(NamedTuple):
 
     shaping: of their rows
     noise:   [num_chains, num_tokens]; for `rejection` points in (0, 1), for `coupled` the keys of `noise.coupled_keys`
-    max_ids, mass: see `sampled_laws`
+    max_ids, mass: see `truncated_distributions`
     """
 
     shaping: Shaping
@@ -39,7 +39,7 @@ def sampled_tokens(
 
     logits: [num_chains, num_columns]; draft_to_target: [num_heads, num_columns]; heads: [num_chains]
     """
-    columns, probs = sampled_laws(logits, shape.shaping, shape.max_ids, shape.mass)
+    columns, probs = truncated_distributions(logits, shape.shaping, shape.max_ids, shape.mass)
     ids = draft_to_target[heads.unsqueeze(1), columns]
     noise = shape.noise.select(1, step)
     places = draw_coupled(ids, probs, noise) if shape.is_coupled else draw(probs, noise)

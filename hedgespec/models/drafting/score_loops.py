@@ -14,8 +14,8 @@ from hedgespec.models.drafting.form_draft import DraftPlace, TreeDraft, WideDraf
 from hedgespec.models.drafting.network import B, S
 from hedgespec.models.drafting.score_columns import ScoreColumns, counts_before
 from hedgespec.models.drafting.shadow_cursor import CursorScores
-from hedgespec.sampling.processing import softened
-from hedgespec.speculative.scoring import prompt_overlap
+from hedgespec.sampling.processing import soft_distribution
+from hedgespec.speculative.scoring import prompt_acceptance_probs
 from hedgespec.types import Observation, PromptScoreRequest, Scores
 
 CATCH_UP_ROWS, CATCH_UP_PARTS = 48, 4
@@ -92,7 +92,7 @@ class ScoreLoops(DraftLoops[S, B]):
     ) -> NDArray[np.float32]:
         num_rows = request.prompt_top.num_rows
         first = session.text.num_prompt - num_rows
-        probs = softened(session.owner.vocabulary.spread(logits), session.text.spec.sampling, None, None)
+        probs = soft_distribution(session.owner.vocabulary.spread(logits), session.text.spec.sampling, None, None)
         known = np.zeros(num_rows, bool)
         known[np.asarray(positions, np.int64) - first] = True
 
@@ -100,7 +100,7 @@ class ScoreLoops(DraftLoops[S, B]):
             values: NDArray[np.float64] = probs[torch.from_numpy(rows), torch.from_numpy(ids)].double().cpu().numpy()
             return values
 
-        return prompt_overlap(draft_probs, request.prompt_top, known)
+        return prompt_acceptance_probs(draft_probs, request.prompt_top, known)
 
 
 def in_parts(sessions: Sequence[S], num_rows: Callable[[S], int]) -> Iterator[list[S]]:

@@ -17,7 +17,7 @@ from hedgespec.learning.observations import new_part
 from hedgespec.models.drafter_model import Usage
 from hedgespec.models.drafting.session_text import SessionText
 from hedgespec.models.drafting.unscored import UnscoredTokens
-from hedgespec.speculative.scoring import prompt_overlap
+from hedgespec.speculative.scoring import prompt_acceptance_probs
 from hedgespec.speculative.sparse_rows import TokenDistribution
 from hedgespec.types import (
     DraftForm,
@@ -197,7 +197,9 @@ class NgramDrafter:
         proposed = [session.index.continuation(p, 1) if p > 0 else [] for p in range(first, session.text.num_prompt)]
         known = np.array([bool(tokens) for tokens in proposed], bool)
         choices = np.array([tokens[0] for tokens in proposed if tokens], np.int64)
-        return prompt_overlap(lambda rows, ids: (choices[rows] == ids).astype(np.float64), request.prompt_top, known)
+        return prompt_acceptance_probs(
+            lambda rows, ids: (choices[rows] == ids).astype(np.float64), request.prompt_top, known
+        )
 
 
 class _Session:
