@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class MinP(SamplingParameter[float]):
-    """Keeps the tokens with at least this share of the largest probability (Nguyen et al. 2024)."""
+    """Keeps the tokens with at least this share of the largest probability."""
 
     name = "min_p"
     accepts = Annotated[float, Field(ge=0, le=1)]

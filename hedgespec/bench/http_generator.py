@@ -9,7 +9,7 @@ import httpx
 
 from hedgespec.bench.load import first_model, open_client, sse_events
 from hedgespec.errors import HedgeSpecError
-from hedgespec.sampling.values import active
+from hedgespec.sampling.values import plan
 from hedgespec.types import DecodeStats, GenerationChunk, GenerationRequest, SamplingParams
 
 
@@ -73,7 +73,7 @@ class HttpGenerator:
 def sampling_fields(sampling: SamplingParams) -> Mapping[str, Any]:
     """Return the request fields of sampling parameters."""
     ending = {"max_tokens": sampling.max_tokens, "seed": sampling.seed, "ignore_eos": sampling.ignore_eos}
-    return ending | {parameter.name: parameter.as_stated(value) for parameter, value in active(sampling)}
+    return ending | {parameter.name: parameter.as_stated(value) for parameter, value in plan(sampling).active}
 
 
 def stats_from_report(report: Mapping[str, Any]) -> DecodeStats:

@@ -91,7 +91,6 @@ class TargetSession:
         return VerifyContext(
             params=self.spec.sampling,
             noise_seed=self.spec.noise_seed,
-            round_index=work.round_index,
             first_output_index=self.text.num_emitted,
             counts=self._counts,
             num_target_top=self.spec.num_target_top,

@@ -102,7 +102,6 @@ class TabularTarget:
         context = VerifyContext(
             params=spec.sampling,
             noise_seed=spec.noise_seed,
-            round_index=round_index,
             first_output_index=session.num_emitted,
             counts=session.counts(session.num_emitted),
             num_target_top=spec.num_target_top,

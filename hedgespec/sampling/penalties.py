@@ -17,7 +17,7 @@ Penalty = Annotated[float, Field(ge=-2, le=2)]
 
 
 class RepetitionPenalty(SamplingParameter[float]):
-    """Divides positive logits and multiplies negative ones (Keskar et al. 2019, section 4.1)."""
+    """Divides positive logits and multiplies negative ones."""
 
     name = "repetition_penalty"
     accepts = Annotated[float, Field(gt=0, le=2)]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hedgespec.sampling.token_counts import TokenCounts
-from hedgespec.sampling.values import active, filters
+from hedgespec.sampling.values import plan
 from hedgespec.types import SamplingParams
 
 Ancestors = Sequence[Sequence[int]]
@@ -57,31 +57,26 @@ def shape_logits(
     Returns float32 or float64, `logits` itself when there is nothing to do.
     """
     logits = logits if logits.dtype == torch.float64 else logits.float()
-    shaping = [
-        own for own in active(params) if own[0].stage == "logits" and (counts is not None or not own[0].reads_counts)
-    ]
-    if not shaping:
-        return logits
-    is_counted = counts is not None and any(parameter.reads_counts for parameter, _ in shaping)
-    row_counts = counts.of_rows(logits, ancestors) if is_counted and counts is not None else None
-    logits = logits.clone()
+    own = plan(params)
+    row_counts = counts.of_rows(logits, ancestors) if counts is not None and own.reads_counts else None
+    shaping = [pair for pair in own.shaping if row_counts is not None or not pair[0].reads_counts]
+    shaped = logits.clone() if shaping else logits
     for parameter, value in shaping:
-        logits = parameter.apply(logits, value, row_counts)
-    return logits
+        shaped = parameter.apply(shaped, value, row_counts)
+    return shaped
 
 
 def filtered_softmax(logits: Tensor, params: SamplingParams) -> Tensor:
     """Turn shaped logits into probabilities by the stages `scaled` and `probs`, at a temperature above 0: [rows, vocab]."""
     if not len(logits):
         return torch.zeros_like(logits)
-    own = filters(params)
     largest = logits.amax(dim=-1, keepdim=True)
     scaled = logits - largest  # before anything is divided: it stays finite
-    for parameter, value in own:
+    for parameter, value in plan(params).filters:
         if parameter.stage == "scaled":
             scaled = parameter.apply(scaled, value, None)
     probs = scaled.softmax(dim=-1)
-    for parameter, value in own:
+    for parameter, value in plan(params).filters:
         if parameter.stage == "probs":
             probs = parameter.apply(probs, value, None)
             probs = probs / probs.sum(dim=-1, keepdim=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hedgespec.sampling.values import reads_counts
+from hedgespec.sampling.values import plan
 from hedgespec.types import SamplingParams
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class RowCounts:
 
 def token_counts(params: SamplingParams, prompt_ids: ArrayLike, emitted_ids: ArrayLike = ()) -> TokenCounts | None:
     """Count a session's tokens; None if none of its sampling parameters reads counts."""
-    return TokenCounts(prompt_ids, emitted_ids) if reads_counts(params) else None
+    return TokenCounts(prompt_ids, emitted_ids) if plan(params).reads_counts else None
 
 
 class TokenCounts:

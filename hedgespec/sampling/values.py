@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
-from functools import cache
+from dataclasses import dataclass, fields, replace
+from functools import cache, lru_cache
 from typing import Any
 
 from hedgespec.catalogue import SAMPLING_PARAMETERS
@@ -37,22 +37,28 @@ def with_values(params: SamplingParams, values: Mapping[str, Any]) -> SamplingPa
     return replace(params, **own, others=others)
 
 
-def active(params: SamplingParams) -> tuple[Active, ...]:
-    """The parameters that change something, in order, with their values."""
-    found = ((parameter, value_of(params, parameter)) for parameter in parameters())
-    return tuple((parameter, value) for parameter, value in found if value != parameter.neutral)
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The parameters of a request that change something, with their values, in the order in which they are applied.
+
+    shaping: those of the stage `logits`; filters: those behind it. Rows with equal filters can be processed together
+    reads_counts: whether any of them needs to know which tokens the prompt and the answer hold
+    """
+
+    shaping: tuple[Active, ...]
+    filters: tuple[Active, ...]
+    reads_counts: bool
+
+    @property
+    def active(self) -> tuple[Active, ...]:
+        return self.shaping + self.filters
 
 
-def filters(params: SamplingParams) -> tuple[Active, ...]:
-    """The active parameters behind the stage `logits`. Rows with equal filters can be processed together."""
-    return tuple(own for own in active(params) if own[0].stage != "logits")
-
-
-def reads_counts(params: SamplingParams) -> bool:
-    """Whether the distribution depends on which tokens the prompt and the answer hold."""
-    return any(parameter.reads_counts for parameter, _ in active(params))
-
-
-def reads_ids(params: SamplingParams, *, has_counts: bool) -> bool:
-    """Whether logits must stand in columns of token ids. has_counts: else what reads counts is left out."""
-    return any(own.stage == "logits" and (has_counts or not own.reads_counts) for own, _ in active(params))
+@lru_cache(maxsize=1024)  # it is asked for in every pass
+def plan(params: SamplingParams) -> Plan:
+    """Find what the request's parameters do."""
+    stated = [(parameter, value_of(params, parameter)) for parameter in parameters()]
+    active = [(parameter, value) for parameter, value in stated if value != parameter.neutral]
+    shaping = tuple(own for own in active if own[0].stage == "logits")
+    filters = tuple(own for own in active if own[0].stage != "logits")
+    return Plan(shaping, filters, any(parameter.reads_counts for parameter, _ in shaping))

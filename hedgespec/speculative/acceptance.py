@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hedgespec.sampling.processing import filtered_softmax, one_hot_argmax, shape_logits
-from hedgespec.sampling.values import Active, filters, reads_counts
+from hedgespec.sampling.values import Active, plan
 from hedgespec.speculative.chain_rejection import reject_chains
 from hedgespec.speculative.matching import match_chains, match_largest
 from hedgespec.speculative.target_top import largest_probs
@@ -47,7 +47,7 @@ def accept(trees: Sequence[DraftTree], logits: Tensor, contexts: Sequence[Verify
 def _shaped(trees: Sequence[DraftTree], logits: Sequence[Tensor], contexts: Sequence[VerifyContext]) -> list[Tensor]:
     """Apply what depends on ids and on the text, session by session."""
     return [
-        shape_logits(rows, own.params, own.counts, path_tokens(tree) if reads_counts(own.params) else None)
+        shape_logits(rows, own.params, own.counts, path_tokens(tree) if plan(own.params).reads_counts else None)
         for tree, rows, own in zip(trees, logits, contexts, strict=True)
     ]
 
@@ -61,7 +61,7 @@ def _distributions(shaped: Sequence[Tensor], contexts: Sequence[VerifyContext]) 
     probs = list(shaped)
     groups: dict[tuple[Active, ...], list[int]] = {}
     for session, context in enumerate(contexts):
-        groups.setdefault(filters(context.params), []).append(session)
+        groups.setdefault(plan(context.params).filters, []).append(session)
     for sessions in groups.values():
         params = contexts[sessions[0]].params
         rows = torch.cat([shaped[session] for session in sessions])

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hedgespec.sampling.values import active
+from hedgespec.sampling.temperature import MIN_TEMPERATURE
+from hedgespec.sampling.values import plan
 from hedgespec.types import SamplingParams
 
 SHAPED = ("temperature", "top_k", "top_p")
@@ -20,7 +21,7 @@ SHAPED = ("temperature", "top_k", "top_p")
 class Shaping(NamedTuple):
     """The sampling parameters of a batch.
 
-    values: [rows, 3] float64, the values of SHAPED; temperatures are above 0
+    values: [rows, 3] float64, the values of SHAPED; temperatures are at least MIN_TEMPERATURE
     has_top_k, has_top_p: whether any row's is on; the two take half of the operators
     """
 
@@ -31,12 +32,13 @@ class Shaping(NamedTuple):
 
 def can_shape(params: SamplingParams) -> bool:
     """Whether the functions below can shape and draw what this request wants."""
-    return all(parameter.name in SHAPED for parameter, _ in active(params))
+    return all(parameter.name in SHAPED for parameter, _ in plan(params).active)
 
 
 def shaping_of(params: Sequence[SamplingParams]) -> Shaping:
     """The rows' parameters, on the CPU."""
-    values = torch.tensor([[own.temperature, own.top_k, own.top_p] for own in params], dtype=torch.float64)
+    rows = [[max(own.temperature, MIN_TEMPERATURE), own.top_k, own.top_p] for own in params]
+    values = torch.tensor(rows, dtype=torch.float64)
     return Shaping(values, any(own.top_k > 0 for own in params), any(own.top_p < 1.0 for own in params))
 
 
@@ -52,7 +54,7 @@ def truncated_distributions(logits: Tensor, shaping: Shaping, max_ids: int, mass
     """
     max_ids = min(max_ids, logits.shape[1])
     finite = logits.float().nan_to_num(nan=-1e30, posinf=1e30, neginf=-1e30)
-    temperature = shaping.values[:, :1].float().clamp(min=1e-6)
+    temperature = shaping.values[:, :1].float()
     scaled = (finite - finite.amax(dim=-1, keepdim=True)) / temperature
     if shaping.has_top_k:
         rank = shaping.values[:, 1:2].long()

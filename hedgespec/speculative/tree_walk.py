@@ -1,6 +1,6 @@
 """A draft tree or multi-draft is accepted by one walk from the root, on the host.
 
-`rejection` is recursive rejection sampling (Miao et al. 2024, SpecInfer; Chen et al. 2024, Sequoia; Li et al. 2024,
+`rejection` is recursive rejection sampling (Miao et al. 2024, SpecInfer; Chen et al. 2024, Sequoia; Li et al. 2024a,
 EAGLE, for deterministic trees). At a node its children are tried in order. Child x, drawn from q given its earlier
 siblings, is kept with probability min(1, P(x) / q(x)), where P is at first the target's distribution p; after a rejection P
 becomes max(P - q, 0), normalised. If no child is kept, the token is drawn from the last P. Conditioned on what was rejected

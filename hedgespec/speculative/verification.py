@@ -16,7 +16,7 @@ from hedgespec.types import SamplingParams
 class VerifyContext:
     """A session at the start of a round.
 
-    noise_seed, round_index: keys of its noise, see `noise`
+    noise_seed: key of its noise, see `noise`
     first_output_index: of the first token that this round emits
     counts: prompt and emitted tokens, see `token_counts`
     num_target_top: ids of the target's distribution that are reported per emitted token
@@ -24,7 +24,6 @@ class VerifyContext:
 
     params: SamplingParams
     noise_seed: int
-    round_index: int
     first_output_index: int
     counts: TokenCounts | None = None
     num_target_top: int = 0

@@ -234,7 +234,7 @@ class Rounds:
             for row in range(tree.num_nodes + 1)
         ]
         counts = TokenCounts(PROMPT, text)
-        contexts = [VerifyContext(self.params, 0, 0, len(text), counts)] * len(trees)
+        contexts = [VerifyContext(self.params, 0, len(text), counts)] * len(trees)
         self.script = [
             0.0 if node < kept else 1.0
             for kept, tree in zip(survivors, trees, strict=True)

@@ -73,7 +73,7 @@ def sample_texts(length: int, first_key: int) -> list[Text]:
             text, key = texts[session], first_key + session
             tree = draft(text, (sum(text) + thrown_away[session]) % len(DRAFTERS), length, key, round_index)
             trees.append(tree)
-            contexts.append(VerifyContext(PARAMS, key, round_index, len(text)))
+            contexts.append(VerifyContext(PARAMS, key, len(text)))
             rows += [target_row((*text, *tree.token_ids[:n].tolist())) for n in range(tree.num_nodes + 1)]
         verdicts = accept(trees, torch.stack(rows), contexts)
         for session, tree, verdict in zip(running, trees, verdicts, strict=True):

@@ -26,7 +26,7 @@ COUPLED = SamplingParams(temperature=1.0, seed=5)
 
 
 def context(params: SamplingParams, seed: int = 1, **changes: object) -> VerifyContext:
-    return replace(VerifyContext(params, noise_seed=seed, round_index=2, first_output_index=10), **changes)
+    return replace(VerifyContext(params, noise_seed=seed, first_output_index=10), **changes)
 
 
 def random_logits(num_rows: int, seed: int = 0) -> torch.Tensor:

@@ -54,7 +54,7 @@ def test_drafts_are_cut_at_their_first_miss_and_the_targets_own_token_follows() 
     tokens = np.array([60, 61, 62])
     for seed in range(50):
         trees = [DraftTree.chain(tokens, drafter_id=name) for name in ("a", "b", "c")]
-        contexts = [VerifyContext(SamplingParams(temperature=0.0), seed, 0, 10 + i) for i in range(3)]
+        contexts = [VerifyContext(SamplingParams(temperature=0.0), seed, 10 + i) for i in range(3)]
         expected = hits.of("a", seed, 10, 3).tolist()
         num_kept = [[*expected, False].index(False), 3, 0]
         for place, verdict in enumerate(hits.decide(trees, logits, contexts)):

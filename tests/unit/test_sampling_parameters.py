@@ -23,7 +23,7 @@ from hedgespec.models.tabular import TabularDrafter, TabularModel, TabularTarget
 from hedgespec.observability.metrics import Metrics
 from hedgespec.rpc.convert import sessions
 from hedgespec.rpc.v1 import replica_pb2 as pb
-from hedgespec.sampling.values import active, parameters, value_of
+from hedgespec.sampling.values import parameters, plan, value_of
 from hedgespec.speculative.acceptance import accept
 from hedgespec.speculative.device_sampling import SHAPED, can_shape
 from hedgespec.speculative.verification import VerifyContext
@@ -54,6 +54,7 @@ def _forget_registered() -> None:
     """A process reads its registries once; here they change while it runs."""
     vars(SAMPLING_PARAMETERS).pop("_references", None)
     parameters.cache_clear()
+    plan.cache_clear()
 
 
 async def post(**body: Any) -> tuple[httpx.Response, list[SamplingParams]]:
@@ -100,7 +101,7 @@ async def test_a_registered_parameter_works_from_the_body_to_the_distributions_o
 @pytest.mark.usefixtures("min_p")
 async def test_sessions_that_differ_in_a_registered_parameter_alone_are_verified_in_one_batch() -> None:
     both = [(await post(min_p=value))[1][0] for value in (0.0, 0.3)]
-    contexts = [VerifyContext(sampling, 7, 0, 0, num_target_top=8) for sampling in both]
+    contexts = [VerifyContext(sampling, 7, 0, num_target_top=8) for sampling in both]
     probs = MODEL.probs(PROMPT.tolist())
     logits = torch.from_numpy(probs).log().expand(2, -1)
     plain, cut = (verdict.target_top for verdict in accept([EMPTY_DRAFT] * 2, logits, contexts))
@@ -148,7 +149,7 @@ def test_what_a_replica_does_not_know_or_understand_is_refused(value: str, min_p
 
 
 def test_neutral_values_are_the_defaults_of_the_noun() -> None:
-    assert active(SamplingParams()) == ()
+    assert plan(SamplingParams()).active == ()
     for parameter in parameters():
         assert value_of(SamplingParams(), parameter) == parameter.neutral
 

@@ -93,7 +93,7 @@ def test_coupled_scores_say_exactly_whether_the_draft_would_have_been_accepted()
             truncate(process_logits(logits[:1] + 0.7, params)) if seed % 2 else truncate(random_distributions(1, seed))
         )
         draft = DraftTree.chain(np.array([propose(*rows.row(0), "coupled", seed, 4, 0)]))
-        context = VerifyContext(params, seed, 0, 4)
+        context = VerifyContext(params, seed, 4)
         verdict = accept([draft], logits, [context])[0]
         realised = accept([EMPTY_DRAFT], logits[:1], [context])[0]
         score = coupled_acceptance(rows, realised.token_ids, seed, np.array([4]))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hedgespec.sampling.processing import largest_ids, process_logits, shape_logits
 from hedgespec.sampling.token_counts import TokenCounts
-from hedgespec.sampling.values import reads_ids
+from hedgespec.sampling.values import plan
 from hedgespec.speculative.proposal import kept_parts, truncate
 from hedgespec.speculative.scoring import DraftProbs
 from hedgespec.types import SamplingParams, SparseRows
@@ -82,4 +82,5 @@ class DraftVocabulary:
         return lookup
 
     def _needs_ids(self, params: SamplingParams, counts: TokenCounts | None) -> bool:
-        return self._ids is not None and reads_ids(params, has_counts=counts is not None)
+        has_counts = counts is not None
+        return self._ids is not None and any(has_counts or not own.reads_counts for own, _ in plan(params).shaping)
