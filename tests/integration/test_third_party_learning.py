@@ -1,4 +1,4 @@
-"""A learner and an objective of an installed package are served by their names in a configuration; nothing else is edited."""
+"""A learner and an objective of an installed package are served by their names; nothing of HedgeSpec is edited."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from deployments.commands.loading import read_args
 from hedgespec.assembly.local_service import local_service
 from hedgespec.catalogue import LEARNERS
-from hedgespec.config import LearnerConfig
+from hedgespec.config import AppArgs, LearnerConfig
 from hedgespec.errors import ConfigError
 from hedgespec.types import DecodeStats, GenerationRequest, SamplingParams
 from tests.toy_package import toy_package
@@ -75,10 +75,14 @@ store: {{url: "memory://"}}
 """
 
 
+def read_config(config: Path, learner: str) -> AppArgs:
+    config.write_text(CONFIG.format(learner=learner))
+    return read_args(config)
+
+
 async def answer(config: Path, learner: str) -> tuple[list[int], list[int], DecodeStats]:
     """The ids of plain decoding, those with the learner, and the latter's statistics."""
-    config.write_text(CONFIG.format(learner=learner))
-    async with local_service(read_args(config)) as local:
+    async with local_service(read_config(config, learner)) as local:
 
         async def generate(drafter: str | None) -> tuple[list[int], DecodeStats]:
             prompt, sampling = local.tokenizer.encode("hello "), SamplingParams(temperature=0.0, max_tokens=80)
