@@ -13,7 +13,7 @@ from hedgespec.learning.experts import per_drafter, per_expert
 from hedgespec.learning.feedback import Feedback
 from hedgespec.learning.learners.learner import Learner
 from hedgespec.learning.objectives.objective import Losses
-from hedgespec.learning.prompt_evidence import prompt_loss, tilted_prior
+from hedgespec.learning.prior import prompt_loss, tilted_prior
 from hedgespec.learning.scoring_plan import ScoreFrom, ScoringPlan
 from hedgespec.learning.sleepers import Sleepers
 from hedgespec.types import Scores

@@ -14,8 +14,7 @@ from hedgespec.learning.build import make_learner
 from hedgespec.learning.experts import Expert
 from hedgespec.learning.feedback import make_feedback
 from hedgespec.learning.sleepers import PATIENCE, Sleepers
-from hedgespec.router.node_budget import split_nodes
-from hedgespec.router.selection import Choice, DraftLimits, LearnedSelection
+from hedgespec.router.selection import Choice, DraftLimits, LearnedSelection, split_nodes
 
 ALL = [True, True, True]
 

@@ -2,40 +2,22 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from typing import Generic
+from abc import abstractmethod
 
 import numpy as np
 
 from hedgespec.errors import ConfigError, InvalidObservation
-from hedgespec.learning.learners.checks import check_range, checked_prior, frozen
-from hedgespec.learning.learners.full_information import S
+from hedgespec.learning.learners.checks import check_range, frozen
+from hedgespec.learning.learners.full_information import LearnerBase, S
 from hedgespec.learning.learners.learner import Floats, Mask
 
 
-class Bandit(ABC, Generic[S]):
-    """Checks the prior and the played drafter's loss once for all bandits.
-
-    An update is one round; its loss is 1 - emitted / (num_draft_tokens + 1).
-    """
-
-    @abstractmethod
-    def start(self, prior: Floats) -> S:
-        """The state before the first round. prior: [num_experts], checked, read-only."""
+class Bandit(LearnerBase[S]):
+    """Sees only the drafter that it played. An update is one round; its loss is 1 - emitted / (num_draft_tokens + 1)."""
 
     @abstractmethod
     def step(self, state: S, played: int, loss: float) -> S:
         """The state after a round with the expert of index `played`."""
-
-    @abstractmethod
-    def regret_bound(self, num_updates: int, prior_mass: float, num_experts: int) -> float:
-        """See `Learner.regret_bound`."""
-
-    def init(self, prior: Floats) -> S:
-        return self.start(checked_prior(prior))
-
-    def weights(self, state: S) -> Floats:
-        return state.weights
 
     def update(self, state: S, losses: Floats, awake: Mask) -> S:
         """Raises InvalidObservation unless exactly one expert is awake, the one that was played."""

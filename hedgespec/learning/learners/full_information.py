@@ -1,4 +1,4 @@
-"""The base of learners that see every expert's loss: a learner adds the sums that it keeps and the weights that follow."""
+"""The base classes of learners: checks stand here once, a learner adds its sums and the weights that follow."""
 
 from __future__ import annotations
 
@@ -24,16 +24,12 @@ class WeightedState(Protocol):
 S = TypeVar("S", bound=WeightedState)
 
 
-class FullInformation(ABC, Generic[S]):
-    """Checks the prior and the losses once for all learners, and gives sleeping experts the mixture's loss."""
+class LearnerBase(ABC, Generic[S]):
+    """A learner whose state carries its weights."""
 
     @abstractmethod
     def start(self, prior: Floats) -> S:
         """The state before the first update. prior: [num_experts], checked, read-only."""
-
-    @abstractmethod
-    def step(self, state: S, losses: Floats, mixture_loss: float) -> S:
-        """The state after one more loss vector. losses: [num_experts], complete; mixture_loss: of state.weights."""
 
     @abstractmethod
     def regret_bound(self, num_updates: int, prior_mass: float, num_experts: int) -> float:
@@ -44,6 +40,14 @@ class FullInformation(ABC, Generic[S]):
 
     def weights(self, state: S) -> Floats:
         return state.weights
+
+
+class FullInformation(LearnerBase[S]):
+    """Sees every expert's loss; sleeping experts are given the mixture's."""
+
+    @abstractmethod
+    def step(self, state: S, losses: Floats, mixture_loss: float) -> S:
+        """The state after one more loss vector. losses: [num_experts], complete; mixture_loss: of state.weights."""
 
     def update(self, state: S, losses: Floats, awake: Mask) -> S:
         if not np.logical_or.reduce(awake):

@@ -11,7 +11,7 @@ from hedgespec.bench.simulation.studies.priors import preferences
 from hedgespec.bench.simulation.studies.study import COMPARED, Study
 from hedgespec.bench.simulation.workbench import Workbench
 from hedgespec.config import LearnerConfig
-from hedgespec.learning.prompt_evidence import prompt_loss, tilted_prior
+from hedgespec.learning.prior import prompt_loss, tilted_prior
 
 Floats = NDArray[np.float64]
 

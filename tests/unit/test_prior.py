@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hedgespec.errors import InvalidObservation
-from hedgespec.learning.prompt_evidence import DISCOUNT, RATE, prompt_loss, tilted_prior
+from hedgespec.learning.prior import DISCOUNT, RATE, prompt_loss, tilted_prior
 
 UNIFORM = np.full(4, 0.25)
 
