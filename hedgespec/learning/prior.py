@@ -1,9 +1,9 @@
 """The prior is where a learner starts: the tenant's preference with a floor under every expert, tilted by the prompt.
 
-With `prompt_scores` every drafter scores the last prompt tokens by its acceptance probability at depth 1, sum_x min(p, q). Prompts are only
-somewhat like their answers, so this is discounted evidence: the prior is multiplied by exp(-RATE * sum of discounted
-(1 - acceptance_prob)) and then mixed with the uniform one again. It never enters as rounds of the learner: a wrong prior
-costs a bounded number of rounds, wrong rounds would cost as many again to be outweighed (design 6).
+With `prompt_scores` every drafter scores the last prompt tokens by its acceptance probability at depth 1,
+sum_x min(p, q). Prompts are only somewhat like their answers, so this is discounted evidence: the prior is multiplied by
+exp(-RATE * sum of discounted (1 - acceptance_prob)) and then mixed with the uniform one again. It never enters as rounds
+of the learner: a wrong prior costs a bounded number of rounds, wrong rounds would cost as many again to be outweighed.
 """
 
 from __future__ import annotations
