@@ -51,14 +51,14 @@ async def speculate(target: PackedCausalLM, drafter: PackedCausalLM) -> Speculat
     from hedgespec.engine.local import LocalTarget
     from hedgespec.engine.local_features import LocalFeatureTransport
     from hedgespec.engine.target_engine import TargetRunner
-    from hedgespec.models.causal_lm.drafter import CausalLmDrafter
+    from hedgespec.models.causal_lm.lm_drafter import lm_drafter
     from hedgespec.types import DraftRequest
     from tests.engine_sessions import make_spec, observation_of
 
     runner = TargetRunner(target, LocalFeatureTransport(), max_sessions=1, max_cached_tokens=256)
     engine = Engine(runner, "target")
     engine.start()
-    local, small = LocalTarget(engine, runner.usage), CausalLmDrafter("small", drafter, 1, 256)
+    local, small = LocalTarget(engine, runner.usage), lm_drafter("small", drafter, 1, 256)
     spec = make_spec(PROMPT, max_draft_tokens=NUM_DRAFT_TOKENS)
     await local.open(spec)
     small.open(spec)

@@ -96,13 +96,13 @@ class ModelBehindIt:
 
 def makers(root: Path) -> dict[str, Callable[[], AnyDrafter]]:
     """Kind -> a function that makes a fresh drafter of it, always with the same weights."""
-    from hedgespec.models.causal_lm.drafter import CausalLmDrafter
     from hedgespec.models.causal_lm.folder import load_causal_lm
+    from hedgespec.models.causal_lm.lm_drafter import lm_drafter
+    from hedgespec.models.cpu.lean_heads import lean_bank
     from hedgespec.models.cpu.lean_network import accelerate
-    from hedgespec.models.eagle3.bank import HeadBank
-    from hedgespec.models.eagle3.drafter import Eagle3Drafter
     from hedgespec.models.eagle3.head import load_eagle3
-    from hedgespec.models.ngram.drafter import NgramDrafter
+    from hedgespec.models.eagle3.head_drafters import head_drafter
+    from hedgespec.models.ngram.ngram_drafter import NgramDrafter
 
     small = make_llama(root / "small", num_hidden_layers=2)
     lm = accelerate(load_causal_lm(small, "cpu", "drafter small"))
@@ -111,6 +111,6 @@ def makers(root: Path) -> dict[str, Callable[[], AnyDrafter]]:
     return {
         "tabular": TableBehindIt,
         "ngram": lambda: ModelBehindIt(NgramDrafter("d", 8192), 8),
-        "causal_lm": lambda: ModelBehindIt(CausalLmDrafter("d", lm, 8, 8192), VOCAB_SIZE),
-        "eagle3": lambda: ModelBehindIt(Eagle3Drafter("d", HeadBank([head]), "digest", 8, 8192), VOCAB_SIZE),
+        "causal_lm": lambda: ModelBehindIt(lm_drafter("d", lm, 8, 8192), VOCAB_SIZE),
+        "eagle3": lambda: ModelBehindIt(head_drafter("d", lean_bank([head]), "digest", 8, 8192), VOCAB_SIZE),
     }

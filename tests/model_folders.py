@@ -119,7 +119,7 @@ def make_eagle3(folder: Path, seed: int = 0, draft_vocab_size: int = 64) -> Path
             hidden_size=HIDDEN_SIZE,
             target_hidden_size=HIDDEN_SIZE,
             intermediate_size=64,
-            num_heads=4,
+            num_attention_heads=4,
             num_kv_heads=2,
             head_dim=8,
             vocab_size=VOCAB_SIZE,

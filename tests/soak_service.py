@@ -128,7 +128,7 @@ async def tiny_service(folder: Path, is_remote: bool) -> AsyncIterator[SoakServi
     from hedgespec.engine.factory import build_target, load_drafters
     from hedgespec.engine.local import LocalDrafter
     from hedgespec.engine.local_features import LocalFeatureTransport
-    from hedgespec.models.eagle3.drafter import Eagle3Drafter
+    from hedgespec.models.drafting.network_drafter import NetworkDrafter
 
     config = TargetConfig(model=str(make_llama(folder / "target")), max_sessions=NUM_SLOTS)
     kinds = (
@@ -147,13 +147,14 @@ async def tiny_service(folder: Path, is_remote: bool) -> AsyncIterator[SoakServi
     if isinstance(transport, LocalFeatureTransport):
         for name in HEADS:
             transport.register(name, drafters[name])
-    heads = [model for model in models.values() if isinstance(model, Eagle3Drafter)]
+    heads = [model for model in models.values() if isinstance(model, NetworkDrafter) and model.uses_features]
+    buffers = [head.features for head in heads if head.features is not None]
     assert {head.batched_by for head in heads} == {HEADS[0]}, "they compute together"
 
     def held() -> dict[str, int]:
         counts = {
-            "feature rows": sum(head.features.num_rows for head in heads),
-            "sessions with features": sum(head.features.num_sessions for head in heads),
+            "feature rows": sum(buffer.num_rows for buffer in buffers),
+            "sessions with features": sum(buffer.num_sessions for buffer in buffers),
         }
         for name, model in {"target": target, **models}.items():
             usage = model.usage()

@@ -17,9 +17,11 @@ from torch import nn
 from hedgespec.bench.engine import copy_bandwidth, now_s
 from hedgespec.config import Device
 from hedgespec.models.cpu.int8_linear import can_use_int8
-from hedgespec.models.eagle3.bank import HeadBank
-from hedgespec.models.eagle3.drafter import Eagle3Drafter
+from hedgespec.models.cpu.lean_heads import lean_bank
+from hedgespec.models.drafting.network_drafter import NetworkDrafter
 from hedgespec.models.eagle3.head import Eagle3Config, Eagle3Head
+from hedgespec.models.eagle3.head_drafters import head_drafter
+from hedgespec.models.graphs.static_drafts import use_static_drafts
 from hedgespec.types import DraftRequest, FeatureBlock, Observation, SamplingParams, ScoreRequest, SessionSpec
 
 SESSION = "bench"
@@ -81,13 +83,13 @@ class Bench:
     def __init__(self, heads: Sequence[Eagle3Head], arm: Arm, num_prompt: int, max_tokens: int) -> None:
         limit, together = 2 * (num_prompt + max_tokens), arm.together
         groups = [heads] if together else [[head] for head in heads]
-        banks = [HeadBank(group, in_int8=arm.in_int8) for group in groups]
+        self.banks = [lean_bank(group, in_int8=arm.in_int8) for group in groups]
         self.drafters = [
-            Eagle3Drafter(f"head{i}", banks[0] if together else banks[i], "random", 1, limit, i if together else 0)
+            head_drafter(f"head{i}", self.banks[0 if together else i], "random", 1, limit, i if together else 0)
             for i in range(len(heads))
         ]
         if together:
-            Eagle3Drafter.join(self.drafters)
+            NetworkDrafter.join(self.drafters)
         self._config = heads[0].config
         self._rng = np.random.default_rng(0)
         self._num_prompt, self._max_tokens, self._num_observed = num_prompt, max_tokens, 0
@@ -152,7 +154,7 @@ def measure_heads(
         arms["together in int8"] = Arm(together=True, in_int8=True)
     benches = {name: Bench(heads, arm, context, max_tokens) for name, arm in arms.items()}
     if use_graphs:
-        Eagle3Drafter.use_static_drafts(benches["together"].drafters, 1, context + max_tokens)
+        use_static_drafts(benches["together"].banks[0], 1, context + max_tokens)
     for bench in benches.values():
         bench.open()
     bandwidth = copy_bandwidth(device)

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +25,15 @@ from hedgespec.engine.engine import Engine
 from hedgespec.engine.local import LocalDrafter, LocalTarget
 from hedgespec.engine.local_features import LocalFeatureTransport
 from hedgespec.engine.target_engine import TargetRunner
+from hedgespec.models.cpu.lean_heads import lean_bank, rehearse
 from hedgespec.models.cpu.lean_network import accelerate
+from hedgespec.models.drafting.network_drafter import NetworkDrafter
 from hedgespec.models.drafting.score_columns import ScoreColumns, Values
-from hedgespec.models.eagle3.bank import HeadBank
-from hedgespec.models.eagle3.drafter import Eagle3Drafter
-from hedgespec.models.eagle3.session import Eagle3Session
+from hedgespec.models.eagle3.head_bank import HeadBank
+from hedgespec.models.eagle3.head_drafters import head_drafter
+from hedgespec.models.eagle3.head_network import HeadNetwork
+from hedgespec.models.eagle3.head_session import HeadSession
+from hedgespec.models.graphs.static_drafts import use_static_drafts
 from hedgespec.models.graphs.static_passes import use_static_passes
 from hedgespec.router.events import NoEvents
 from hedgespec.router.service import GenerationService
@@ -93,16 +98,18 @@ class SyntheticColumns(ScoreColumns):
         return values, overlaps
 
 
-class SyntheticHead(Eagle3Drafter):
-    """A drafter over a random head, whose scores are drawn by `hits`."""
+class SyntheticHeads(HeadNetwork):
+    """Random heads, whose scores are drawn by `hits`."""
 
-    hits: Hits
+    def __init__(self, hits: Hits, bank: HeadBank) -> None:
+        super().__init__(bank)
+        self._hits = hits
 
-    def _columns(self, session: Eagle3Session, observation: Observation) -> ScoreColumns:
-        by_start = self._is_by_start(session)
+    def score_columns(self, session: HeadSession, observation: Observation) -> ScoreColumns:
+        by_start = super().score_columns(session, observation).is_by_start
         columns = SyntheticColumns(session.text, session.owner.vocabulary, observation, is_by_start=by_start)
         seed, num_tokens = session.text.spec.noise_seed, len(observation.token_ids)
-        columns.hits = self.hits.of(session.owner.drafter_id, seed, observation.start, num_tokens)
+        columns.hits = self._hits.of(session.owner.drafter_id, seed, observation.start, num_tokens)
         return columns
 
 
@@ -126,17 +133,16 @@ async def synthetic_service(
     limit = max_sessions * (num_tokens + spare)
     model = accelerate(await asyncio.to_thread(random_causal_lm, shape, device))
     heads = random_heads(head_config(shape), len(rates), device)
-    bank = HeadBank(heads, in_int8=device == "cpu")
+    bank = lean_bank(heads, in_int8=device == "cpu")
     drafters = [
-        SyntheticHead(name, bank, "random", max_sessions, limit, index) for index, name in enumerate(hits.rates)
+        head_drafter(name, bank, "random", max_sessions, limit, index, partial(SyntheticHeads, hits))
+        for index, name in enumerate(hits.rates)
     ]
-    SyntheticHead.join(drafters)
-    for drafter in drafters:
-        drafter.hits = hits
-    drafters[0].rehearse()
+    NetworkDrafter.join(drafters)
+    rehearse(bank)
     if use_graphs:
         use_static_passes(model, max_sessions, num_tokens + spare)
-        Eagle3Drafter.use_static_drafts(drafters, max_sessions, num_tokens + spare)
+        use_static_drafts(bank, max_sessions, num_tokens + spare)
     transport = LocalFeatureTransport()
     runner = TargetRunner(model, transport, max_sessions, limit, decide=hits.decide)
     engine = Engine(runner, "target")

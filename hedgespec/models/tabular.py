@@ -1,6 +1,6 @@
-"""Tiny exact models: a next-token law looked up by the last few ids. Target and drafter without an engine, for tests.
+"""Tiny exact models: a table of next-token distributions by the last few ids. Target and drafter, for tests and demos.
 
-They use the same `accept`, `truncate`, `propose` and scoring functions as the engine, in float64, and hold no features.
+They run without an engine and use the same `accept`, `truncate`, `propose` and scoring functions, in float64.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from torch import Tensor
 
 from hedgespec.errors import UnknownSession
 from hedgespec.learning.observations import new_part
-from hedgespec.models.drafting.form_draft import DraftPlace, TreeDraft, WideDraft, wide_draft
 from hedgespec.models.drafting.score_columns import ScoreColumns, counts_before
 from hedgespec.models.drafting.session_text import SessionText
 from hedgespec.models.drafting.shadow_cursor import CursorScores, ShadowCursor
-from hedgespec.models.drafting.unscored import UnscoredTokens
+from hedgespec.models.drafting.unscored_tokens import UnscoredTokens
 from hedgespec.models.drafting.vocabulary import DraftVocabulary
+from hedgespec.models.drafting.wide_draft import DraftStart, TreeDraft, WideDraft, wide_draft
 from hedgespec.sampling.processing import soft_distribution
 from hedgespec.sampling.token_counts import TokenCounts, token_counts
 from hedgespec.speculative.acceptance import accept
@@ -39,11 +39,11 @@ S = TypeVar("S")
 
 @dataclass(frozen=True)
 class TabularModel:
-    """A random table of laws, the same for the same fields.
+    """A random table of next-token distributions, the same for the same fields.
 
     order:     how many last ids select the row (fewer at the start of a text)
     sharpness: standard deviation of the logits; 0 is uniform, 5 nearly deterministic
-    base, closeness: mix `closeness` of another model's law into this one's; 1 equals it
+    base, closeness: mix `closeness` of another model's distribution into this one's; 1 equals it
     """
 
     vocab_size: int = 6
@@ -56,23 +56,23 @@ class TabularModel:
 
     @property
     def digest(self) -> str:
-        """The same for equal models; stands for the digest of a weight file."""
+        """Return what stands for the digest of a weight file: the same for equal models."""
         return hashlib.sha256(repr(self).encode()).hexdigest()[:12]
 
     def related(self, closeness: float, seed: int) -> TabularModel:
-        """A model of the same shape, `closeness` in [0, 1] like this one and otherwise a random table of its own."""
+        """Make a model of the same shape, `closeness` in [0, 1] like this one and otherwise random."""
         return TabularModel(self.vocab_size, self.order, seed, self.sharpness, self, closeness)
 
     def probs(self, ids: Sequence[int]) -> NDArray[np.float64]:
-        """The law after `ids`: [vocab], sums to 1."""
+        """Return the distribution after `ids`: [vocab], sums to 1."""
         key = tuple(int(token) for token in ids[-self.order :]) if self.order else ()
         if key not in self._rows:
             logits = self.sharpness * np.random.default_rng([self.seed, len(key), *key]).normal(size=self.vocab_size)
-            law = np.exp(logits - logits.max())
-            law /= law.sum()
+            row = np.exp(logits - logits.max())
+            row /= row.sum()
             if self.base is not None:
-                law = self.closeness * self.base.probs(ids) + (1 - self.closeness) * law
-            self._rows[key] = law
+                row = self.closeness * self.base.probs(ids) + (1 - self.closeness) * row
+            self._rows[key] = row
         return self._rows[key]
 
 
@@ -90,8 +90,8 @@ class TabularTarget:
         scored = range(max(num_prompt - spec.num_prompt_scores, 1), num_prompt)
         if not scored:
             return Opened()
-        laws = _logits([self._model.probs(spec.prompt_ids[:position].tolist()) for position in scored])
-        return Opened(prompt_top=prompt_top(laws, spec.sampling))
+        logits = _logits([self._model.probs(spec.prompt_ids[:position].tolist()) for position in scored])
+        return Opened(prompt_top=prompt_top(logits, spec.sampling))
 
     async def verify(self, session_id: str, round_index: int, tree: DraftTree) -> Verdict:
         session = _session(self._sessions, session_id)
@@ -119,7 +119,7 @@ class TabularDrafter:
 
     delay_s:     an artificial duration of each draft
     depth_decay: below 1 the drafts depend on where the round started, as an EAGLE head's do: at depth j only
-                 depth_decay^(j-1) of the law is the model's, the rest is uniform
+                 depth_decay^(j-1) of the distribution is the model's, the rest is uniform
     """
 
     feature_sink = ""
@@ -139,17 +139,17 @@ class TabularDrafter:
     async def draft(self, request: DraftRequest) -> DraftTree:
         session = _session(self._sessions, request.session_id)
         if request.observation is not None:
-            session.hear(request.observation)
+            session.observe(request.observation)
         await asyncio.sleep(self._delay_s)
         text = session.text
-        start = text.num_emitted
+        output_index = text.num_emitted
+        start = DraftStart(text.spec, counts_before(text, output_index), output_index, request.round_index)
         num_tokens = min(request.num_draft_tokens, text.spec.max_draft_tokens)
-        place = DraftPlace(text.spec, counts_before(text, start), start, request.round_index)
-        return self._grown(text, wide_draft(place, num_tokens, request.num_nodes), start)
+        return self._grown(text, wide_draft(start, num_tokens, request.num_nodes), output_index)
 
     async def observe(self, session_id: str, call_index: int, observation: Observation) -> Scores | None:
         session = _session(self._sessions, session_id)
-        own = session.hear(observation)
+        own = session.observe(observation)
         if not observation.wants_scores:
             return None
         return self._scores(session, observation if observation.score_from is None else own)
@@ -157,17 +157,17 @@ class TabularDrafter:
     async def score_prompt(self, session_id: str, prompt_top: SparseRows) -> NDArray[np.float32]:
         text = _session(self._sessions, session_id).text
         first = text.num_prompt - prompt_top.num_rows
-        laws = _logits([self._model.probs(text.ids[:position].tolist()) for position in range(first, text.num_prompt)])
-        probs = soft_distribution(laws, text.spec.sampling, None, None).numpy()
-        return prompt_acceptance_probs(
-            lambda rows, ids: probs[rows, ids], prompt_top, np.ones(prompt_top.num_rows, bool)
-        )
+        before = [text.ids[:position].tolist() for position in range(first, text.num_prompt)]
+        logits = _logits([self._model.probs(ids) for ids in before])
+        probs = soft_distribution(logits, text.spec.sampling, None, None).numpy()
+        every_row = np.ones(prompt_top.num_rows, bool)
+        return prompt_acceptance_probs(lambda rows, ids: probs[rows, ids], prompt_top, every_row)
 
     async def close(self, session_id: str) -> None:
         self._sessions.pop(session_id, None)
 
     def _grown(self, text: SessionText, draft: WideDraft, start: int) -> DraftTree:
-        """A draft whose first token has output index `start`."""
+        """Complete a draft whose first token has output index `start`."""
         rows: list[list[int]] = [[]]
         draft.extend(self._logits_after(text, start, rows, 1))
         while draft.tokens:
@@ -195,18 +195,19 @@ class TabularDrafter:
         walk.walk()
         while not walk.is_complete:
             start = walk.cursor.at
-            place = DraftPlace(spec, counts_before(text, start), start)
             realised = None if walk.needs_whole_trees else walk.realised
-            walk.cursor.enter(self._grown(text, TreeDraft(place, spec.max_draft_tokens, realised=realised), start))
+            draft_start = DraftStart(spec, counts_before(text, start), start)
+            draft = TreeDraft(draft_start, spec.max_draft_tokens, realised=realised)
+            walk.cursor.enter(self._grown(text, draft, start))
             walk.walk()
         return walk.finished()
 
     def _logits_after(self, text: SessionText, start: int, ancestors: Sequence[Sequence[int]], depth: int) -> Tensor:
-        """At `depth`, after the text before output index `start` plus each list of ancestors: [num_rows, vocab]."""
+        """Return logits [num_rows, vocab] at `depth`, after the text before `start` and each list of ancestors."""
         before = text.ids[: text.num_prompt + start].tolist()
         share = self._depth_decay ** (depth - 1)
-        laws = [share * self._model.probs([*before, *t]) + (1 - share) / self._model.vocab_size for t in ancestors]
-        return _logits(laws)
+        rest = (1 - share) / self._model.vocab_size
+        return _logits([share * self._model.probs([*before, *tokens]) + rest for tokens in ancestors])
 
 
 class _DraftSession:
@@ -215,14 +216,14 @@ class _DraftSession:
         self.unscored = UnscoredTokens()
         self.cursor = ShadowCursor()
 
-    def hear(self, observation: Observation) -> Observation:
-        """What of it is new, with what is to be scored beside it (`UnscoredTokens.add`)."""
+    def observe(self, observation: Observation) -> Observation:
+        """Append what is new; return what is to be scored, see `UnscoredTokens.add`."""
         new = self.text.observe(observation)
         return self.unscored.add(new_part(observation, len(new)), observation.score_from)
 
 
 class _Session:
-    """ids: prompt and verified tokens, as a growing list."""
+    """A target's session. ids: prompt and verified tokens, as a growing list."""
 
     def __init__(self, spec: SessionSpec) -> None:
         self.spec = spec
@@ -245,5 +246,5 @@ def _session(sessions: dict[str, S], session_id: str) -> S:
         raise UnknownSession(f"session {session_id!r} is not open here; open it first") from None
 
 
-def _logits(laws: Sequence[NDArray[np.float64]]) -> Tensor:
-    return torch.from_numpy(np.array(laws)).log()
+def _logits(probs: Sequence[NDArray[np.float64]]) -> Tensor:
+    return torch.from_numpy(np.array(probs)).log()

@@ -29,7 +29,7 @@ def fresh_head(teacher: Teacher, draft_ids: torch.Tensor, intermediate_size: int
             hidden_size=config.hidden_size,
             target_hidden_size=config.hidden_size,
             intermediate_size=intermediate_size or config.intermediate_size,
-            num_heads=config.num_attention_heads,
+            num_attention_heads=config.num_attention_heads,
             num_kv_heads=config.num_key_value_heads,
             head_dim=config.hidden_size // config.num_attention_heads,
             vocab_size=config.vocab_size,

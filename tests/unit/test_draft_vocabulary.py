@@ -43,9 +43,9 @@ def test_all_answers_are_those_of_the_whole_vocabulary(shape: str, is_whole: boo
     assert torch.equal(vocabulary.spread(logits), full)
     greedy = shape_logits(full, *given).argmax(dim=-1)
     assert vocabulary.greedy_ids(logits, *given).tolist() == greedy.tolist()
-    expected, laws = truncate(process_logits(full, *given)), vocabulary.laws(logits, *given)
-    assert laws.ids.tolist() == expected.ids.tolist()
-    np.testing.assert_allclose(laws.probs, expected.probs, rtol=1e-5)
+    expected, kept = truncate(process_logits(full, *given)), vocabulary.truncated(logits, *given)
+    assert kept.ids.tolist() == expected.ids.tolist()
+    np.testing.assert_allclose(kept.probs, expected.probs, rtol=1e-5)
     dense = np.zeros((NUM_ROWS, VOCAB))
     dense[np.repeat(np.arange(NUM_ROWS), np.diff(expected.offsets)), expected.ids] = expected.probs
     rows, ids = (index.ravel() for index in np.indices((NUM_ROWS, VOCAB)))

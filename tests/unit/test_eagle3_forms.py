@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from hedgespec.learning.estimators import RoundsCursor, advance
-from hedgespec.models.eagle3.bank import HeadBank
-from hedgespec.models.eagle3.drafter import Eagle3Drafter
+from hedgespec.models.cpu.lean_heads import lean_bank
+from hedgespec.models.eagle3.exact_scores import MIN_SURVIVAL
 from hedgespec.models.eagle3.head import Eagle3Head, load_eagle3
-from hedgespec.models.eagle3.unrolling import MIN_SURVIVAL
+from hedgespec.models.eagle3.head_drafters import HeadDrafter, head_drafter
 from hedgespec.sampling.processing import process_logits
 from hedgespec.speculative.proposal import propose, truncate, without
 from hedgespec.types import (
@@ -59,12 +59,12 @@ class Lesson:
         prompt = self.ids[:NUM_PROMPT]
         return make_spec(prompt, session_id, self.sampling, emitted_ids=emitted, **self.changes)
 
-    def open(self, drafter: Eagle3Drafter, num_emitted: int = 0, session_id: str = "a") -> None:
+    def open(self, drafter: HeadDrafter, num_emitted: int = 0, session_id: str = "a") -> None:
         drafter.open(self.spec(num_emitted, session_id))
         drafter.push(FeatureBlock(session_id, 0, self.features[: NUM_PROMPT + num_emitted - 1]))
 
     def observe(
-        self, drafter: Eagle3Drafter, start: int, end: int, session_id: str = "a", **changes: object
+        self, drafter: HeadDrafter, start: int, end: int, session_id: str = "a", **changes: object
     ) -> Observation:
         first, last = NUM_PROMPT + start, NUM_PROMPT + end
         drafter.push(FeatureBlock(session_id, first - 1, self.features[first - 1 : last - 1]))
@@ -72,8 +72,8 @@ class Lesson:
         return drafter.observe(session_id, observation)
 
 
-def make_drafter(head: Eagle3Head) -> Eagle3Drafter:
-    return Eagle3Drafter("d", HeadBank([head]), "digest", max_sessions=8, max_cached_tokens=4096)
+def make_drafter(head: Eagle3Head) -> HeadDrafter:
+    return head_drafter("d", lean_bank([head]), "digest", max_sessions=8, max_cached_tokens=4096)
 
 
 def path_of(tree: DraftTree, node: int) -> list[int]:

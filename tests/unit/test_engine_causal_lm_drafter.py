@@ -9,8 +9,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from hedgespec.models.causal_lm.drafter import CausalLmDrafter
 from hedgespec.models.causal_lm.folder import load_causal_lm
+from hedgespec.models.causal_lm.lm_drafter import LmDrafter, lm_drafter
 from hedgespec.models.cpu.lean_network import accelerate
 from hedgespec.models.drafter_model import Usage
 from hedgespec.types import DraftForm, DraftRequest, Observation, SamplingParams, ScoreRequest
@@ -28,8 +28,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def drafter(folder: Path) -> CausalLmDrafter:
-    return CausalLmDrafter("small", accelerate(load_causal_lm(folder, "cpu", "drafter small")), 4, 2048)
+def drafter(folder: Path) -> LmDrafter:
+    return lm_drafter("small", accelerate(load_causal_lm(folder, "cpu", "drafter small")), 4, 2048)
 
 
 @pytest.fixture(scope="module")
@@ -45,11 +45,11 @@ def observation(start: int, end: int, wants_scores: bool = True) -> Observation:
     return Observation(start, TEXT[start:end], np.full(end - start, 0.05, np.float32), None, wants_scores)
 
 
-def draft(drafter: CausalLmDrafter, num_tokens: int = DEPTH) -> list[int]:
+def draft(drafter: LmDrafter, num_tokens: int = DEPTH) -> list[int]:
     return drafter.draft([DraftRequest("a", 0, num_tokens)])[0].token_ids.tolist()
 
 
-def test_a_greedy_draft_starts_with_its_most_probable_token(drafter: CausalLmDrafter, probs: np.ndarray) -> None:
+def test_a_greedy_draft_starts_with_its_most_probable_token(drafter: LmDrafter, probs: np.ndarray) -> None:
     drafter.open(make_spec(PROMPT, max_draft_tokens=DEPTH))
     for start, end in ((0, 3), (3, 4), (4, 9)):
         assert draft(drafter)[0] == probs[start].argmax()
@@ -57,7 +57,7 @@ def test_a_greedy_draft_starts_with_its_most_probable_token(drafter: CausalLmDra
     assert len(draft(drafter)) == DEPTH
 
 
-def test_scores_are_the_ratio_at_the_realised_token(drafter: CausalLmDrafter, probs: np.ndarray) -> None:
+def test_scores_are_the_ratio_at_the_realised_token(drafter: LmDrafter, probs: np.ndarray) -> None:
     drafter.open(make_spec(PROMPT, sampling=SamplingParams(temperature=1.0), max_draft_tokens=DEPTH))
     for start, end in ((0, 3), (3, 4), (4, 20)):
         drafter.observe("a", observation(start, end))
@@ -71,7 +71,7 @@ def test_scores_are_the_ratio_at_the_realised_token(drafter: CausalLmDrafter, pr
 
 def test_catching_up_late_equals_catching_up_at_once(folder: Path) -> None:
     model = accelerate(load_causal_lm(folder, "cpu", "drafter small"))
-    eager, lazy = (CausalLmDrafter(name, model, 4, 2048) for name in ("eager", "lazy"))
+    eager, lazy = (lm_drafter(name, model, 4, 2048) for name in ("eager", "lazy"))
     for drafter in (eager, lazy):
         drafter.open(make_spec(PROMPT, max_draft_tokens=DEPTH))
     for start, end in ((0, 3), (3, 4), (4, 9)):
@@ -83,7 +83,7 @@ def test_catching_up_late_equals_catching_up_at_once(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("num_emitted", [0, 5])
-def test_a_tree_equals_plain_forwards_of_every_path(drafter: CausalLmDrafter, folder: Path, num_emitted: int) -> None:
+def test_a_tree_equals_plain_forwards_of_every_path(drafter: LmDrafter, folder: Path, num_emitted: int) -> None:
     """EAGLE's rule by brute force: the whole text and path run again for every node."""
     model, branching, num_nodes = AutoModelForCausalLM.from_pretrained(folder), 3, 25
     text = np.concatenate([PROMPT, TEXT[:num_emitted]])
@@ -108,7 +108,7 @@ def test_a_tree_equals_plain_forwards_of_every_path(drafter: CausalLmDrafter, fo
     assert len({path[:-1] for path in expected if len(path) == DEPTH}) > 1, "several branches go on to the end"
 
 
-def test_a_context_shorter_than_the_targets_ends_its_drafts_but_not_the_session(drafter: CausalLmDrafter) -> None:
+def test_a_context_shorter_than_the_targets_ends_its_drafts_but_not_the_session(drafter: LmDrafter) -> None:
     drafter.open(make_spec(PROMPT, max_draft_tokens=DEPTH))
     drafter.observe("a", observation(0, 40))
     assert draft(drafter) == []
@@ -117,7 +117,7 @@ def test_a_context_shorter_than_the_targets_ends_its_drafts_but_not_the_session(
     assert not acceptance[37:].any()
 
 
-def test_close_frees_memory(drafter: CausalLmDrafter) -> None:
+def test_close_frees_memory(drafter: LmDrafter) -> None:
     drafter.open(make_spec(PROMPT, sampling=GREEDY))
     draft(drafter)
     assert drafter.usage().num_cached_tokens == len(PROMPT)

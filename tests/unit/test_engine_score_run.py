@@ -14,10 +14,11 @@ import torch
 from hedgespec.config import DrafterConfig
 from hedgespec.engine.drafter_engine import DrafterRunner
 from hedgespec.engine.engine import Engine
+from hedgespec.engine.served_heads import served_bank
 from hedgespec.engine.work import CloseSession, Observe, OpenSession
 from hedgespec.errors import ReplicaLost
 from hedgespec.models.eagle3.head import load_eagle3
-from hedgespec.models.eagle3.loading import load_eagle3_drafters
+from hedgespec.models.eagle3.head_drafters import load_eagle3_drafters
 from hedgespec.types import (
     DraftRequest,
     DraftTree,
@@ -201,7 +202,7 @@ def test_scores_of_heads_do_not_depend_on_what_comes_between_their_passes(
     probs = np.full(num_tokens, 0.4, np.float32)
     results: list[list[Any]] = []
     for is_disturbed in (False, True):
-        drafters = load_eagle3_drafters(configs, embedding, HIDDEN_SIZE)
+        drafters = load_eagle3_drafters(configs, embedding, HIDDEN_SIZE, served_bank)
         engine = Engine(DrafterRunner(drafters), "test")
         spec = make_spec(ids[:num_prompt], "a", sampling, max_draft_tokens=4, score_depth=score_depth)
         for drafter in drafters.values():

@@ -10,10 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from hedgespec.models.eagle3.bank import HeadBank, can_share
+from hedgespec.models.cpu.grouped_matrix import grouped_product, stacked_matrix
+from hedgespec.models.cpu.lean_heads import LeanPasses
 from hedgespec.models.eagle3.config import Eagle3Config
-from hedgespec.models.eagle3.grouped_matrix import grouped_product, stacked_matrix
 from hedgespec.models.eagle3.head import Eagle3Head
+from hedgespec.models.eagle3.head_bank import can_share
+from hedgespec.models.eagle3.head_passes import PlainPasses
 from hedgespec.models.rotary import RopeConfig
 from tests.model_folders import randomise
 
@@ -21,7 +23,7 @@ CONFIG = Eagle3Config(
     hidden_size=32,
     target_hidden_size=24,
     intermediate_size=64,
-    num_heads=4,
+    num_attention_heads=4,
     num_kv_heads=2,
     head_dim=8,
     vocab_size=96,
@@ -59,16 +61,16 @@ def make_heads(count: int, **changes: object) -> list[Eagle3Head]:
     return heads
 
 
-@pytest.fixture(params=["packed", "stacked"])
+@pytest.fixture(params=["plain", "packed", "stacked"])
 def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Products as on the CPU, and as on CUDA."""
+    """The plain passes, and lean ones with products as on the CPU and as on CUDA."""
     if request.param == "stacked":
 
         def stacked(weights: Any, *, in_int8: bool = False) -> Any:
             return stacked_matrix(weights)
 
-        monkeypatch.setattr("hedgespec.models.eagle3.head_weights.grouped_matrix", stacked)
-    elif not torch.backends.mkldnn.is_available():
+        monkeypatch.setattr("hedgespec.models.cpu.head_weights.grouped_matrix", stacked)
+    elif request.param == "packed" and not torch.backends.mkldnn.is_available():
         pytest.skip("needs torch with oneDNN")
     return str(request.param)
 
@@ -81,8 +83,8 @@ def test_every_head_gets_what_it_gives_alone(
     kind: str, counts: tuple[int, ...], norm_before_residual: bool, has_fc_bias: bool
 ) -> None:
     heads = make_heads(len(counts), norm_before_residual=norm_before_residual, has_fc_bias=has_fc_bias)
-    bank, num_rows = HeadBank(heads), sum(counts)
-    bank.require_positions(1500)
+    passes, num_rows = PlainPasses(heads) if kind == "plain" else LeanPasses(heads), sum(counts)
+    passes.require_positions(1500)
     torch.manual_seed(num_rows)
     ids, positions = torch.randint(0, 96, (num_rows,)), torch.randint(0, 1500, (num_rows,))
     features, hidden = torch.randn(num_rows, 72), torch.randn(num_rows, 32)
@@ -91,23 +93,25 @@ def test_every_head_gets_what_it_gives_alone(
         return torch.cat([attend(*part) for part in zip(*(t.split(counts) for t in (query, key, value)), strict=True)])
 
     own = list(counts)
-    steps = bank.step(bank.embed(ids), hidden, positions, attend_apart, own).split(own)
-    logits, fused = bank.logits(hidden, own).split(own), grouped_product(bank.weights.fuse, features, own).split(own)
+    steps = passes.layer(ids, hidden, positions, attend_apart, own).split(own)
+    logits = passes.logits([hidden], own).split(own)
     rows = zip(heads, *(tensor.split(counts) for tensor in (ids, positions, features, hidden)), strict=True)
-    for place, (head, own_ids, own_positions, own_features, own_hidden) in enumerate(rows):
+    for index, (head, own_ids, own_positions, own_features, own_hidden) in enumerate(rows):
         expected = head.step(head.embed(own_ids), own_hidden, own_positions, attend)
-        torch.testing.assert_close(steps[place], expected, atol=1e-4, rtol=1e-4)
-        torch.testing.assert_close(logits[place], head.logits(own_hidden), atol=1e-4, rtol=1e-4)
-        torch.testing.assert_close(fused[place], head.fuse(own_features), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(steps[index], expected, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(logits[index], head.logits(own_hidden), atol=1e-4, rtol=1e-4)
+        if isinstance(passes, LeanPasses):
+            fused = grouped_product(passes.weights.fuse, features, own).split(own)[index]
+            torch.testing.assert_close(fused, head.fuse(own_features), atol=1e-4, rtol=1e-4)
 
 
 @torch.inference_mode()
 def test_bfloat16_is_the_same_but_for_its_rounding() -> None:
     heads = make_heads(2)
-    exact, rough = HeadBank(heads), HeadBank([deepcopy(head).bfloat16() for head in heads])
+    exact, rough = LeanPasses(heads), LeanPasses([deepcopy(head).bfloat16() for head in heads])
     ids, positions, hidden = torch.arange(6), torch.arange(6), torch.randn(6, 32)
-    wide = exact.step(exact.embed(ids), hidden, positions, attend_softly, [3, 3])
-    narrow = rough.step(rough.embed(ids), hidden.bfloat16(), positions, attend_softly, [3, 3])
+    wide = exact.layer(ids, hidden, positions, attend_softly, [3, 3])
+    narrow = rough.layer(ids, hidden.bfloat16(), positions, attend_softly, [3, 3])
     assert narrow.dtype == torch.bfloat16
     assert (narrow.float() - wide).norm() < 0.03 * wide.norm()
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from pydantic import ValidationError
 
 from hedgespec.config import DrafterConfig
+from hedgespec.engine.served_heads import served_bank
+from hedgespec.models.cpu.grouped_matrix import grouped_product
 from hedgespec.models.cpu.int8_linear import can_use_int8, int8_matrix, int8_product
-from hedgespec.models.eagle3.bank import HeadBank
-from hedgespec.models.eagle3.grouped_matrix import grouped_product
-from hedgespec.models.eagle3.loading import load_eagle3_drafters
+from hedgespec.models.cpu.lean_heads import LeanPasses
+from hedgespec.models.eagle3.head import Eagle3Head
+from hedgespec.models.eagle3.head_bank import HeadBank
+from hedgespec.models.eagle3.head_drafters import load_eagle3_drafters
 from hedgespec.models.folder import read_embedding
 from tests.model_folders import HIDDEN_SIZE, make_eagle3, make_llama
 from tests.unit.test_head_bank import attend_softly, make_heads
@@ -44,25 +49,26 @@ def test_no_rows_and_weights_of_nothing() -> None:
 @torch.inference_mode()
 def test_a_rounded_head_is_the_same_but_for_its_rounding() -> None:
     heads = make_heads(2)
-    exact, rounded = HeadBank(heads), HeadBank(heads, in_int8=True)
-    assert not exact.weights.head.int8
-    assert len(rounded.weights.head.int8) == 2
+    exact, rounded = LeanPasses(heads), LeanPasses(heads, in_int8=True)
+    assert not exact.weights.lm_head.int8
+    assert len(rounded.weights.lm_head.int8) == 2
     torch.manual_seed(0)
     ids, positions, hidden = torch.arange(6), torch.arange(6), torch.randn(6, 32)
-    wide = exact.step(exact.embed(ids), hidden, positions, attend_softly, [3, 3])
-    narrow = rounded.step(rounded.embed(ids), hidden, positions, attend_softly, [3, 3])
+    wide = exact.layer(ids, hidden, positions, attend_softly, [3, 3])
+    narrow = rounded.layer(ids, hidden, positions, attend_softly, [3, 3])
     assert 0 < (narrow - wide).norm() < 0.05 * wide.norm()
-    assert (rounded.logits(wide, [3, 3]) - exact.logits(wide, [3, 3])).norm() < 0.05 * exact.logits(wide, [3, 3]).norm()
+    logits = exact.logits([wide], [3, 3])
+    assert (rounded.logits([wide], [3, 3]) - logits).norm() < 0.05 * logits.norm()
 
 
 @torch.inference_mode()
 def test_features_are_not_rounded() -> None:
     """Large targets have components that are a thousand times the others."""
     heads = make_heads(2)
-    bank = HeadBank(heads, in_int8=True)
+    passes = LeanPasses(heads, in_int8=True)
     features = torch.randn(2, 72)
     features[:, 3] *= 1000.0
-    fused = grouped_product(bank.weights.fuse, features, [1, 1])
+    fused = grouped_product(passes.weights.fuse, features, [1, 1])
     torch.testing.assert_close(fused, torch.cat([h.fuse(f) for h, f in zip(heads, features.split(1), strict=True)]))
 
 
@@ -73,9 +79,16 @@ def test_what_is_configured_is_loaded(tmp_path_factory: pytest.TempPathFactory) 
         DrafterConfig(id=name, kind="eagle3", model=folder, quantization=name)  # type: ignore[arg-type]
         for name in ("auto", "int8", "none")
     ]
-    drafters = load_eagle3_drafters(configs, embedding, HIDDEN_SIZE)
-    is_rounded = {name: len(drafter._bank.weights.head.int8) > 0 for name, drafter in drafters.items()}
-    assert is_rounded == {"auto": can_use_int8(), "int8": can_use_int8(), "none": False}
+    is_rounded: dict[str, bool] = {}
+
+    def recorded_bank(heads: Sequence[Eagle3Head], config: DrafterConfig) -> HeadBank:
+        bank = served_bank(heads, config)
+        assert isinstance(bank.passes, LeanPasses)
+        is_rounded[config.id] = len(bank.passes.weights.lm_head.int8) > 0
+        return bank
+
+    drafters = load_eagle3_drafters(configs, embedding, HIDDEN_SIZE, recorded_bank)
+    assert is_rounded == {"auto": can_use_int8(), "none": False}
     assert drafters["auto"].batched_by == drafters["int8"].batched_by != drafters["none"].batched_by
     assert len({drafter.digest for drafter in drafters.values()}) == 1
 
@@ -89,7 +102,7 @@ def test_without_such_products_heads_stay_as_they_are(monkeypatch: pytest.Monkey
     monkeypatch.setattr("hedgespec.models.cpu.int8_linear.int8_product", refused)
     try:
         assert not can_use_int8()
-        assert not HeadBank(make_heads(1), in_int8=True).weights.head.int8
+        assert not LeanPasses(make_heads(1), in_int8=True).weights.lm_head.int8
     finally:
         can_use_int8.cache_clear()
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hedgespec.errors import InvalidObservation, ReplicaBusy, UnknownSession
 from hedgespec.models.drafter_model import Usage
-from hedgespec.models.ngram.drafter import MAX_SUFFIX, NgramDrafter
+from hedgespec.models.ngram.ngram_drafter import MAX_SUFFIX, NgramDrafter
 from hedgespec.types import DraftRequest, DraftTree, Observation, SamplingParams, ScoreRequest, SessionSpec, SparseRows
 from tests.engine_sessions import scores_of
 

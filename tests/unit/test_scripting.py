@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from hedgespec.models.cpu.lean_heads import LeanPasses
 from hedgespec.models.cpu.scripting import exported, scripted
-from tests.unit.test_static_drafts import assert_same, drafts_of, folders, load
+from tests.unit.test_static_drafts import Loaded, assert_same, drafts_of, folders, load
 
 __all__ = ["folders"]  # a fixture
 
@@ -46,7 +47,8 @@ def test_heads_draft_the_same_with_a_torch_that_compiles_nothing(
         raise RuntimeError("torch.jit.script has been removed")
 
     monkeypatch.setattr(torch.jit, "script", gone)
-    drafters = load(folders, "cpu")
-    assert not isinstance(drafters["h0"]._bank.stack, torch.jit.ScriptModule)
-    for tree, other in zip(drafts_of(drafters), compiled, strict=True):
+    loaded = Loaded(folders, "cpu")
+    assert isinstance(loaded.bank.passes, LeanPasses)
+    assert not isinstance(loaded.bank.passes.stack, torch.jit.ScriptModule)
+    for tree, other in zip(drafts_of(loaded.drafters), compiled, strict=True):
         assert_same(tree, other)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,11 +12,13 @@ import pytest
 import torch
 
 from hedgespec.config import Device, DrafterConfig
-from hedgespec.models.eagle3.drafter import Eagle3Drafter
-from hedgespec.models.eagle3.loading import load_eagle3_drafters
-from hedgespec.models.graphs.chain_replay import Chains
-from hedgespec.models.graphs.static_drafts import Member
-from hedgespec.types import DraftRequest, DraftTree, FeatureBlock, Method, Observation, SamplingParams
+from hedgespec.models.cpu.lean_heads import LeanPasses, lean_bank
+from hedgespec.models.drafting.chain_draft import ChainDraft
+from hedgespec.models.eagle3.head import Eagle3Head
+from hedgespec.models.eagle3.head_bank import HeadBank
+from hedgespec.models.eagle3.head_drafters import HeadDrafter, MakeBank, load_eagle3_drafters
+from hedgespec.models.graphs.static_drafts import ChainStart, Drawn, StaticDrafts, use_static_drafts
+from hedgespec.types import DraftRequest, DraftTree, FeatureBlock, Observation, SamplingParams
 from tests.engine_sessions import GREEDY, make_spec, random_ids
 from tests.model_folders import HIDDEN_SIZE, VOCAB_SIZE, make_eagle3
 
@@ -28,14 +32,37 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [make_eagle3(tmp_path_factory.mktemp("head"), seed=seed) for seed in range(2)]
 
 
-def load(folders: list[Path], device: Device) -> dict[str, Eagle3Drafter]:
+class Loaded:
+    """Two heads and their bank. is_lean: with the CPU door open"""
+
+    def __init__(self, folders: list[Path], device: Device, is_lean: bool = True) -> None:
+        self.bank: HeadBank
+
+        def make_bank(heads: Sequence[Eagle3Head], _: DrafterConfig) -> HeadBank:
+            self.bank = lean_bank(heads) if is_lean else HeadBank(heads)
+            return self.bank
+
+        self.drafters = _load(folders, device, make_bank)
+
+    @property
+    def static(self) -> StaticDrafts:
+        found = self.bank.shortcuts[0]
+        assert isinstance(found, StaticDrafts)
+        return found
+
+
+def load(folders: list[Path], device: Device) -> dict[str, HeadDrafter]:
+    return Loaded(folders, device).drafters
+
+
+def _load(folders: list[Path], device: Device, make_bank: MakeBank) -> dict[str, HeadDrafter]:
     embedding = torch.randn((VOCAB_SIZE, HIDDEN_SIZE), generator=torch.Generator().manual_seed(1))
     made = enumerate(map(str, folders))
     configs = [DrafterConfig(id=f"h{i}", kind="eagle3", model=f, device=device, quantization="none") for i, f in made]
-    return load_eagle3_drafters(configs, embedding, HIDDEN_SIZE)
+    return load_eagle3_drafters(configs, embedding, HIDDEN_SIZE, make_bank)
 
 
-def drafts_of(drafters: dict[str, Eagle3Drafter]) -> list[DraftTree]:
+def drafts_of(drafters: dict[str, HeadDrafter]) -> list[DraftTree]:
     """Sessions of two heads that grow, with a hole in the features, of several lengths and methods, one with penalties."""
     rng = np.random.default_rng(3)
     sessions = {
@@ -85,70 +112,82 @@ def assert_same(tree: DraftTree, other: DraftTree) -> None:
 
 
 @pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("is_lean", [True, False], ids=["lean", "plain"])
 @pytest.mark.parametrize(
     ("num_lanes", "capacity"), [(4, 96), (1, 96), (4, 30)], ids=["all", "few lanes", "short lanes"]
 )
 def test_drafts_are_those_of_the_usual_loop(
-    folders: list[Path], device: Device, num_lanes: int, capacity: int, monkeypatch: pytest.MonkeyPatch
+    folders: list[Path], device: Device, is_lean: bool, num_lanes: int, capacity: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usual, static = load(folders, device), load(folders, device)
-    Eagle3Drafter.use_static_drafts(list(static.values()), num_lanes, capacity)
-    buffers = static["h0"].static_drafts
-    assert buffers is not None
-    assert static["h1"].static_drafts is buffers
-    num_drafted, inner = [0], buffers.draft
+    usual, other = Loaded(folders, device, is_lean), Loaded(folders, device, is_lean)
+    use_static_drafts(other.bank, num_lanes, capacity)
+    static = other.static
+    num_drafted, inner = [0], static.draft
 
-    def draft(place: int, members: Sequence[Member], num_tokens: int, method: Method) -> Chains:
-        num_drafted[0] += len(members)
-        return inner(place, members, num_tokens, method)
+    def draft(bank: HeadBank, head_index: int, starts: Sequence[ChainStart], drafts: Sequence[ChainDraft]) -> Drawn:
+        num_drafted[0] += len(drafts)
+        return inner(bank, head_index, starts, drafts)
 
-    monkeypatch.setattr(buffers, "draft", draft)
-    expected, found = drafts_of(usual), drafts_of(static)
+    monkeypatch.setattr(static, "draft", draft)
+    expected, found = drafts_of(usual.drafters), drafts_of(other.drafters)
     assert len(expected) == 7 * NUM_ROUNDS - 1
-    for tree, other in zip(found, expected, strict=True):
-        assert_same(tree, other)
+    for pair in zip(found, expected, strict=True):
+        assert_same(*pair)
     without_penalties = 6 * NUM_ROUNDS - 1
     if (num_lanes, capacity) == (4, 96):
         assert num_drafted[0] == without_penalties
     else:
         assert 0 < num_drafted[0] < without_penalties
-    assert buffers.lanes.num_free == 2 * num_lanes
+    assert static.lanes.num_free == 2 * num_lanes
 
 
 def test_loops_of_the_usual_length_are_made_when_the_head_is_loaded(folders: list[Path]) -> None:
     made: list[int] = []
-    drafters = list(load(folders, "cpu").values())
-    num_loops = Eagle3Drafter.use_static_drafts(drafters, 2, 600, made.append)
+    num_loops = use_static_drafts(Loaded(folders, "cpu").bank, 2, 600, made.append)
     assert num_loops == 2 * 2 * 2, "two heads, contexts of 512 and 600 rows, greedy and sampled"
     assert made == [num_loops] * num_loops
 
 
 def test_a_graph_that_fails_costs_no_draft(folders: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """A capture at the first use of a length may fail long after the start."""
-    usual, static = load(folders, "cpu"), load(folders, "cpu")
-    Eagle3Drafter.use_static_drafts(list(static.values()), 4, 96)
+    usual, other = load(folders, "cpu"), Loaded(folders, "cpu")
+    use_static_drafts(other.bank, 4, 96)
 
     def fail(*_: object) -> None:
         raise RuntimeError("CUDA error: operation not permitted when stream is capturing")
 
-    assert static["h0"].static_drafts is not None
-    monkeypatch.setattr(static["h0"].static_drafts, "draft", fail)
-    for tree, other in zip(drafts_of(static), drafts_of(usual), strict=True):
-        assert_same(tree, other)
-    assert static["h1"].static_drafts is static["h0"].static_drafts
-    assert static["h0"].static_drafts.has_failed
+    monkeypatch.setattr(other.static, "draft", fail)
+    for pair in zip(drafts_of(other.drafters), drafts_of(usual), strict=True):
+        assert_same(*pair)
+    assert other.static.has_failed
 
 
-def test_whole_chains_are_those_of_one_step_after_the_other(
-    folders: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_whole_chains_are_those_of_one_step_after_the_other(folders: list[Path]) -> None:
     """Without buffers and graphs too a draft is one call; here it is compared with a call for every token."""
-    whole = drafts_of(load(folders, "cpu"))
-    monkeypatch.setattr("hedgespec.models.eagle3.drafter.complete_chains", lambda *_: None)
-    for tree, other in zip(whole, drafts_of(load(folders, "cpu")), strict=True):
-        assert_same(tree, other)
+    whole, stepped = drafts_of(load(folders, "cpu")), Loaded(folders, "cpu")
+    stepped.bank.shortcuts.clear()
+    for pair in zip(whole, drafts_of(stepped.drafters), strict=True):
+        assert_same(*pair)
+
+
+@pytest.mark.parametrize("is_lean", [True, False], ids=["lean", "plain"])
+def test_a_dropped_bank_is_freed_at_once(folders: list[Path], is_lean: bool) -> None:
+    """Benchmarks make one after the other on one GPU; none must wait for the garbage collector."""
+    loaded = Loaded(folders, "cpu", is_lean)
+    use_static_drafts(loaded.bank, 2, 96)
+    drafts_of(loaded.drafters)
+    bank = weakref.ref(loaded.bank)
+    passes = weakref.ref(loaded.bank.passes)
+    gc.disable()
+    try:
+        del loaded
+        assert bank() is None
+        assert passes() is None
+    finally:
+        gc.enable()
 
 
 def test_passes_run_without_the_interpreter(folders: list[Path]) -> None:
-    for drafter in load(folders, "cpu").values():
-        assert isinstance(drafter._bank.stack, torch.jit.ScriptModule)
+    passes = Loaded(folders, "cpu").bank.passes
+    assert isinstance(passes, LeanPasses)
+    assert isinstance(passes.stack, torch.jit.ScriptModule)

@@ -90,7 +90,7 @@ async def test_a_gap_or_a_contradiction_in_the_observed_tokens_is_refused():
     drafter = TabularDrafter("a", MODEL)
     await drafter.open(SPEC)
     one = np.ones(1, np.float32)
-    with pytest.raises(InvalidObservation, match="0 are known; resend the gap"):
+    with pytest.raises(InvalidObservation, match="0 were observed; resend the gap"):
         await drafter.observe("s", 0, Observation(1, np.array([3], np.int32), one))
     await drafter.observe("s", 0, Observation(0, np.array([3], np.int32), one))
     with pytest.raises(InvalidObservation, match="other tokens"):

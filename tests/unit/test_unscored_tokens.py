@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from hedgespec.learning.observations import joined
-from hedgespec.models.drafting import score_batches, unscored
+from hedgespec.models.drafting import score_batches, unscored_tokens
 from hedgespec.models.drafting.score_batches import batches, joined_scores
-from hedgespec.models.drafting.unscored import UnscoredTokens
+from hedgespec.models.drafting.unscored_tokens import UnscoredTokens
 from hedgespec.types import Observation, ScoreRequest, Scores, SparseRows
 
 
@@ -42,7 +42,7 @@ def test_scored_tokens_are_not_scored_again() -> None:
 
 
 def test_only_so_many_tokens_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unscored, "MAX_UNSCORED", 10)
+    monkeypatch.setattr(unscored_tokens, "MAX_UNSCORED", 10)
     tokens = UnscoredTokens()
     for start in range(0, 40, 4):
         tokens.add(part(start, start + 4, wants_scores=False), None)
@@ -64,7 +64,7 @@ def test_requests_of_one_session_that_follow_each_other_are_scored_as_one() -> N
         ScoreRequest("b", part(6, 9, has_top=True)),
     ]
     rounds = batches(requests)
-    assert [[(span.session_id, span.places) for span in batch] for batch in rounds] == [
+    assert [[(span.session_id, span.indices) for span in batch] for batch in rounds] == [
         [("a", [0, 2]), ("b", [1])],
         [("a", [3]), ("b", [4])],
     ]

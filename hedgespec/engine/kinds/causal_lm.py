@@ -14,7 +14,7 @@ class CausalLmKind(DrafterKind):
     def load(self, configs: Sequence[DrafterConfig], target: TargetConfig) -> LoadedDrafters:
         import torch
 
-        from hedgespec.models.causal_lm.drafter import load_causal_lm_drafter
+        from hedgespec.models.causal_lm.lm_drafter import load_causal_lm_drafter
         from hedgespec.models.cpu.lean_network import accelerate
         from hedgespec.models.folder import read_embedding
 
@@ -24,8 +24,8 @@ class CausalLmKind(DrafterKind):
         for config in configs:
             folder = model_folder(config.model, f"drafter {config.id}")
             limits = config.max_sessions, config.max_cached_tokens
-            drafters[config.id] = load_causal_lm_drafter(config.id, folder, config.device, vocab_size, *limits)
-            accelerate(drafters[config.id].model)
+            about = config.id, folder, config.device, vocab_size
+            drafters[config.id] = load_causal_lm_drafter(*about, *limits, accelerate)
         return drafters
 
 

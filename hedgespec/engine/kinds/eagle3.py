@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 from hedgespec.config import DrafterConfig, TargetConfig
 from hedgespec.engine.kinds.drafter_kind import DrafterKind, LoadedDrafters, model_folder
@@ -17,21 +16,15 @@ class Eagle3Kind(DrafterKind):
     def load(self, configs: Sequence[DrafterConfig], target: TargetConfig) -> LoadedDrafters:
         import torch
 
-        from hedgespec.engine.graphs import decode_in_graphs
-        from hedgespec.models.eagle3.drafter import Eagle3Drafter
-        from hedgespec.models.eagle3.loading import load_eagle3_drafters
+        from hedgespec.engine.served_heads import served_bank
+        from hedgespec.models.eagle3.head_drafters import load_eagle3_drafters
         from hedgespec.models.folder import read_config, read_embedding
 
         torch.set_num_threads(max(config.num_threads for config in configs))
         target_folder = model_folder(target.model, "target")
         hidden_size = int(read_config(target_folder).get("hidden_size", 0))
         located = [c.model_copy(update={"model": str(model_folder(c.model, f"drafter {c.id}"))}) for c in configs]
-        drafters = load_eagle3_drafters(located, read_embedding(target_folder), hidden_size)
-        for config in configs:
-            if config.device == "cuda" and config.cuda_graphs and drafters[config.id].batched_by == config.id:
-                bank = [drafter for drafter in drafters.values() if drafter.batched_by == config.id]
-                decode_in_graphs(f"drafter {config.id}", partial(Eagle3Drafter.use_static_drafts, bank), config)
-        return drafters
+        return load_eagle3_drafters(located, read_embedding(target_folder), hidden_size, served_bank)
 
 
 EAGLE3 = Eagle3Kind()

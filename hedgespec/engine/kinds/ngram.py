@@ -14,7 +14,7 @@ class NgramKind(DrafterKind):
     takes_model = False
 
     def load(self, configs: Sequence[DrafterConfig], target: TargetConfig) -> LoadedDrafters:
-        from hedgespec.models.ngram.drafter import NgramDrafter
+        from hedgespec.models.ngram.ngram_drafter import NgramDrafter
 
         return {config.id: NgramDrafter(config.id, config.max_cached_tokens) for config in configs}
 

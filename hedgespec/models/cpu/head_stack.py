@@ -1,23 +1,26 @@
-"""Whole passes of a bank of heads, each one call that `scripting` can compile.
+"""Whole passes of a bank of heads, each one call that TorchScript can compile.
 
-Annotations must be types here, no strings. Rows stand in the order of the heads; counts: [num_heads], rows of every head.
+Annotations must be types here, no strings. Arguments are those of `head_passes.HeadPasses`.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
+from hedgespec.models.cpu.grouped_matrix import grouped_product
+from hedgespec.models.cpu.head_weights import HeadWeights, after_attention, before_attention, logits_after
 from hedgespec.models.cpu.scripting import exported
-from hedgespec.models.drafting.sampled_chains import SampledShape, on_device, sampled_tokens
-from hedgespec.models.eagle3.branched_attention import Branches, OwnRows, attend_branches
-from hedgespec.models.eagle3.grouped_matrix import grouped_product
-from hedgespec.models.eagle3.head_weights import HeadWeights, after_attention, before_attention, logits_after
-from hedgespec.models.memory.planned_attention import AttentionPlan, attend_planned
+from hedgespec.models.drafting.sampled_chains import ChainSampling, sampled_tokens
+from hedgespec.models.eagle3.head_attention import Branches, HeadRows, OwnRows, attend_branches, attend_texts
+from hedgespec.models.memory.planned_attention import AttentionPlan
 
 
 class HeadStack(nn.Module):
-    """table: [vocab, hidden] embeddings; draft_to_target: [num_heads, draft_vocab] ids. `rotations` are those of
-    `rotary.RotationTable`, long enough for the positions."""
+    """The passes of several heads.
+
+    table: [vocab, hidden] embeddings; draft_to_target: [num_heads, draft_vocab] ids. The methods' `rotations` are those of
+    `rotary.RotationTable`, long enough for the positions.
+    """
 
     weights: HeadWeights
 
@@ -26,149 +29,92 @@ class HeadStack(nn.Module):
         self.weights, self.table, self.draft_to_target = weights, table, draft_to_target
 
     @exported
-    def catch_up(
-        self,
-        token_ids: list[int],
-        features: list[Tensor],
-        positions: list[int],
-        rotations: Tensor,
-        counts: list[int],
-        plan: AttentionPlan,
-    ) -> Tensor:
-        """Like `step`, with the target's features instead of states: [num_rows, 3 * target_hidden] in parts."""
-        fused = grouped_product(self.weights.fuse, torch.cat(features).to(self.table), counts)
-        return self.step(token_ids, [fused], positions, rotations, counts, plan)
+    def catch_up(self, rows: HeadRows, features: list[Tensor], rotations: Tensor, plan: AttentionPlan) -> Tensor:
+        fused = grouped_product(self.weights.fuse, torch.cat(features).to(self.table), rows.counts)
+        return self.step(rows, [fused], rotations, plan)
 
     @exported
-    def step(
-        self,
-        token_ids: list[int],
-        hidden: list[Tensor],
-        positions: list[int],
-        rotations: Tensor,
-        counts: list[int],
-        plan: AttentionPlan,
-    ) -> Tensor:
-        """One pass over consecutive rows of sessions. The states after them, [num_rows, hidden].
-
-        token_ids: after those that `hidden` belongs to, [num_rows]; hidden: [num_rows, hidden] in parts; positions: of the
-        pairs
-        """
-        ids, places = self._on_device(token_ids), self._on_device(positions)
-        return self._step(embedding(ids, self.table), torch.cat(hidden), rotations[places], counts, plan)
+    def step(self, rows: HeadRows, hidden: list[Tensor], rotations: Tensor, plan: AttentionPlan) -> Tensor:
+        ids, positions = self._on_device(rows.token_ids), self._on_device(rows.positions)
+        return self._step(ids, torch.cat(hidden), rotations[positions], rows.counts, plan)
 
     @exported
     def follow(
-        self,
-        token_ids: list[int],
-        hidden: list[Tensor],
-        positions: list[int],
-        rotations: Tensor,
-        counts: list[int],
-        branches: list[Branches],
+        self, rows: HeadRows, hidden: list[Tensor], rotations: Tensor, branches: list[Branches]
     ) -> tuple[Tensor, list[OwnRows]]:
-        """One token more for every branch: the states after them, [num_rows, hidden], and the branches' own rows.
-
-        hidden: per element of `branches` the states of its branches
-        """
-        ids, places = self._on_device(token_ids), self._on_device(positions)
-        embeds = embedding(ids, self.table)
-        query, key, value, residual = before_attention(
-            self.weights, embeds, torch.cat(hidden), rotations[places], counts
-        )
+        embeds = embedding(self._on_device(rows.token_ids), self.table)
+        rotation = rotations[self._on_device(rows.positions)]
+        query, key, value, residual = before_attention(self.weights, embeds, torch.cat(hidden), rotation, rows.counts)
         sizes = [states.shape[0] for states in hidden]
-        queries, keys, values = (
-            query.split_with_sizes(sizes),
-            key.split_with_sizes(sizes),
-            value.split_with_sizes(sizes),
-        )
-        outputs: list[Tensor] = []
-        rows: list[OwnRows] = []
-        for index, own in enumerate(branches):
-            output, new = attend_branches(own, queries[index], keys[index], values[index], self.weights.scale)
-            outputs.append(output)
-            rows.append(new)
-        return after_attention(self.weights, residual, torch.cat(outputs), counts), rows
+        attended, own_rows = attend_branches(branches, sizes, query, key, value, self.weights.scale)
+        return after_attention(self.weights, residual, attended, rows.counts), own_rows
 
     @exported
     def logits(self, states: list[Tensor], counts: list[int]) -> Tensor:
-        """[num_rows, hidden] in parts -> [num_rows, draft_vocab]"""
-        return logits_after(self.weights, torch.cat(states), counts)
+        return logits_after(self.weights, states[0] if len(states) == 1 else torch.cat(states), counts)
 
     @exported
     def greedy_chains(
-        self,
-        states: list[Tensor],
-        positions: list[int],
-        rotations: Tensor,
-        counts: list[int],
-        plan: AttentionPlan,
-        num_tokens: int,
+        self, rows: HeadRows, states: list[Tensor], rotations: Tensor, plan: AttentionPlan, num_tokens: int
     ) -> Tensor:
-        """Most probable continuations, [num_chains, num_tokens] ids of the target.
+        """Draft the most probable continuations, [num_chains, num_tokens] ids of the target.
 
-        states: one chain's newest state each, [1, hidden]; positions: of the pairs of their first steps; plan: of a first
-        step of one row each
+        rows: of the chains' first steps, without token_ids; states: one chain's newest state each, [1, hidden]
         """
-        heads, state, places = self._heads(counts), torch.cat(states), self._on_device(positions)
+        heads, state, positions = self._heads(rows.counts), torch.cat(states), self._on_device(rows.positions)
         tokens: list[Tensor] = []
         for step in range(num_tokens):
             if step > 0:
-                state = self._chain_step(tokens[-1], state, rotations[places + (step - 1)], counts, plan, step - 1)
-            columns = logits_after(self.weights, state, counts).argmax(dim=-1)
+                rotation = rotations[positions + (step - 1)]
+                state = self._chain_step(tokens[-1], state, rotation, rows.counts, plan, step - 1)
+            columns = logits_after(self.weights, state, rows.counts).argmax(dim=-1)
             tokens.append(self.draft_to_target[heads, columns])
         return torch.stack(tokens, dim=1)
 
     @exported
     def sampled_chains(
-        self,
-        states: list[Tensor],
-        positions: list[int],
-        rotations: Tensor,
-        counts: list[int],
-        plan: AttentionPlan,
-        shape: SampledShape,
+        self, rows: HeadRows, states: list[Tensor], rotations: Tensor, plan: AttentionPlan, sampling: ChainSampling
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Sampled continuations, [num_chains, num_tokens] ids of the target, and the laws that they were drawn from: ids and
-        probabilities, [num_chains, num_tokens, num_ids]. Arguments as above; shape: its tensors may be on the CPU."""
-        shape = on_device(shape, self.table)
-        heads, state, places = self._heads(counts), torch.cat(states), self._on_device(positions)
+        """Draft sampled continuations, [num_chains, num_tokens] ids of the target. Arguments as above.
+
+        Also returns the distributions that the tokens were drawn from: ids and probabilities, [num_chains, num_tokens,
+        num_ids].
+        """
+        heads, state, positions = self._heads(rows.counts), torch.cat(states), self._on_device(rows.positions)
         tokens: list[Tensor] = []
         ids: list[Tensor] = []
-        laws: list[Tensor] = []
-        for step in range(shape.noise.shape[1]):
+        probs: list[Tensor] = []
+        for step in range(sampling.noise.shape[1]):
             if step > 0:
-                state = self._chain_step(tokens[-1], state, rotations[places + (step - 1)], counts, plan, step - 1)
-            logits = logits_after(self.weights, state, counts)
-            token, own_ids, probs = sampled_tokens(logits, self.draft_to_target, heads, shape, step)
+                rotation = rotations[positions + (step - 1)]
+                state = self._chain_step(tokens[-1], state, rotation, rows.counts, plan, step - 1)
+            logits = logits_after(self.weights, state, rows.counts)
+            token, own_ids, own_probs = sampled_tokens(logits, self.draft_to_target, heads, sampling, step)
             tokens.append(token)
             ids.append(own_ids)
-            laws.append(probs)
-        return torch.stack(tokens, dim=1), torch.stack(ids, dim=1), torch.stack(laws, dim=1)
+            probs.append(own_probs)
+        return torch.stack(tokens, dim=1), torch.stack(ids, dim=1), torch.stack(probs, dim=1)
 
     def _chain_step(
         self, tokens: Tensor, state: Tensor, rotation: Tensor, counts: list[int], plan: AttentionPlan, step: int
     ) -> Tensor:
-        """The step-th one of a plan of one row per chain."""
+        """Take the step-th step of chains whose first one is planned."""
         starts = [start + step for start in plan.starts]
         moved = AttentionPlan(plan.sizes, starts, plan.keys, plan.values, plan.masks, plan.is_causal)
-        return self._step(embedding(tokens, self.table), state, rotation, counts, moved)
+        return self._step(tokens, state, rotation, counts, moved)
+
+    def _step(
+        self, token_ids: Tensor, hidden: Tensor, rotation: Tensor, counts: list[int], plan: AttentionPlan
+    ) -> Tensor:
+        embeds = embedding(token_ids, self.table)
+        query, key, value, residual = before_attention(self.weights, embeds, hidden, rotation, counts)
+        attended = attend_texts(plan, query, key, value, self.weights.scale)
+        return after_attention(self.weights, residual, attended, counts)
 
     def _heads(self, counts: list[int]) -> Tensor:
-        """[num_rows]: the head of each row."""
+        """Return the head of each row, [num_rows]."""
         heads = torch.arange(len(counts), device=self.table.device)
         return heads.repeat_interleave(self._on_device(counts))
 
-    def _step(self, embeds: Tensor, hidden: Tensor, rotation: Tensor, counts: list[int], plan: AttentionPlan) -> Tensor:
-        query, key, value, residual = before_attention(self.weights, embeds, hidden, rotation, counts)
-        query, key, value = _packed(query), _packed(key), _packed(value)
-        attended = attend_planned(plan, 0, query, key, value, self.weights.scale)
-        return after_attention(self.weights, residual, attended[0].transpose(0, 1).flatten(1), counts)
-
     def _on_device(self, numbers: list[int]) -> Tensor:
         return torch.tensor(numbers, dtype=torch.int64, device=self.table.device)
-
-
-def _packed(states: Tensor) -> Tensor:
-    """[num_rows, heads, head_dim] -> [1, heads, num_rows, head_dim]"""
-    return states.transpose(0, 1).unsqueeze(0)

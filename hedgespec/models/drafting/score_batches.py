@@ -1,7 +1,7 @@
-"""Which score requests run together: those of one session that follow each other are scored as one. NumPy only.
+"""Groups score requests into batches: consecutive ones of a session are scored as one, long ones piece by piece. NumPy only.
 
-Long ones, of a session that was not scored for a while, are scored piece by piece: logits and attention scores of
-thousands of tokens would not fit into memory.
+A session that was not scored for a while has a long one: logits and attention scores of thousands of tokens would not fit
+into memory.
 """
 
 from __future__ import annotations
@@ -20,56 +20,56 @@ MAX_TOKENS = 512
 
 @dataclass(slots=True)
 class Span:
-    """Consecutive requests of one session: their observations, and their places in the batch."""
+    """Consecutive observations of one session, which are scored as one. indices: the request that each of them is of."""
 
     session_id: str
     drafter_id: str
     parts: list[Observation]
-    places: list[int]
+    indices: list[int]
 
     @property
     def observation(self) -> Observation:
         return joined(self.parts)
 
     def split(self, scores: Scores) -> list[tuple[int, Scores]]:
-        """Every request's own part of the scores, with its place."""
+        """Divide the span's scores: (index of a request, its own part)."""
         first, answers = 0, []
-        for place, part in zip(self.places, self.parts, strict=True):
+        for index, part in zip(self.indices, self.parts, strict=True):
             end = first + len(part.token_ids)
-            gammas = scores.acceptance_prob
-            own = None if gammas is None or part.target_top is None else gammas[first:end]
-            answers.append((place, Scores(part.start, scores.acceptance[first:end], own)))
+            probs = scores.acceptance_prob
+            own = None if probs is None or part.target_top is None else probs[first:end]
+            answers.append((index, Scores(part.start, scores.acceptance[first:end], own)))
             first = end
         return answers
 
 
 def batches(requests: Sequence[ScoreRequest]) -> list[list[Span]]:
-    """Batches to be scored one after the other, each with at most one span per session."""
+    """Return batches to be scored one after the other, each with at most one span per session."""
     newest: dict[tuple[str, str], tuple[int, Span]] = {}
-    rounds: list[list[Span]] = []
-    for place, request in enumerate(requests):
+    batched: list[list[Span]] = []
+    for index, request in enumerate(requests):
         key = request.session_id, request.drafter_id
         for piece in _pieces(request.observation):
             batch, span = newest.get(key, (-1, None))
             if span is not None and _follows(span, piece):
                 span.parts.append(piece)
-                span.places.append(place)
+                span.indices.append(index)
                 continue
-            span = Span(*key, [piece], [place])
+            span = Span(*key, [piece], [index])
             newest[key] = batch + 1, span
-            if batch + 1 == len(rounds):
-                rounds.append([])
-            rounds[batch + 1].append(span)
-    return rounds
+            if batch + 1 == len(batched):
+                batched.append([])
+            batched[batch + 1].append(span)
+    return batched
 
 
 def joined_scores(parts: Sequence[Scores]) -> Scores:
-    """The scores of the pieces of one request."""
+    """Join the scores of the pieces of one request."""
     if len(parts) == 1:
         return parts[0]
-    gammas = [part.acceptance_prob for part in parts if part.acceptance_prob is not None]
+    probs = [part.acceptance_prob for part in parts if part.acceptance_prob is not None]
     acceptance = np.concatenate([part.acceptance for part in parts])
-    return Scores(parts[0].start, acceptance, np.concatenate(gammas) if gammas else None)
+    return Scores(parts[0].start, acceptance, np.concatenate(probs) if probs else None)
 
 
 def _pieces(observation: Observation) -> list[Observation]:

@@ -1,4 +1,4 @@
-"""Scores of one observation, column by column of depth, from the logits of a network."""
+"""The scores of one observation, filled column by column (one per draft depth) from the logits of a network."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hedgespec.models.drafting.form_draft import DraftPlace, ranked
 from hedgespec.models.drafting.session_text import SessionText
 from hedgespec.models.drafting.vocabulary import DraftVocabulary
+from hedgespec.models.drafting.wide_draft import DraftStart, ranked
 from hedgespec.sampling.token_counts import TokenCounts, token_counts
 from hedgespec.speculative.multi_scoring import first_token_scores
 from hedgespec.speculative.scoring import coupled_acceptance, probs_of, rejection_acceptance, rejection_scores
@@ -20,10 +20,11 @@ Values = NDArray[np.float32]
 
 
 class ScoreColumns:
-    """[num_tokens, depth], 0 where nothing is known.
+    """Acceptance and, when the target's top ids were sent, acceptance_prob: [num_tokens, depth], 0 where unknown.
 
-    A chain has one column when its drafts do not depend on the start. The chains of a multi-draft differ from a chain in
-    their first tokens alone, so it has max_draft_tokens columns of which the later ones are a chain's.
+    is_by_start: whether scores depend on where a draft starts. A chain whose drafts do not has one column. The chains of a
+        multi-draft differ from a chain in their first tokens alone, so it has max_draft_tokens columns of which the later
+        ones are a chain's.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class ScoreColumns:
         self._overlap = np.zeros(shape, np.float32) if observation.target_top is not None else None
 
     def add_first(self, rows: Sequence[int], logits: Tensor) -> None:
-        """First tokens of a draft; rows: rising indices into the observation, logits: [len(rows), num_columns]."""
+        """Score first tokens of drafts. rows: rising indices into the observation; logits: [len(rows), num_columns]"""
         if not len(rows):
             return
         if not self.is_wide:
@@ -51,13 +52,13 @@ class ScoreColumns:
             self._put(rows, range(1, self.depth), *scored(self._text, self._vocabulary, self.observation, rows, logits))
 
     def add(self, depth: int, rows: Sequence[int], logits: Tensor) -> tuple[Values, Values | None]:
-        """The depth-th tokens of a draft (2, 3, ...); returns what was added."""
+        """Score the depth-th tokens of drafts (2, 3, ...); returns what was added."""
         values, overlaps = scored(self._text, self._vocabulary, self.observation, rows, logits)
         self._put(rows, [depth - 1], values, overlaps)
         return values, overlaps
 
     def put_hit(self, row: int, depth: int, is_hit: bool) -> None:
-        """Of a draft whose tokens were accepted or not: what `add` would find, but for acceptance_prob, without logits."""
+        """Enter an acceptance that is known without logits."""
         self._acceptance[row, depth - 1] = is_hit
 
     def is_hit(self, row: int, depth: int) -> bool:
@@ -79,9 +80,9 @@ class ScoreColumns:
 def scored(
     text: SessionText, vocabulary: DraftVocabulary, observation: Observation, rows: Sequence[int], logits: Tensor
 ) -> tuple[Values, Values | None]:
-    """A chain's acceptance of an observation's tokens `rows`, and, when the target's top ids were sent, acceptance_prob.
+    """Score a chain's tokens: acceptance and, when the target's top ids were sent, acceptance_prob, [len(rows)] each.
 
-    logits: [len(rows), num_columns]; both results [len(rows)].
+    rows: of the observation; logits: [len(rows), num_columns]
     """
     spec, index = text.spec, np.asarray(rows, np.int64)
     given = logits, spec.sampling, *_before(text, observation, rows)
@@ -91,9 +92,9 @@ def scored(
         return hits, hits
     top = None if observation.target_top is None else _select(observation.target_top, index)
     if spec.sampling.method == "coupled":
-        laws = vocabulary.laws(*given)
-        hits = coupled_acceptance(laws, tokens, spec.noise_seed, observation.start + index)
-        return hits, None if top is None else rejection_scores(probs_of(laws), tokens, target_probs, top)[1]
+        kept = vocabulary.truncated(*given)
+        hits = coupled_acceptance(kept, tokens, spec.noise_seed, observation.start + index)
+        return hits, None if top is None else rejection_scores(probs_of(kept), tokens, target_probs, top)[1]
     draft_probs = vocabulary.draft_probs(*given)
     if top is None:
         return rejection_acceptance(draft_probs, tokens, target_probs), None
@@ -103,23 +104,23 @@ def scored(
 def first_scored(
     text: SessionText, vocabulary: DraftVocabulary, observation: Observation, rows: Sequence[int], logits: Tensor
 ) -> tuple[Values, Values | None]:
-    """The same for the first tokens of a multi-draft."""
+    """Score the first tokens of a multi-draft: as `scored`, but any of its chains may be accepted."""
     spec, index = text.spec, np.asarray(rows, np.int64)
     counts, ancestors = _before(text, observation, rows)
     is_distinct = spec.draft_form.kind == "distinct"
     if spec.sampling.method == "rejection":
-        laws = vocabulary.laws(logits, spec.sampling, counts, ancestors)
+        kept = vocabulary.truncated(logits, spec.sampling, counts, ancestors)
         top = None if observation.target_top is None else _select(observation.target_top, index)
         realised = observation.token_ids[index], observation.target_probs[index], top
-        given = laws, *realised, spec.draft_form.branching, spec.noise_seed, observation.start + index
+        given = kept, *realised, spec.draft_form.branching, spec.noise_seed, observation.start + index
         values, any_accepted = first_token_scores(*given, is_distinct=is_distinct)
         return values, any_accepted if top is not None else None
     if not is_distinct:
         return scored(text, vocabulary, observation, rows, logits)
-    place, logits = DraftPlace(spec, counts, observation.start), vocabulary.spread(logits)
+    start, logits = DraftStart(spec, counts, observation.start), vocabulary.spread(logits)
     hits = np.zeros(len(rows), np.float32)
     for offset, (row, own) in enumerate(zip(rows, ancestors, strict=True)):
-        ids, _ = ranked(place, logits[offset : offset + 1], [own], row)[0]
+        ids, _ = ranked(start, logits[offset : offset + 1], [own], row)[0]
         hits[offset] = observation.token_ids[row] in ids
     return hits, hits
 
@@ -127,7 +128,7 @@ def first_scored(
 def _before(
     text: SessionText, observation: Observation, rows: Sequence[int]
 ) -> tuple[TokenCounts | None, list[list[int]]]:
-    """What penalties look at: the counts before the observation, and what stands before each of `rows` in it."""
+    """Return what penalties look at: counts before the observation, and the ids before each of `rows` within it."""
     counts = counts_before(text, observation.start)
     if counts is None:
         return None, [[]] * len(rows)
@@ -135,6 +136,7 @@ def _before(
 
 
 def counts_before(text: SessionText, output_index: int) -> TokenCounts | None:
+    """Count the ids before an output index, for penalties; None without penalties."""
     emitted = text.ids[text.num_prompt : text.num_prompt + output_index]
     return token_counts(text.spec.sampling, text.spec.prompt_ids, emitted)
 

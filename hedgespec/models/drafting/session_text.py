@@ -1,4 +1,4 @@
-"""The ids of one session as a drafter knows them: prompt, then verified tokens in order. NumPy only."""
+"""The ids of one session: the prompt, then verified tokens in order. NumPy only."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hedgespec.types import Observation, SessionSpec
 
 
 class SessionText:
-    """Growing ids of a session. `vocab_size` None accepts every non-negative id."""
+    """The growing ids of a session. vocab_size: ids must be below it; None accepts every non-negative id."""
 
     def __init__(self, spec: SessionSpec, vocab_size: int | None = None) -> None:
         if len(spec.prompt_ids) == 0:
@@ -27,7 +27,7 @@ class SessionText:
 
     @property
     def ids(self) -> NDArray[np.int32]:
-        """[num_tokens]: a view that is valid until the next `append`."""
+        """Return all ids, [num_tokens]: a view that is valid until the next `append`."""
         return self._ids[: self._length]
 
     @property
@@ -35,20 +35,20 @@ class SessionText:
         return self._length - self.num_prompt
 
     def observe(self, observation: Observation) -> NDArray[np.int32]:
-        """Append what is new in an observation and return it; tokens that are known already are compared.
+        """Append what is new in an observation and return it; tokens that were observed before are compared.
 
-        Raises InvalidObservation for a gap, for known tokens that differ, and for ids outside the vocabulary.
+        Raises InvalidObservation for a gap, for tokens that differ from before, and for ids outside the vocabulary.
         """
         tokens = np.asarray(observation.token_ids, np.int32)
-        num_known = self.num_emitted - observation.start
-        if observation.start < 0 or num_known < 0:
+        num_seen = self.num_emitted - observation.start
+        if observation.start < 0 or num_seen < 0:
             raise InvalidObservation(
-                f"Tokens from output index {observation.start} on, but {self.num_emitted} are known; resend the gap."
+                f"Tokens from output index {observation.start} on, but {self.num_emitted} were observed; resend the gap."
             )
-        known = self.ids[self.num_prompt + observation.start :][: len(tokens)]
-        if not np.array_equal(known, tokens[: len(known)]):
+        seen = self.ids[self.num_prompt + observation.start :][: len(tokens)]
+        if not np.array_equal(seen, tokens[: len(seen)]):
             raise InvalidObservation(f"Output index {observation.start} was observed before, with other tokens.")
-        new = tokens[num_known:]
+        new = tokens[num_seen:]
         self._check(new, "observation")
         self.append(new)
         return new

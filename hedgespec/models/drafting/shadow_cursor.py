@@ -1,8 +1,9 @@
-"""Scores of trees: one drafter's own rounds over the verified text, as if it had drafted all of it alone. NumPy only.
+"""Scores of drafted trees: a cursor repeats one drafter's own rounds over the verified text. NumPy only.
 
-The cursor drafts a tree where its last one ended and follows the realised tokens through it. A tree is a function of the
-text, and a realised token that it contains was accepted for certain, so the entries are 0 or 1 and the sum of u over an
-answer is the number of passes that this drafter alone would have taken.
+It is as if this drafter had drafted all of the text alone. The cursor drafts a tree where its last one ended and follows
+the realised tokens through it. A tree is a function of the text, and a realised token that it contains was accepted for
+certain, so the entries are 0 or 1 and the sum of u over an answer is the number of passes that this drafter alone would
+have taken.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ ROOT = -1
 
 @dataclass(slots=True)
 class ShadowCursor:
-    """at: output index of the next token to judge; wants_tree: a new draft starts there."""
+    """How far a drafter's own rounds have come.
+
+    at: output index of the next token to judge; wants_tree: a new draft starts there
+    """
 
     at: int = -1
     wants_tree: bool = True
@@ -28,16 +32,18 @@ class ShadowCursor:
     _depth: int = 0
 
     def seek(self, output_index: int) -> None:
-        """Be at output_index; anywhere else than before, a draft starts afresh."""
+        """Go to output_index; if that is a jump, a new draft starts there."""
         if self.at != output_index:
             self.at, self.wants_tree = output_index, True
 
     def enter(self, tree: DraftTree) -> None:
+        """Begin a round with the tree that was drafted at `at`."""
         self._tree, self._node, self._depth, self.wants_tree = tree, ROOT, 0, False
 
     def judge(self, token: int) -> tuple[int, bool, NDArray[np.int32]]:
-        """Follow the realised token at `at`: the depth it was drafted at, whether it was, and all tokens drafted there.
+        """Follow the realised token at `at`.
 
+        Returns its depth in the draft, whether it was drafted, and all tokens that were drafted in its stead.
         A miss ends the draft, and so does the token after the last drafted one.
         """
         assert self._tree is not None
@@ -76,13 +82,13 @@ class CursorScores:
 
     @property
     def realised(self) -> list[int]:
-        """The tokens from the cursor on."""
+        """Return the observation's tokens from the cursor on."""
         rest: list[int] = self.observation.token_ids[self.cursor.at - self.observation.start :].tolist()
         return rest
 
     @property
     def needs_whole_trees(self) -> bool:
-        """Otherwise only the part of a tree counts that the realised tokens lead through."""
+        """Whether all of a tree counts, and not only what the realised tokens lead through."""
         return self.acceptance_prob is not None and self.method == "rejection"
 
     def walk(self) -> None:
@@ -100,7 +106,7 @@ class CursorScores:
         return Scores(self.observation.start, self.acceptance, self.acceptance_prob)
 
     def _prob_of(self, drafted: NDArray[np.int32], row: int, is_hit: bool) -> float:
-        """p(S) of the drafted tokens S, without bias: what was not sent counts when it was realised."""
+        """Return p(S) of the drafted tokens S, without bias: an id that was not sent counts when it was realised."""
         if self.method != "rejection" or self.observation.target_top is None:
             return float(is_hit)
         ids, probs = self.observation.target_top.row(row)

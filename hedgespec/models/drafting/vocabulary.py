@@ -1,4 +1,4 @@
-"""The ids that a drafter's network knows: heads often draft from the most frequent ones only (`d2t`).
+"""A drafter's vocabulary: which ids of the target its network has. Heads often have the most frequent ones only (`d2t`).
 
 Everything is computed over these columns. Rows over the target's whole vocabulary are made only where ids are asked for
 one by one: with a logit bias, with penalties, and for wide drafts.
@@ -24,7 +24,10 @@ Ancestors = Sequence[Sequence[int]]
 
 
 class DraftVocabulary:
-    """draft_to_target: [num_columns], the id of every column; None when the columns are the target's ids."""
+    """Turns columns of a network's logits into ids of the target.
+
+    draft_to_target: [num_columns], the id of every column; None when the columns are the target's ids
+    """
 
     def __init__(self, vocab_size: int, draft_to_target: Tensor | None = None) -> None:
         self.vocab_size = vocab_size
@@ -36,7 +39,7 @@ class DraftVocabulary:
             self._columns[self._ids] = np.arange(len(self._ids))
 
     def spread(self, logits: Tensor) -> Tensor:
-        """Rows over the target's vocabulary, -inf elsewhere: [rows, num_columns] -> [rows, vocab]."""
+        """Return rows over the target's vocabulary, -inf where there is no column: [rows, num_columns] -> [rows, vocab]."""
         if self._draft_to_target is None:
             return logits
         full = logits.new_full((len(logits), self.vocab_size), -torch.inf)
@@ -46,7 +49,7 @@ class DraftVocabulary:
     def greedy_ids(
         self, logits: Tensor, params: SamplingParams, counts: TokenCounts | None, ancestors: Ancestors
     ) -> NDArray[np.int32]:
-        """The most probable id of every row, [rows]; arguments as in `process_logits`, logits [rows, num_columns]."""
+        """Return the most probable id of every row, [rows]; arguments as in `process_logits`, logits [rows, num_columns]."""
         if self._ids is None or self._needs_ids(params, counts):
             shaped = shape_logits(self.spread(logits), params, counts, ancestors)
             largest: NDArray[np.int32] = largest_ids(shaped).int().cpu().numpy()
@@ -54,10 +57,10 @@ class DraftVocabulary:
         chosen: NDArray[np.int32] = self._ids[largest_ids(logits).cpu().numpy()]
         return chosen
 
-    def laws(
+    def truncated(
         self, logits: Tensor, params: SamplingParams, counts: TokenCounts | None, ancestors: Ancestors
     ) -> SparseRows:
-        """The distributions that are sampled from, see `truncate`."""
+        """Return the truncated distributions that drafts are sampled from, see `truncate`."""
         if self._ids is None or self._needs_ids(params, counts):
             return truncate(process_logits(self.spread(logits), params, counts, ancestors))
         rows = truncate(process_logits(logits, params))
@@ -66,17 +69,19 @@ class DraftVocabulary:
     def draft_probs(
         self, logits: Tensor, params: SamplingParams, counts: TokenCounts | None, ancestors: Ancestors
     ) -> DraftProbs:
-        """Single probabilities of `laws`, for less: its rows are not made. (Of ids that tie with the last one kept, `laws`
-        may leave some out.)"""
+        """Return a look-up of single probabilities of `truncated`, which costs less than all of its rows.
+
+        Of ids that tie with the last one kept, `truncated` may leave some out.
+        """
         needs_ids = self._needs_ids(params, counts)
         probs = process_logits(self.spread(logits) if needs_ids else logits, params, counts, ancestors)
         kept = kept_parts(probs)
         columns = None if needs_ids or self._ids is None else self._columns
 
         def lookup(rows: NDArray[np.int64], ids: NDArray[np.int32]) -> NDArray[np.float64]:
-            places = ids.astype(np.int64) if columns is None else columns[ids]
-            entries = probs[torch.from_numpy(rows), torch.from_numpy(np.maximum(places, 0))].double().cpu().numpy()
-            is_kept = (places >= 0) & (entries >= kept.floor[rows])
+            own = ids.astype(np.int64) if columns is None else columns[ids]
+            entries = probs[torch.from_numpy(rows), torch.from_numpy(np.maximum(own, 0))].double().cpu().numpy()
+            is_kept = (own >= 0) & (entries >= kept.floor[rows])
             return np.where(is_kept, entries / kept.mass[rows], 0.0)
 
         return lookup

@@ -20,12 +20,15 @@ def feature_layers(num_layers: int) -> tuple[int, int, int]:
 
 @dataclass(frozen=True, slots=True)
 class Eagle3Config:
-    """Shape of a head. `norm_before_residual`: the residual is the normed hidden state, not the hidden state itself."""
+    """The shape of a head.
+
+    norm_before_residual: the residual is the normed hidden state, not the hidden state itself
+    """
 
     hidden_size: int
     target_hidden_size: int
     intermediate_size: int
-    num_heads: int
+    num_attention_heads: int
     num_kv_heads: int
     head_dim: int
     vocab_size: int
@@ -41,14 +44,14 @@ class Eagle3Config:
         """Read a config.json. Keys without meaning for a head are ignored; variants it cannot run raise."""
         _refuse_variants(config)
         try:
-            hidden, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
+            hidden, attention_heads = int(config["hidden_size"]), int(config["num_attention_heads"])
             return cls(
                 hidden_size=hidden,
                 target_hidden_size=int(config.get("target_hidden_size") or hidden),
                 intermediate_size=int(config["intermediate_size"]),
-                num_heads=heads,
-                num_kv_heads=int(config.get("num_key_value_heads") or heads),
-                head_dim=int(config.get("head_dim") or hidden // heads),
+                num_attention_heads=attention_heads,
+                num_kv_heads=int(config.get("num_key_value_heads") or attention_heads),
+                head_dim=int(config.get("head_dim") or hidden // attention_heads),
                 vocab_size=int(config["vocab_size"]),
                 draft_vocab_size=int(config.get("draft_vocab_size") or config["vocab_size"]),
                 max_positions=int(config.get("max_position_embeddings", 2048)),
@@ -70,7 +73,7 @@ class Eagle3Config:
             "hidden_size": self.hidden_size,
             "target_hidden_size": self.target_hidden_size,
             "intermediate_size": self.intermediate_size,
-            "num_attention_heads": self.num_heads,
+            "num_attention_heads": self.num_attention_heads,
             "num_key_value_heads": self.num_kv_heads,
             "head_dim": self.head_dim,
             "num_hidden_layers": 1,

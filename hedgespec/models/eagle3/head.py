@@ -1,7 +1,7 @@
-"""EAGLE-3 heads: the published architecture, tensor names and config keys, in torch alone.
+"""One EAGLE-3 head: the published architecture, tensor names and config keys, in torch alone.
 
-The attention is passed in, so that training (the training-time-test pattern over whole sequences) and serving (packed
-tokens of many sessions over an engine's own KV memory) share this module.
+An attention is passed in, so that training (the training-time-test pattern over whole sequences) and serving (packed
+tokens of many sessions over an engine's own KV memory) share this module. Source: Li et al. 2025 (EAGLE-3).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["Attend", "Eagle3Config", "Eagle3Head", "feature_layers", "load_eagle
 class Eagle3Head(nn.Module):
     """One EAGLE-3 head. All methods take any leading dimensions; `num_tokens` stands for them.
 
-    Its embedding is zero until somebody copies the target's into it.
+    Its embedding is zero until the target's is copied into it.
     """
 
     def __init__(self, config: Eagle3Config) -> None:
@@ -47,7 +47,7 @@ class Eagle3Head(nn.Module):
         return self.norm.weight.dtype
 
     def embed(self, token_ids: Tensor) -> Tensor:
-        """[num_tokens] -> [num_tokens, hidden]"""
+        """Embed token ids: [num_tokens] -> [num_tokens, hidden]."""
         embedded: Tensor = self.embed_tokens(token_ids)
         return embedded
 
@@ -62,9 +62,7 @@ class Eagle3Head(nn.Module):
         token_embeds: [num_tokens, hidden], the embedding of the token *after* the one that `hidden` belongs to
         hidden:       [num_tokens, hidden], fused target features, or what the step before returned
         positions:    [num_tokens], for the rotary embedding
-        attend:       takes q [num_tokens, num_heads, head_dim], k and v [num_tokens, num_kv_heads, head_dim] (q and k
-                      rotated), adds k and v to its memory, scales scores by head_dim ** -0.5 and
-                      returns [num_tokens, num_heads * head_dim]
+        attend:       see `layers.Attend`
         """
         state: Tensor = self.midlayer(token_embeds, hidden, positions, attend)
         return state

@@ -1,8 +1,9 @@
-"""A drafter with a network as the engine sees it: sessions, KV memory, and which of them take part in a pass."""
+"""A drafter with a network, as the engine sees it: sessions and their KV memory around the loops."""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
+from typing import Generic
 
 import numpy as np
 import torch
@@ -11,12 +12,12 @@ from numpy.typing import NDArray
 from hedgespec.errors import ReplicaBusy, UnknownSession
 from hedgespec.learning.observations import new_part
 from hedgespec.models.drafter_model import Usage
-from hedgespec.models.drafting.network import B, Owner, S
+from hedgespec.models.drafting.draft_loops import draft_chains, draft_wide
+from hedgespec.models.drafting.draft_network import B, DraftNetwork, Owner, S
 from hedgespec.models.drafting.score_batches import Span, batches, joined_scores
-from hedgespec.models.drafting.score_loops import ScoreLoops
+from hedgespec.models.drafting.score_loops import score, score_prompts
 from hedgespec.models.drafting.session_text import SessionText
-from hedgespec.models.drafting.unscored import MAX_UNSCORED
-from hedgespec.models.drafting.vocabulary import DraftVocabulary
+from hedgespec.models.drafting.unscored_tokens import MAX_UNSCORED
 from hedgespec.models.memory.kv_memory import KvMemory
 from hedgespec.types import (
     EMPTY_DRAFT,
@@ -31,30 +32,32 @@ from hedgespec.types import (
 )
 
 
-class NeuralDrafter(ScoreLoops[S, B]):
-    """A `DrafterModel` whose network is given by the methods of `DraftNetwork`."""
+class NetworkDrafter(Generic[S, B]):
+    """A `DrafterModel` over a network. Drafters of one network can compute together, see `join`.
 
-    uses_features = False
+    max_cached_tokens: bound on the KV rows of all sessions
+    """
 
     def __init__(
-        self,
-        drafter_id: str,
-        digest: str,
-        vocabulary: DraftVocabulary,
-        max_sessions: int,
-        max_cached_tokens: int,
-        place: int = 0,
+        self, owner: Owner, network: DraftNetwork[S, B], digest: str, max_sessions: int, max_cached_tokens: int
     ) -> None:
-        """place: see `Owner`."""
-        self.drafter_id = self.batched_by = drafter_id
+        self.drafter_id = self.batched_by = owner.drafter_id
         self.digest = digest
-        self._owner = Owner(drafter_id, vocabulary, place)
-        self._peers: Mapping[str, NeuralDrafter[S, B]] = {drafter_id: self}
+        self.features = owner.features
+        self.uses_features = owner.features is not None
+        self._owner = owner
+        self._network = network
         self._max_sessions = max_sessions
         self._memory = KvMemory(max_cached_tokens)
         self._sessions: dict[str, S] = {}
+        self._peers: Mapping[str, Mapping[str, S]] = {owner.drafter_id: self._sessions}
 
-    # ----------------------------------------------------------------------------------------------------- DrafterModel
+    @staticmethod
+    def join(drafters: Sequence[NetworkDrafter[S, B]]) -> None:
+        """Let drafters of one network compute together: the first one is asked for all of them."""
+        peers = {drafter.drafter_id: drafter._sessions for drafter in drafters}
+        for drafter in drafters:
+            drafter._peers, drafter.batched_by = peers, drafters[0].drafter_id
 
     @torch.inference_mode()
     def open(self, spec: SessionSpec) -> None:
@@ -64,11 +67,13 @@ class NeuralDrafter(ScoreLoops[S, B]):
             raise ReplicaBusy(f"All {self._max_sessions} sessions of drafter {self.drafter_id} are in use.")
         text = SessionText(spec, self._owner.vocabulary.vocab_size)
         final = spec.num_tokens + max(0, spec.sampling.max_tokens - len(spec.emitted_ids))
-        slot = self._memory.open(final + self._num_draft_rows(spec))
-        self._sessions[spec.session_id] = self._new_session(text, slot)
+        slot = self._memory.open(final + self._network.num_draft_rows(spec))
+        if self.features is not None:
+            self.features.open(spec.session_id)
+        self._sessions[spec.session_id] = self._network.new_session(self._owner, text, slot)
 
     def observe(self, session_id: str, observation: Observation) -> Observation:
-        session = self._session(session_id)
+        session = self._session(self.drafter_id, session_id)
         new = session.text.observe(observation)
         if session.counts is not None:
             session.counts.append(new)
@@ -81,69 +86,72 @@ class NeuralDrafter(ScoreLoops[S, B]):
         return own
 
     def push(self, block: FeatureBlock) -> None:
-        """Only heads use features."""
+        if self.features is not None:
+            self.features.push(block)
 
     def has_newest_features(self, session_id: str) -> bool:
-        return True
+        session = self._sessions.get(session_id)
+        return session is None or session.has_newest_features
 
     @torch.inference_mode()
     def draft(self, requests: Sequence[DraftRequest]) -> list[DraftTree]:
         sessions = [self._session_of(request) for request in requests]
         order = _order(sessions)
-        self._catch_up(_distinct([sessions[place] for place in order]))
+        self._network.catch_up(_distinct([sessions[index] for index in order]))
         trees = [EMPTY_DRAFT] * len(requests)
-        for is_wide, draft in ((False, self._draft_chains), (True, self._draft_wide)):
-            places = [place for place in order if sessions[place].is_wide == is_wide]
-            if places:
-                drafted = draft([sessions[place] for place in places], [requests[place] for place in places])
-                for place, tree in zip(places, drafted, strict=True):
-                    trees[place] = tree
+        for is_wide, draft in ((False, draft_chains), (True, draft_wide)):
+            chosen = [index for index in order if sessions[index].is_wide == is_wide]
+            if chosen:
+                own = [sessions[index] for index in chosen], [requests[index] for index in chosen]
+                for index, tree in zip(chosen, draft(self._network, *own), strict=True):
+                    trees[index] = tree
         return trees
 
     @torch.inference_mode()
     def score_passes(self, requests: Sequence[ScoreRequest]) -> Generator[None, None, list[Scores]]:
         answers: list[list[Scores]] = [[] for _ in requests]
         for batch in batches(requests):
-            batch.sort(key=lambda span: self._session_of(span).owner.place)
+            batch.sort(key=lambda span: self._session_of(span).owner.index)
             sessions = [self._session_of(span) for span in batch]
-            scored = yield from self._score(sessions, [span.observation for span in batch])
+            scored = yield from score(self._network, sessions, [span.observation for span in batch])
             for span, scores in zip(batch, scored, strict=True):
-                for place, own in span.split(scores):
-                    answers[place].append(own)
+                for index, own in span.split(scores):
+                    answers[index].append(own)
         return [joined_scores(parts) for parts in answers]
 
     @torch.inference_mode()
     def score_prompt(self, requests: Sequence[PromptScoreRequest]) -> list[NDArray[np.float32]]:
         sessions = [self._session_of(request) for request in requests]
         order = _order(sessions)
-        self._catch_up(_distinct([sessions[place] for place in order]))
-        scores = self._score_prompts([(sessions[place], requests[place]) for place in order])
+        self._network.catch_up(_distinct([sessions[index] for index in order]))
+        scores = score_prompts(self._network, [(sessions[index], requests[index]) for index in order])
         found = dict(zip(order, scores, strict=True))
-        return [found[place] for place in range(len(requests))]
+        return [found[index] for index in range(len(requests))]
 
     def close(self, session_id: str) -> None:
         session = self._sessions.pop(session_id, None)
         if session is not None:
             self._memory.free(session.slot)
+        if self.features is not None:
+            self.features.close(session_id)
 
     def usage(self) -> Usage:
         return Usage(len(self._sessions), self._memory.num_cached_tokens, self._memory.num_reserved_tokens)
 
     def _session_of(self, request: DraftRequest | ScoreRequest | PromptScoreRequest | Span) -> S:
-        """Also of a drafter that computes together with this one."""
-        owner = self._peers[request.drafter_id] if request.drafter_id else self
-        return owner._session(request.session_id)
+        """Return the session, which may be another drafter's that computes together with this one."""
+        return self._session(request.drafter_id or self.drafter_id, request.session_id)
 
-    def _session(self, session_id: str) -> S:
+    def _session(self, drafter_id: str, session_id: str) -> S:
         try:
-            return self._sessions[session_id]
+            return self._peers[drafter_id][session_id]
         except KeyError:
-            raise UnknownSession(f"Session {session_id!r} is not open on drafter {self.drafter_id}; open it.") from None
+            raise UnknownSession(f"Session {session_id!r} is not open on drafter {drafter_id}; open it.") from None
 
 
 def _order(sessions: Sequence[S]) -> list[int]:
-    """Their indices in the order in which passes go, see `Owner`."""
-    return sorted(range(len(sessions)), key=lambda index: sessions[index].owner.place)
+    """Return the sessions' indices in the order of `Owner.index`, which passes want."""
+    return sorted(range(len(sessions)), key=lambda index: sessions[index].owner.index)
 
 
 def _distinct(sessions: Sequence[S]) -> list[S]:

@@ -1,4 +1,4 @@
-"""Verified tokens that a drafter was told about without being asked for scores: kept, so that later scores cover them."""
+"""Keeps verified tokens that were observed without a wish for scores, so that later scores cover them. NumPy only."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ MAX_UNSCORED = 4096
 
 
 class UnscoredTokens:
+    """The observed tokens of one session since its last scores."""
+
     def __init__(self) -> None:
         self._parts: deque[Observation] = deque()
         self._num_tokens = 0

@@ -1,4 +1,4 @@
-"""Drafts wider than a chain, grown from logits level by level: what a network has to do is in `parent_rows` and `tokens`."""
+"""Drafts wider than a chain (trees, several chains), grown level by level from the logits that a network gives."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hedgespec.types import DraftTree, SessionSpec
 
 
 @dataclass(frozen=True, slots=True)
-class DraftPlace:
+class DraftStart:
     """Where a draft starts. counts: of the ids before output_index, for penalties."""
 
     spec: SessionSpec
@@ -27,8 +27,12 @@ class DraftPlace:
 
 
 class WideDraft(Protocol):
-    """A draft of several branches. Give it the logits at its root, then, while `tokens` is not empty, those after each of
-    them; parent_rows says which row of the call before each of them continues."""
+    """A draft of several branches. Extend it with the logits at its root, then, while it has `tokens`, with the logits after
+    each of them.
+
+    tokens:      of the newest level, in need of logits; empty when the draft is complete
+    parent_rows: for each of them, the row of the previous call's logits that it continues
+    """
 
     @property
     def tokens(self) -> list[int]: ...
@@ -41,21 +45,21 @@ class WideDraft(Protocol):
     def finished(self, drafter_id: str) -> DraftTree: ...
 
 
-def wide_draft(place: DraftPlace, num_draft_tokens: int, num_nodes: int) -> WideDraft:
-    """A draft in the form of the session; a chain is one chain. num_nodes: 0 for num_draft_tokens * branching."""
-    if place.spec.draft_form.kind == "tree":
-        return TreeDraft(place, num_draft_tokens, num_nodes)
-    return ChainsDraft(place, num_draft_tokens, num_nodes)
+def wide_draft(start: DraftStart, num_draft_tokens: int, num_nodes: int) -> WideDraft:
+    """Begin a draft in the form of the session; a chain is one chain. num_nodes: 0 for num_draft_tokens * branching."""
+    if start.spec.draft_form.kind == "tree":
+        return TreeDraft(start, num_draft_tokens, num_nodes)
+    return MultiChainDraft(start, num_draft_tokens, num_nodes)
 
 
 class TreeDraft:
-    """realised: see `TreeGrowth`."""
+    """One tree. realised: see `TreeGrowth`."""
 
     def __init__(
-        self, place: DraftPlace, num_draft_tokens: int, num_nodes: int = 0, realised: Sequence[int] | None = None
+        self, start: DraftStart, num_draft_tokens: int, num_nodes: int = 0, realised: Sequence[int] | None = None
     ) -> None:
-        branching = place.spec.draft_form.branching
-        self._place = place
+        branching = start.spec.draft_form.branching
+        self._start = start
         self._growth = TreeGrowth(num_draft_tokens, branching, num_nodes or num_draft_tokens * branching, realised)
         self._level = 0
 
@@ -69,23 +73,25 @@ class TreeDraft:
 
     def extend(self, logits: Tensor) -> None:
         if self._growth.frontier:
-            self._growth.extend(ranked(self._place, logits, self._growth.ancestors(), self._level))
+            self._growth.extend(ranked(self._start, logits, self._growth.ancestors(), self._level))
             self._level += 1
 
     def finished(self, drafter_id: str) -> DraftTree:
         return self._growth.finished(drafter_id)
 
 
-class ChainsDraft:
-    def __init__(self, place: DraftPlace, num_draft_tokens: int, num_nodes: int = 0) -> None:
-        spec = place.spec
+class MultiChainDraft:
+    """One or several chains, with distinct first tokens when the form is `distinct`."""
+
+    def __init__(self, start: DraftStart, num_draft_tokens: int, num_nodes: int = 0) -> None:
+        spec = start.spec
         num_chains = 1 if spec.draft_form.kind == "chain" else spec.draft_form.branching
-        self._place = place
+        self._start = start
         self._chains = MultiChain(
             spec.sampling.method,
             spec.noise_seed,
-            place.output_index,
-            place.round_index,
+            start.output_index,
+            start.round_index,
             is_distinct=spec.draft_form.kind == "distinct",
             lengths=chain_lengths(num_draft_tokens, num_chains, num_nodes),
         )
@@ -103,18 +109,18 @@ class ChainsDraft:
             return
         ancestors = self._chains.ancestors()
         if self._chains.wants_ranking:
-            self._chains.begin(ranked(self._place, logits, ancestors, 0)[0][0].tolist())
+            self._chains.begin(ranked(self._start, logits, ancestors, 0)[0][0].tolist())
             return
-        probs = process_logits(logits, self._place.spec.sampling, self._place.counts, ancestors)
+        probs = process_logits(logits, self._start.spec.sampling, self._start.counts, ancestors)
         self._chains.extend(truncate(probs))
 
     def finished(self, drafter_id: str) -> DraftTree:
         return self._chains.finished(drafter_id)
 
 
-def ranked(place: DraftPlace, logits: Tensor, ancestors: Sequence[Sequence[int]], level: int) -> list[Children]:
-    """The best children of every row; logits: [rows, vocab] of the tokens `level` after the draft's start."""
-    spec = place.spec
-    probs = soft_distribution(logits, spec.sampling, place.counts, ancestors)
-    index = place.output_index + level
+def ranked(start: DraftStart, logits: Tensor, ancestors: Sequence[Sequence[int]], level: int) -> list[Children]:
+    """Return the best children of every row; logits: [rows, vocab] of the tokens `level` after the draft's start."""
+    spec = start.spec
+    probs = soft_distribution(logits, spec.sampling, start.counts, ancestors)
+    index = start.output_index + level
     return ranked_children(probs, spec.sampling.method, spec.noise_seed, index, spec.draft_form.branching)

@@ -1,4 +1,4 @@
-"""What is kept of branches between two steps; `branched_attention` computes them."""
+"""What is kept of a head's branches between two steps; `head_attention` says what branches are."""
 
 from __future__ import annotations
 
@@ -7,21 +7,23 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from hedgespec.models.eagle3.branched_attention import Branches, OwnRows
+from hedgespec.models.eagle3.head_attention import Branches, OwnRows
 from hedgespec.models.memory.kv_memory import KvSlot
 
 
 class HeadBranches:
-    """Drafts that start at one or at different places of the same text.
+    """Drafts that start at one or at different positions of the same text.
 
-    states: [num_branches, hidden] after the newest pair of every branch; positions: of those pairs; num_base_rows: how many
-    rows of the slot each may see; place: of the head in its bank.
+    states:        [num_branches, hidden] after the newest pair of every branch
+    positions:     of those pairs
+    num_base_rows: how many rows of the slot each branch may see
+    head_index:    of the head in its bank
     """
 
     def __init__(
-        self, slot: KvSlot, num_base_rows: Sequence[int], states: Tensor, positions: Sequence[int], place: int
+        self, slot: KvSlot, num_base_rows: Sequence[int], states: Tensor, positions: Sequence[int], head_index: int
     ) -> None:
-        self.place = place
+        self.head_index = head_index
         self.states = states
         self.positions = list(positions)
         self.own: OwnRows | None = None
@@ -33,6 +35,7 @@ class HeadBranches:
 
     @property
     def plan(self) -> Branches:
+        """Return what the next step attends to."""
         return Branches(*self._slot.layers[0], self._num_base_rows, self.own)
 
     def keep(self, branches: Sequence[int]) -> None:

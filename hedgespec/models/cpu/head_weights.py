@@ -1,6 +1,12 @@
-"""What several EAGLE-3 heads of one shape compute with, and the two halves of a step around its attention.
+"""The weights of several EAGLE-3 heads laid out for few operators, and the two halves of a step around its attention.
 
-Functions of plain tuples, so that `scripting` can compile them; annotations must be types here, no strings.
+Drafts and scores take one to a few rows at a time, so calling operators takes most of a step's time. Heads of one shape
+share them: norms, rotations and activations see the rows of all heads; only products are made head by head, or in one
+batched product where heads have equally many rows (CUDA). As in `lean_layer`, norms' scales are part of the matrices behind
+them, matrices of the same inputs are joined, and the features of an attention head stand in another order than the
+published one, which no attention score notices.
+
+Functions of plain tuples, so that TorchScript can compile them; annotations must be types here, no strings.
 """
 
 from collections.abc import Sequence
@@ -10,17 +16,18 @@ import torch
 from torch import Tensor
 from torch.nn.functional import silu
 
+from hedgespec.models.cpu.grouped_matrix import GroupedMatrix, grouped_matrix, grouped_product, grouped_product_onto
 from hedgespec.models.cpu.lean_layer import Norm, length_of, paired
-from hedgespec.models.eagle3.grouped_matrix import GroupedMatrix, grouped_matrix, grouped_product, grouped_product_onto
 from hedgespec.models.eagle3.head import Eagle3Head
 from hedgespec.models.eagle3.layers import RMSNorm
 
 
 class HeadWeights(NamedTuple):
-    """fuse, joined (queries, keys and values), output, gate_up, down, head: one matrix per head each
+    """The matrices of all heads: fuse, joined (queries, keys and values), output, gate_up, down and lm_head.
 
     floors:          of the norms of embeddings, states, the MLP's inputs and logits' inputs, see `lean_layer.Norm`
-    residual_scales: [heads, hidden], of heads whose residual is normed
+    residual_scales: [num_heads, hidden], of heads whose residual is normed
+    scale:           of attention scores
     """
 
     fuse: GroupedMatrix
@@ -28,18 +35,20 @@ class HeadWeights(NamedTuple):
     output: GroupedMatrix
     gate_up: GroupedMatrix
     down: GroupedMatrix
-    head: GroupedMatrix
+    lm_head: GroupedMatrix
     floors: list[Tensor]
     residual_scales: Tensor | None
-    num_heads: int
+    num_attention_heads: int
     num_kv_heads: int
     head_dim: int
     scale: float
 
 
 def head_weights(heads: Sequence[Eagle3Head], *, in_int8: bool) -> HeadWeights:
-    """heads: alike, see `bank.can_share`; in_int8: round all matrices but `fuse`. Features of a large target have components
-    that are a thousand times the others, which one step for all would round to nothing.
+    """Lay out the weights of heads that are alike, see `head_bank.can_share`.
+
+    in_int8: round all matrices but `fuse`. Features of a large target have components that are a thousand times the others,
+        and rounding all of them by one step would leave nothing of the others
     """
     layers, config, device = [head.midlayer for head in heads], heads[0].config, heads[0].norm.weight.device
     attentions, mlps = [layer.self_attn for layer in layers], [layer.mlp for layer in layers]
@@ -68,10 +77,12 @@ def head_weights(heads: Sequence[Eagle3Head], *, in_int8: bool) -> HeadWeights:
             in_int8=in_int8,
         ),
         down=grouped_matrix([(mlp.down_proj.weight, None) for mlp in mlps], in_int8=in_int8),
-        head=_joined([[head.lm_head.weight] for head in heads], [norm.scale for norm in last_norms], in_int8=in_int8),
+        lm_head=_joined(
+            [[head.lm_head.weight] for head in heads], [norm.scale for norm in last_norms], in_int8=in_int8
+        ),
         floors=[norms[0].floor.to(device) for norms in (embed_norms, hidden_norms, mlp_norms, last_norms)],
         residual_scales=torch.stack([norm.scale for norm in hidden_norms]) if is_normed else None,
-        num_heads=config.num_heads,
+        num_attention_heads=config.num_attention_heads,
         num_kv_heads=config.num_kv_heads,
         head_dim=dim,
         scale=dim**-0.5,
@@ -81,35 +92,35 @@ def head_weights(heads: Sequence[Eagle3Head], *, in_int8: bool) -> HeadWeights:
 def before_attention(
     weights: HeadWeights, token_embeds: Tensor, hidden: Tensor, rotation: Tensor, counts: list[int]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Query [num_rows, num_heads, head_dim], key, value [num_rows, num_kv_heads, head_dim] and the residual.
+    """Return query, key and value, [num_rows, num_attention_heads or num_kv_heads, head_dim], and the residual.
 
     token_embeds, hidden: [num_rows, hidden]; rotation: [num_rows, 1, head_dim / 2]; counts: rows of every head
     """
     normed = _divided(hidden, weights.floors[1])
     states = torch.cat((_divided(token_embeds, weights.floors[0]), normed), dim=-1)
-    heads = grouped_product(weights.joined, states, counts).view(hidden.shape[0], -1, weights.head_dim)
-    _turn(heads.narrow(1, 0, weights.num_heads + weights.num_kv_heads), rotation)
-    sizes = [weights.num_heads, weights.num_kv_heads, weights.num_kv_heads]
-    query, key, value = heads.split_with_sizes(sizes, dim=1)
+    joined = grouped_product(weights.joined, states, counts).view(hidden.shape[0], -1, weights.head_dim)
+    _turn(joined.narrow(1, 0, weights.num_attention_heads + weights.num_kv_heads), rotation)
+    sizes = [weights.num_attention_heads, weights.num_kv_heads, weights.num_kv_heads]
+    query, key, value = joined.split_with_sizes(sizes, dim=1)
     scales = weights.residual_scales
     residual = hidden if scales is None else normed * _scale_rows(scales, counts)
     return query, key, value, residual
 
 
 def after_attention(weights: HeadWeights, residual: Tensor, attended: Tensor, counts: list[int]) -> Tensor:
-    """The next states, [num_rows, hidden]. attended: [num_rows, num_heads * head_dim]"""
+    """Return the next states, [num_rows, hidden]. attended: [num_rows, num_attention_heads * head_dim]"""
     hidden = grouped_product_onto(weights.output, residual, attended, counts)
     gate, up = grouped_product(weights.gate_up, _divided(hidden, weights.floors[2]), counts).chunk(2, dim=-1)
     return grouped_product_onto(weights.down, hidden, silu(gate).mul_(up), counts)
 
 
 def logits_after(weights: HeadWeights, states: Tensor, counts: list[int]) -> Tensor:
-    """[num_rows, hidden] -> [num_rows, draft_vocab]"""
-    return grouped_product(weights.head, _divided(states, weights.floors[3]), counts)
+    """Turn states into logits: [num_rows, hidden] -> [num_rows, draft_vocab]."""
+    return grouped_product(weights.lm_head, _divided(states, weights.floors[3]), counts)
 
 
 def _turn(turned: Tensor, rotation: Tensor) -> None:
-    """Queries and keys by their positions, in place. turned: [num_rows, queries + keys, head_dim]"""
+    """Rotate queries and keys by their positions, in place. turned: [num_rows, queries + keys, head_dim]"""
     num_rows, num_turned = turned.shape[0], turned.shape[1]
     if turned.dtype == torch.float32:
         torch.view_as_complex(turned.view(num_rows, num_turned, -1, 2)).mul_(rotation)
@@ -119,7 +130,7 @@ def _turn(turned: Tensor, rotation: Tensor) -> None:
 
 
 def _scale_rows(scales: Tensor, counts: list[int]) -> Tensor:
-    """[num_rows, hidden]: what each row's head scales its residual with."""
+    """Return what each row's head scales its residual with, [num_rows, hidden]."""
     parts: list[Tensor] = []
     for head, count in enumerate(counts):
         parts.append(scales[head].expand(count, -1))
@@ -127,7 +138,7 @@ def _scale_rows(scales: Tensor, counts: list[int]) -> Tensor:
 
 
 def _divided(states: Tensor, floor: Tensor) -> Tensor:
-    """Normed but for the norm's scale, which is part of the matrix behind it; in float32."""
+    """Norm the states in float32, without the norm's scale, which is part of the matrix behind it."""
     if states.dtype == torch.float32:
         return states / length_of(states, floor)
     wide = states.float()
@@ -135,7 +146,7 @@ def _divided(states: Tensor, floor: Tensor) -> Tensor:
 
 
 def _joined(parts: Sequence[Sequence[Tensor]], scales: Sequence[Tensor], *, in_int8: bool) -> GroupedMatrix:
-    """One product for several of the same inputs, per head. parts: weights per head; scales: of the inputs."""
+    """Join each head's matrices of the same inputs into one. parts: weights per head; scales: of the inputs."""
     joined = [torch.cat([w.float() * scale.float() for w in own]) for own, scale in zip(parts, scales, strict=True)]
     return grouped_matrix([(weight.to(parts[0][0].dtype), None) for weight in joined], in_int8=in_int8)
 

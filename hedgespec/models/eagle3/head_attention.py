@@ -1,16 +1,33 @@
-"""Attention of branches: drafts that start at one or at different places of the same text, one token each per step.
+"""A head's attention: of consecutive rows of a text, and of branches that part from it.
 
-It is the pattern of EAGLE-3's training-time test: every branch sees the text's true rows up to its own start, plus its
-own earlier steps (one row per step). Rows are kept once; who sees which of them is a mask, so that a branch that parts
-takes a row of the mask along and makes trees of branches.
+Branches are drafts that start at one or at different positions of the same text and take one token each per step. Their
+attention is the pattern of EAGLE-3's training-time test: every branch sees the text's true rows up to its own start, plus
+its own earlier steps (one row per step). Rows are kept once; which branch sees which of them is a mask, so that a branch
+that parts takes a row of the mask along, which makes trees of branches.
 
-Functions of plain tuples, so that `scripting` can compile them; annotations must be types here, no strings.
+Functions of plain tuples, so that TorchScript can compile them; annotations must be types here, no strings.
 """
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from hedgespec.models.memory.planned_attention import AttentionPlan, attend_planned
+
+
+class HeadRows(NamedTuple):
+    """The rows of one pass, in the order of their heads.
+
+    token_ids: of every row, the token *after* the one that its state or feature belongs to
+    positions: of the rows' pairs, see `head_network`
+    counts:    [num_heads], rows of every head
+    """
+
+    token_ids: list[int]
+    positions: list[int]
+    counts: list[int]
+
 
 OwnRows = tuple[Tensor, Tensor, Tensor, Tensor]
 """What branches have computed so far. Keys and values of their own rows, [num_kv_heads, num_own_rows, head_dim]; masks, 0
@@ -31,16 +48,40 @@ class Branches(NamedTuple):
     own: OwnRows | None
 
 
-def attend_branches(
-    branches: Branches, query: Tensor, key: Tensor, value: Tensor, scale: float
-) -> tuple[Tensor, OwnRows]:
-    """Take the next step of every branch. Returns [num_branches, num_heads * head_dim] and the own rows after it.
+def attend_texts(plan: AttentionPlan, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    """Store the rows' keys and values in their slots and attend; returns [num_rows, num_attention_heads * head_dim].
 
-    query: [num_branches, num_heads, head_dim]; key, value: [num_branches, num_kv_heads, head_dim]
+    query: [num_rows, num_attention_heads, head_dim]; key, value: [num_rows, num_kv_heads, head_dim]
     """
+    query, key, value = _packed(query), _packed(key), _packed(value)
+    return attend_planned(plan, 0, query, key, value, scale)[0].transpose(0, 1).flatten(1)
+
+
+def attend_branches(
+    branches: list[Branches], sizes: list[int], query: Tensor, key: Tensor, value: Tensor, scale: float
+) -> tuple[Tensor, list[OwnRows]]:
+    """Take the next step of the branches of several texts. sizes: number of branches of each; the rest as above.
+
+    Returns [num_rows, num_attention_heads * head_dim] and each text's own rows after the step.
+    """
+    queries, keys, values = (
+        query.split_with_sizes(sizes),
+        key.split_with_sizes(sizes),
+        value.split_with_sizes(sizes),
+    )
+    outputs: list[Tensor] = []
+    rows: list[OwnRows] = []
+    for index, own in enumerate(branches):
+        output, new = _attend_one(own, queries[index], keys[index], values[index], scale)
+        outputs.append(output)
+        rows.append(new)
+    return torch.cat(outputs), rows
+
+
+def _attend_one(branches: Branches, query: Tensor, key: Tensor, value: Tensor, scale: float) -> tuple[Tensor, OwnRows]:
     num_branches, num_kv_heads, head_dim = key.shape[0], key.shape[1], key.shape[2]
     keys, values = key.transpose(0, 1), value.transpose(0, 1)
-    # every branch sees its new row too, and nobody else does
+    # every branch sees its own new row, and no other branch does
     newest = torch.full([num_branches, num_branches], -torch.inf, dtype=query.dtype, device=query.device)
     own_mask = newest.fill_diagonal_(0.0)
     before = branches.own
@@ -69,3 +110,8 @@ def attend_branches(
     output = by_base.bmm(base_values).baddbmm_(by_own, values)
     by_branch = output.view(num_kv_heads, num_branches, num_groups, head_dim).transpose(0, 1)
     return by_branch.reshape(num_branches, -1), (keys, values, base_mask, own_mask)
+
+
+def _packed(states: Tensor) -> Tensor:
+    """Reorder [num_rows, attention_heads, head_dim] to [1, attention_heads, num_rows, head_dim]."""
+    return states.transpose(0, 1).unsqueeze(0)

@@ -1,7 +1,7 @@
-"""Prompt lookup: propose what followed the most recent occurrence of the longest matching suffix. NumPy only.
+"""A drafter by prompt lookup: it proposes what followed the longest suffix of the text where it occurred before.
 
 Its distribution is one-hot, so its scores are exact 0/1 hits for every start and depth, in all forms of drafts. Trees and
-distinct chains add what followed earlier occurrences and shorter suffixes.
+distinct chains add what followed earlier occurrences and shorter suffixes. NumPy only.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from hedgespec.errors import ReplicaBusy, UnknownSession
 from hedgespec.learning.observations import new_part
 from hedgespec.models.drafter_model import Usage
 from hedgespec.models.drafting.session_text import SessionText
-from hedgespec.models.drafting.unscored import UnscoredTokens
+from hedgespec.models.drafting.unscored_tokens import UnscoredTokens
 from hedgespec.speculative.scoring import prompt_acceptance_probs
 from hedgespec.speculative.sparse_rows import TokenDistribution
 from hedgespec.types import (
@@ -38,7 +38,7 @@ MAX_MATCHES = 3
 
 
 class SuffixIndex:
-    """Where the text has continued each of its suffixes of 1 to MAX_SUFFIX ids; one id costs MAX_SUFFIX look-ups.
+    """Remembers how the text has continued each of its suffixes of 1 to MAX_SUFFIX ids; one id costs MAX_SUFFIX look-ups.
 
     matches: [num_tokens + 1], matches[t] are the positions that followed the MAX_MATCHES most recent earlier occurrences
     of each suffix of ids[:t], the longest suffix first. They never change later: a draft at an old start can be repeated
@@ -62,12 +62,12 @@ class SuffixIndex:
         self.matches.append(tuple(found))
 
     def continuation(self, start: int, num_tokens: int) -> list[int]:
-        """What follows ids[:start] according to its best match: num_tokens ids or none."""
+        """Return what follows ids[:start] according to its best match: num_tokens ids or none."""
         matches = self.matches[start]
         return self._from(matches[0], start, num_tokens) if matches else []
 
     def draft(self, start: int, form: DraftForm, num_tokens: int, num_nodes: int) -> DraftTree:
-        """What follows ids[:start] according to its matches, the best one first.
+        """Draft what follows ids[:start] according to its matches, the best one first.
 
         A tree has a node once however many matches pass through it; the chains of `distinct` share nothing and begin
         with different tokens; `iid` samples of one continuation are all the same chain. num_nodes: 0 for
@@ -96,7 +96,7 @@ class SuffixIndex:
         return DraftTree(np.array(tokens, np.int32), np.array(parents, np.int32))
 
     def _from(self, position: int, start: int, num_tokens: int) -> list[int]:
-        """A match that runs into `start` goes on with its own proposal: a repeating text is continued periodically."""
+        """Read num_tokens ids from a match on; where it runs into `start` it goes on with its own proposal, periodically."""
         found: list[int] = []
         for offset in range(num_tokens):
             source = position + offset
@@ -131,7 +131,7 @@ class NgramDrafter:
         return session.unscored.add(new_part(observation, len(new)), observation.score_from)
 
     def push(self, block: FeatureBlock) -> None:
-        """Features say nothing to a suffix index."""
+        """Ignore features."""
 
     def has_newest_features(self, session_id: str) -> bool:
         return True
@@ -168,14 +168,14 @@ class NgramDrafter:
         return replace(tree, draft_probs=_one_hot(tree.token_ids) if is_sampled else None, drafter_id=self.drafter_id)
 
     def _score(self, request: ScoreRequest) -> Scores:
-        """A draft token is accepted exactly when the realised text can be followed through the draft up to it."""
+        """Score: a draft token is accepted exactly when the realised text can be followed through the draft up to it."""
         session = self._session(request.session_id)
         observation, spec = request.observation, session.text.spec
         depth = spec.max_draft_tokens
         first, num_prompt = session.text.num_prompt + observation.start, session.text.num_prompt
         num_tokens = len(observation.token_ids)
         hits = np.zeros((num_tokens, depth), np.float32)
-        gammas = None if observation.target_top is None else np.zeros((num_tokens, depth), np.float32)
+        overlaps = None if observation.target_top is None else np.zeros((num_tokens, depth), np.float32)
         for start in range(max(num_prompt, first - depth + 1), first + num_tokens):
             drafted = _children(session.index.draft(start, spec.draft_form, depth, 0))
             node = -1
@@ -184,21 +184,21 @@ class NgramDrafter:
                 realised = session.index.ids[start + offset]
                 if row >= 0:
                     hits[row, offset] = realised in own
-                    if gammas is not None and observation.target_top is not None:
-                        gammas[row, offset] = _mass(observation.target_top.row(row), list(own), realised)
+                    if overlaps is not None and observation.target_top is not None:
+                        overlaps[row, offset] = _mass(observation.target_top.row(row), list(own), realised)
                 if realised not in own:
                     break
                 node = own[realised]
-        return Scores(observation.start, hits, gammas)
+        return Scores(observation.start, hits, overlaps)
 
     def _score_prompt(self, request: PromptScoreRequest) -> NDArray[np.float32]:
         session = self._session(request.session_id)
         first = session.text.num_prompt - request.prompt_top.num_rows
         proposed = [session.index.continuation(p, 1) if p > 0 else [] for p in range(first, session.text.num_prompt)]
-        known = np.array([bool(tokens) for tokens in proposed], bool)
+        has_match = np.array([bool(tokens) for tokens in proposed], bool)
         choices = np.array([tokens[0] for tokens in proposed if tokens], np.int64)
         return prompt_acceptance_probs(
-            lambda rows, ids: (choices[rows] == ids).astype(np.float64), request.prompt_top, known
+            lambda rows, ids: (choices[rows] == ids).astype(np.float64), request.prompt_top, has_match
         )
 
 
@@ -217,7 +217,7 @@ def _one_hot(token_ids: NDArray[np.int32]) -> SparseRows:
 
 
 def _children(tree: DraftTree) -> dict[int, dict[int, int]]:
-    """Node -> token -> the child that stands for it."""
+    """Return node -> token -> the child that stands for it."""
     found: dict[int, dict[int, int]] = {}
     for node, (token, parent) in enumerate(zip(tree.token_ids.tolist(), tree.parent.tolist(), strict=True)):
         found.setdefault(parent, {})[token] = node
@@ -225,7 +225,7 @@ def _children(tree: DraftTree) -> dict[int, dict[int, int]]:
 
 
 def _mass(top: TokenDistribution, drafted: list[int], realised: int) -> float:
-    """The target's probability of the drafted tokens: sum_x min(p, q) of a one-hot q, p(S) of a tree.
+    """Return the target's probability of the drafted tokens: sum_x min(p, q) of a one-hot q, p(S) of a tree.
 
     Ids outside the target's top are estimated without bias: 1 if the realised token was drafted and was not sent itself
     (see `speculative.scoring.rejection_scores`).

@@ -1,4 +1,4 @@
-"""Target features on their way into a head: joined by position, in any order, as often as they come."""
+"""A buffer of the target's features for one drafter. They come in any order, also twice, and are taken by position."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from torch import Tensor
 from hedgespec.types import FeatureBlock
 
 MAX_REMEMBERED = 1024
-"""So many sessions that were closed last are remembered: features that are still on their way to them are dropped."""
+"""The last so many closed sessions are remembered: features that arrive for them late are dropped."""
 
 
 class FeatureBuffer:
-    """width: 3 * target hidden size. max_rows: bound over all sessions; what does not fit is dropped and counted.
+    """The buffered features of one drafter's sessions.
+
+    width: 3 * target hidden size. max_rows: bound over all sessions; what does not fit is dropped.
 
     Blocks may come before their session is opened (the target can be faster than we are): they wait in the same buffer,
     and make room, oldest session first, when it is full. Every method may be called from any thread.
     """
 
     def __init__(self, width: int, max_rows: int) -> None:
-        self.num_dropped_rows = 0
         self._width = width
         self._max_rows = max_rows
         self._lock = threading.Lock()
@@ -35,12 +36,12 @@ class FeatureBuffer:
 
     @property
     def num_rows(self) -> int:
-        """Rows that wait to be taken."""
+        """Return how many rows wait to be taken."""
         return self._num_rows
 
     @property
     def num_sessions(self) -> int:
-        """Sessions that are open, or that features came for."""
+        """Return how many sessions are open or have features."""
         return len(self._sessions)
 
     def open(self, session_id: str) -> None:
@@ -56,24 +57,21 @@ class FeatureBuffer:
                 del self._closed[next(iter(self._closed))]
 
     def push(self, block: FeatureBlock) -> None:
-        """Keep a block. Dropped are rows that were consumed already, misshapen blocks, features of a session that was
-        closed, and whatever finds no room.
+        """Keep a block's new rows.
+
+        Ignores rows that were consumed already, misshapen blocks, features of closed sessions, and what finds no room.
         """
         with self._lock:
             num_rows = len(block.rows)
             if block.rows.ndim != 2 or block.rows.shape[1] != self._width or block.start_position < 0:
-                self.num_dropped_rows += num_rows
                 return
             if block.session_id in self._closed:
-                self.num_dropped_rows += num_rows
                 return
             session = self._sessions.setdefault(block.session_id, _Rows())
             self._make_room(num_rows, session)
-            if self._num_rows + num_rows > self._max_rows:
-                self.num_dropped_rows += num_rows
-                return
-            session.num_arrivals += 1
-            self._num_rows += session.add(block.start_position, block.rows)
+            if self._num_rows + num_rows <= self._max_rows:
+                session.num_arrivals += 1
+                self._num_rows += session.add(block.start_position, block.rows)
 
     def has(self, session_id: str, position: int) -> bool:
         with self._lock:
@@ -81,7 +79,7 @@ class FeatureBuffer:
             return position <= session.consumed or session.holds(position)
 
     def num_arrivals(self, session_id: str) -> int:
-        """A number that rises when anything arrives for the session."""
+        """Return a number that rises when anything arrives for the session."""
         with self._lock:
             return self._sessions[session_id].num_arrivals
 
@@ -98,7 +96,6 @@ class FeatureBuffer:
         if math.isfinite(float(features.sum())):  # a tenth of the time that looking at every value takes
             return positions, features
         is_finite = torch.isfinite(features).all(dim=-1)
-        self.num_dropped_rows += int((~is_finite).sum())
         return [p for p, good in zip(positions, is_finite.tolist(), strict=True) if good], features[is_finite]
 
     def _make_room(self, num_rows: int, session: _Rows) -> None:
@@ -106,7 +103,6 @@ class FeatureBuffer:
             orphans = [k for k, rows in self._sessions.items() if not rows.is_open and rows is not session]
             if not orphans:
                 return
-            self.num_dropped_rows += self._sessions[orphans[0]].num_rows
             self._remove(orphans[0])
 
     def _remove(self, session_id: str) -> None:
@@ -116,7 +112,7 @@ class FeatureBuffer:
 
 
 class _Rows:
-    """What waits of one session: pieces of blocks by position, no position twice."""
+    """The buffered rows of one session: pieces of blocks by position, no position twice."""
 
     def __init__(self) -> None:
         self.is_open = False
@@ -129,7 +125,7 @@ class _Rows:
         return sum(len(rows) for _, rows in self._pieces)
 
     def add(self, start: int, rows: np.ndarray) -> int:
-        """Keep what is new; how many rows that is."""
+        """Keep what is new; return how many rows that is."""
         first, last = self._pieces[-1] if self._pieces else (self.consumed, [None])
         if start >= first + len(last):  # the usual case: behind everything
             self._pieces.append((start, rows))
@@ -140,11 +136,11 @@ class _Rows:
         return len(new)
 
     def holds(self, position: int) -> bool:
-        place = bisect_right(self._pieces, position, key=_first_of) - 1
-        return place >= 0 and position < self._pieces[place][0] + len(self._pieces[place][1])
+        index = bisect_right(self._pieces, position, key=_first_of) - 1
+        return index >= 0 and position < self._pieces[index][0] + len(self._pieces[index][1])
 
     def take(self, end: int) -> tuple[list[int], list[np.ndarray]]:
-        """Remove what stands before `end`: rising positions, and their rows in pieces."""
+        """Remove and return what stands before `end`: rising positions, and their rows in pieces."""
         positions: list[int] = []
         taken, left = [], []
         for first, rows in self._pieces:
@@ -165,7 +161,7 @@ def _first_of(piece: tuple[int, np.ndarray]) -> int:
 
 
 def _as_tensor(pieces: Sequence[np.ndarray], width: int) -> Tensor:
-    """Rows of float32, or of uint16 that holds the bits of bfloat16, as float32: [num_rows, width]."""
+    """Return rows of float32, or of uint16 that holds the bits of bfloat16, as float32: [num_rows, width]."""
     if not pieces:
         return torch.zeros((0, width))
     wide = [rows.astype(np.uint32) << 16 if rows.dtype == np.uint16 else rows for rows in pieces]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,11 +14,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from hedgespec.learning.estimators import RoundsCursor, advance
-from hedgespec.models.eagle3.bank import HeadBank
-from hedgespec.models.eagle3.branches import HeadBranches
-from hedgespec.models.eagle3.drafter import Eagle3Drafter
 from hedgespec.models.eagle3.head import Eagle3Head, load_eagle3
-from hedgespec.models.eagle3.path import RoundPath
+from hedgespec.models.eagle3.head_bank import HeadBank
+from hedgespec.models.eagle3.head_branches import HeadBranches
+from hedgespec.models.eagle3.head_drafters import head_drafter
+from hedgespec.models.eagle3.own_rounds import OwnRounds
 from hedgespec.types import DraftRequest, FeatureBlock, Observation, SamplingParams, ScoreRequest
 from tests.eagle3_reference import DenseHead
 from tests.engine_sessions import GREEDY, make_spec, random_ids, scores_of
@@ -37,14 +36,14 @@ def round_starts(acceptance: NDArray[np.float64], awake: NDArray[np.bool_] | Non
 
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 2**32), rate=st.floats(0.1, 0.95), draft_rate=st.floats(0.0, 1.0), has_gap=st.booleans())
-def test_the_path_reads_what_the_sum_of_u_reads(seed: int, rate: float, draft_rate: float, has_gap: bool) -> None:
+def test_own_rounds_read_what_the_sum_of_u_reads(seed: int, rate: float, draft_rate: float, has_gap: bool) -> None:
     """Hits at random, own drafts at random, spans of random lengths, one of them not scored: all the same round starts."""
     rng = np.random.default_rng(seed)
     cuts = [0, *np.cumsum(rng.integers(1, 9, size=8)).tolist()]
     num_tokens = cuts[-1]
     hits = rng.random((num_tokens + LENGTH, LENGTH)) < rate  # [start, depth - 1]
     text = np.arange(num_tokens, dtype=np.int32)
-    path = RoundPath(LENGTH)
+    rounds = OwnRounds(LENGTH)
     told, every = np.zeros((num_tokens, LENGTH)), np.zeros((num_tokens, LENGTH))
     awake = np.ones(num_tokens, dtype=bool)
     last_scored, skipped = 0, int(rng.integers(1, 8)) if has_gap else -1
@@ -52,14 +51,14 @@ def test_the_path_reads_what_the_sum_of_u_reads(seed: int, rate: float, draft_ra
         for start in range(first, end):  # what it drafted while these tokens were verified
             if rng.random() < draft_rate:
                 num_hits = int(np.cumprod(hits[start]).sum())
-                path.drafted(start, [start + i if i < num_hits else -1 for i in range(LENGTH)])
+                rounds.drafted(start, [start + i if i < num_hits else -1 for i in range(LENGTH)])
         if index == skipped:
             awake[first:end] = False
             continue
-        path.begin(first, is_gap=first != last_scored)
+        rounds.begin(first, is_gap=first != last_scored)
         last_scored = end
-        own_hits = path.own_hits(text[:end])
-        reachable = path.reachable(first, end, lambda s: bool(hits[s, 0]), own_hits)
+        own_hits = rounds.own_hits(text[:end])
+        reachable = rounds.reachable(first, end, lambda s: bool(hits[s, 0]), own_hits)
         for start in range(num_tokens):
             own = own_hits.get(start)
             for depth in range(1, LENGTH + 1):
@@ -69,7 +68,7 @@ def test_the_path_reads_what_the_sum_of_u_reads(seed: int, rate: float, draft_ra
                     every[position, depth - 1] = value
                     if depth == 1 or own is not None or start in reachable:
                         told[position, depth - 1] = value if own is None else float(depth <= own)
-        path.follow(first, end, lambda s, d: bool(told[s + d - 1, d - 1]))
+        rounds.follow(first, end, lambda s, d: bool(told[s + d - 1, d - 1]))
     np.testing.assert_array_equal(round_starts(told, awake), round_starts(every, awake))
 
 
@@ -79,20 +78,14 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Eagle3Head:
     return load_eagle3(folder, torch.randn((VOCAB_SIZE, HIDDEN_SIZE), generator=torch.Generator().manual_seed(1)))
 
 
-class Steps(Eagle3Drafter):
+class CountingBank(HeadBank):
     """Counts the rows that unrolling takes."""
 
     num_rows = 0
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        inner = self._passes.follow
-
-        def follow(steps: Sequence[tuple[HeadBranches, list[int], list[int]]]) -> None:
-            self.num_rows += sum(len(tokens) for _, _, tokens in steps)
-            inner(steps)
-
-        self._passes.follow = follow  # type: ignore[method-assign]
+    def follow(self, steps: Sequence[tuple[HeadBranches, list[int], list[int]]]) -> None:
+        self.num_rows += sum(len(tokens) for _, _, tokens in steps)
+        super().follow(steps)
 
 
 @pytest.mark.parametrize("sampling", [GREEDY, SamplingParams(temperature=0.05, seed=5)], ids=["greedy", "coupled"])
@@ -119,7 +112,8 @@ def test_a_head_is_given_the_same_rounds_for_less_work(
     acceptance, rows = {}, {}
     for score_depth in ("exact", "own_rounds"):
         draws = np.random.default_rng(3)
-        drafter = Steps("d", HeadBank([head]), "digest", max_sessions=2, max_cached_tokens=4096)
+        bank = CountingBank([head])
+        drafter = head_drafter("d", bank, "digest", max_sessions=2, max_cached_tokens=4096)
         spec = make_spec(ids[:NUM_PROMPT], "a", sampling, max_draft_tokens=LENGTH, score_depth=score_depth)
         drafter.open(spec)
         drafter.push(FeatureBlock("a", 0, features[: NUM_PROMPT - 1]))
@@ -143,9 +137,9 @@ def test_a_head_is_given_the_same_rounds_for_less_work(
             if asks:
                 if drafts_ahead and draft_rate > 0.0:
                     drafter.draft([DraftRequest("a", end, LENGTH)])
-                before = drafter.num_rows
+                before = bank.num_rows
                 parts.append(scores_of(drafter, [ScoreRequest("a", own)])[0].acceptance)
-                rows[score_depth] = rows.get(score_depth, 0) + drafter.num_rows - before
+                rows[score_depth] = rows.get(score_depth, 0) + bank.num_rows - before
                 unscored = end
             start = end
         acceptance[score_depth] = np.concatenate(parts).astype(np.float64)

@@ -1,4 +1,4 @@
-"""What every drafter with a network does with its logits: choose the tokens of a chain."""
+"""A chain that is being drafted: it chooses its next token from a network's logits."""
 
 from __future__ import annotations
 
@@ -19,8 +19,12 @@ from hedgespec.types import DraftTree, Method, SparseRows
 
 
 @dataclass(slots=True)
-class DraftInProgress:
-    """A chain that grows by one token per step of the network."""
+class ChainDraft:
+    """A chain behind a session's text, which grows by one token per step of the network.
+
+    counts:      of the text's ids, for penalties
+    draft_probs: distributions that the tokens were sampled from, unless the draft is greedy
+    """
 
     text: SessionText
     vocabulary: DraftVocabulary
@@ -28,7 +32,7 @@ class DraftInProgress:
     round_index: int
     num_draft_tokens: int
     token_ids: list[int] = field(default_factory=list)
-    laws: list[SparseRows] = field(default_factory=list)
+    draft_probs: list[SparseRows] = field(default_factory=list)
 
     @property
     def is_complete(self) -> bool:
@@ -39,12 +43,12 @@ class DraftInProgress:
         return self.text.spec.sampling.method
 
     @property
-    def is_plain(self) -> bool:
-        """Whether compiled and captured chains can draw it."""
+    def can_complete_on_device(self) -> bool:
+        """Whether the whole chain can be drawn on the device; otherwise its distributions depend on more than logits."""
         return can_shape(self.text.spec.sampling)
 
     def noise(self) -> NDArray[np.float64] | NDArray[np.int64]:
-        """Of a sampled draft, one number per token as `SampledShape` wants it."""
+        """Return what a sampled draft is drawn with, one number per token: see `ChainSampling`."""
         spec = self.text.spec
         indices = self.text.num_emitted + np.arange(self.num_draft_tokens)
         if self.method == "coupled":
@@ -52,27 +56,29 @@ class DraftInProgress:
         return uniforms(spec.noise_seed, indices, Purpose.DRAFT, 0, round_index=self.round_index)
 
     def fill(self, token_ids: list[int], ids: NDArray[np.int32], probs: NDArray[np.float32]) -> None:
-        """The whole sampled draft; ids, probs: [num_draft_tokens, num_ids] of its laws, 0 behind what is kept."""
+        """Take the whole draft.
+
+        ids, probs: [num_draft_tokens, num_ids], the distributions that its tokens were drawn from, 0 behind what is kept
+        """
         self.token_ids += token_ids
         if self.method == "rejection":
             is_kept = probs > 0
             offsets = np.concatenate(([0], np.cumsum(is_kept.sum(axis=1)))).astype(np.int32)
-            self.laws.append(SparseRows(offsets, ids[is_kept], probs[is_kept]))
+            self.draft_probs.append(SparseRows(offsets, ids[is_kept], probs[is_kept]))
 
     def extend(self, logits: Tensor) -> None:
-        """Add the token proposed by logits [1, num_columns]."""
+        """Add the token that logits [1, num_columns] propose."""
         spec = self.text.spec
-        method = self.method
         ancestors = [self.token_ids]
-        if method == "greedy":
+        if self.method == "greedy":
             self.token_ids.append(int(self.vocabulary.greedy_ids(logits, spec.sampling, self.counts, ancestors)[0]))
             return
-        law = self.vocabulary.laws(logits, spec.sampling, self.counts, ancestors)
+        kept = self.vocabulary.truncated(logits, spec.sampling, self.counts, ancestors)
         output_index = self.text.num_emitted + len(self.token_ids)
-        token = propose(*law.row(0), method, spec.noise_seed, output_index, self.round_index)
+        token = propose(*kept.row(0), self.method, spec.noise_seed, output_index, self.round_index)
         self.token_ids.append(token)
-        self.laws.append(law)
+        self.draft_probs.append(kept)
 
     def finished(self, drafter_id: str) -> DraftTree:
-        draft_probs = concatenate(self.laws) if self.method == "rejection" else None
+        draft_probs = concatenate(self.draft_probs) if self.method == "rejection" else None
         return DraftTree.chain(np.array(self.token_ids, np.int32), draft_probs, drafter_id)
