@@ -270,21 +270,11 @@ class AppArgs(Section):
                 f"learner.name {learner.name} learns from its own drafts: it needs speculation.max_draft_tokens "
                 "above 0 and takes no learner.objective"
             )
-        objective = OBJECTIVES.load(learner.objective)
-        if objective.chooses_lengths:
-            if speculation.merge_drafters > 1:
-                raise ValueError(
-                    f"learner.objective {learner.objective} chooses one drafter; speculation.merge_drafters must be 1"
-                )
-            if speculation.draft_lengths and speculation.draft_form != "chain":
-                raise ValueError("speculation.draft_lengths is for chains: only rounds of the full length are scored")
-        elif speculation.draft_lengths:
-            raise ValueError("speculation.draft_lengths needs learner.objective throughput")
-        if speculation.draft_form != "chain" and not objective.works_with_trees:
-            raise ValueError(
-                f"learner.objective {learner.objective} needs the score of every position, and drafts of form "
-                f"{speculation.draft_form} have it only where a round would start; use rounds or throughput"
-            )
+        form, lengths = speculation.draft_form, speculation.draft_lengths
+        try:
+            OBJECTIVES.load(learner.objective).check(learner.objective, form, lengths, speculation.merge_drafters)
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
         return self
 
     def group_numbers(self, drafter_ids: Sequence[str]) -> list[int]:

@@ -21,7 +21,7 @@ import numpy as np
 if TYPE_CHECKING:
     from hedgespec.models.causal_lm.packed import PackedCausalLM
 
-DOORS = ("hedgespec.models.cpu", "hedgespec.models.graphs")
+DOORS = ("hedgespec.models.lean", "hedgespec.models.graphs")
 PROMPT = np.array([3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5], np.int32)
 NUM_TOKENS, NUM_DRAFT_TOKENS = 30, 5
 

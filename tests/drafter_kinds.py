@@ -98,10 +98,10 @@ def makers(root: Path) -> dict[str, Callable[[], AnyDrafter]]:
     """Kind -> a function that makes a fresh drafter of it, always with the same weights."""
     from hedgespec.models.causal_lm.folder import load_causal_lm
     from hedgespec.models.causal_lm.lm_drafter import lm_drafter
-    from hedgespec.models.cpu.lean_heads import lean_bank
-    from hedgespec.models.cpu.lean_network import accelerate
     from hedgespec.models.eagle3.head import load_eagle3
     from hedgespec.models.eagle3.head_drafters import head_drafter
+    from hedgespec.models.lean.lean_heads import lean_bank
+    from hedgespec.models.lean.lean_network import accelerate
     from hedgespec.models.ngram.ngram_drafter import NgramDrafter
 
     small = make_llama(root / "small", num_hidden_layers=2)

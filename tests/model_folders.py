@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from hedgespec.models.eagle3.head import Eagle3Config, Eagle3Head, save_eagle3
+from hedgespec.models.eagle3.config import Eagle3Config
+from hedgespec.models.eagle3.head import Eagle3Head, save_eagle3
 from hedgespec.models.rotary import RopeConfig
 
 VOCAB_SIZE = 96

@@ -9,8 +9,8 @@ import numpy as np
 
 from hedgespec.config import AppArgs, DrafterConfig, LearnerConfig, SpeculationConfig
 from hedgespec.learning.answer_learner import AnswerLearner
-from hedgespec.learning.answer_learning import AnswerLearning
 from hedgespec.learning.build import make_answer_learning
+from hedgespec.learning.protocol import AnswerLearning
 from hedgespec.learning.step_times import StepTimes
 from hedgespec.router.answer import Answer, session_spec
 from hedgespec.router.decode_loop import DecodeLoop

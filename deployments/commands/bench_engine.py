@@ -39,8 +39,8 @@ def engine(
     from hedgespec.bench.engine import measure_engine, model_size
     from hedgespec.bench.shapes import random_causal_lm
     from hedgespec.models.causal_lm.folder import load_causal_lm
-    from hedgespec.models.cpu.lean_network import accelerate
     from hedgespec.models.graphs.static_passes import use_static_passes
+    from hedgespec.models.lean.lean_network import accelerate
 
     if shape is not None and target is not None:
         raise typer.BadParameter("give --shape or --target, not both")

@@ -16,12 +16,13 @@ from torch import nn
 
 from hedgespec.bench.engine import copy_bandwidth, now_s
 from hedgespec.config import Device
-from hedgespec.models.cpu.int8_linear import can_use_int8
-from hedgespec.models.cpu.lean_heads import lean_bank
 from hedgespec.models.drafting.network_drafter import NetworkDrafter
-from hedgespec.models.eagle3.head import Eagle3Config, Eagle3Head
+from hedgespec.models.eagle3.config import Eagle3Config
+from hedgespec.models.eagle3.head import Eagle3Head
 from hedgespec.models.eagle3.head_drafters import head_drafter
 from hedgespec.models.graphs.static_drafts import use_static_drafts
+from hedgespec.models.lean.int8_linear import can_use_int8
+from hedgespec.models.lean.lean_heads import lean_bank
 from hedgespec.types import DraftRequest, FeatureBlock, Observation, SamplingParams, ScoreRequest, SessionSpec
 
 SESSION = "bench"

@@ -25,8 +25,6 @@ from hedgespec.engine.engine import Engine
 from hedgespec.engine.local import LocalDrafter, LocalTarget
 from hedgespec.engine.local_features import LocalFeatureTransport
 from hedgespec.engine.target_engine import TargetRunner
-from hedgespec.models.cpu.lean_heads import lean_bank, rehearse
-from hedgespec.models.cpu.lean_network import accelerate
 from hedgespec.models.drafting.network_drafter import NetworkDrafter
 from hedgespec.models.drafting.score_columns import ScoreColumns, Values
 from hedgespec.models.eagle3.head_bank import HeadBank
@@ -35,6 +33,8 @@ from hedgespec.models.eagle3.head_network import HeadNetwork
 from hedgespec.models.eagle3.head_session import HeadSession
 from hedgespec.models.graphs.static_drafts import use_static_drafts
 from hedgespec.models.graphs.static_passes import use_static_passes
+from hedgespec.models.lean.lean_heads import lean_bank, rehearse
+from hedgespec.models.lean.lean_network import accelerate
 from hedgespec.router.events import NoEvents
 from hedgespec.router.service import GenerationService
 from hedgespec.speculative.noise import Purpose, uniforms

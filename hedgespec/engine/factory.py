@@ -25,7 +25,7 @@ def build_target(config: TargetConfig, transport: FeatureTransport) -> LocalTarg
     from hedgespec.engine.graphs import decode_in_graphs
     from hedgespec.engine.target_engine import TargetRunner
     from hedgespec.models.causal_lm.folder import load_causal_lm
-    from hedgespec.models.cpu.lean_network import accelerate
+    from hedgespec.models.lean.lean_network import accelerate
 
     torch.set_num_threads(config.num_threads)
     model = accelerate(load_causal_lm(model_folder(config.model, "target"), config.device, "target"))

@@ -7,9 +7,9 @@ from functools import partial
 
 from hedgespec.config import DrafterConfig
 from hedgespec.engine.graphs import decode_in_graphs
-from hedgespec.models.cpu.lean_heads import lean_bank, rehearse
 from hedgespec.models.eagle3.head import Eagle3Head
 from hedgespec.models.eagle3.head_bank import HeadBank
+from hedgespec.models.lean.lean_heads import lean_bank, rehearse
 
 
 def served_bank(heads: Sequence[Eagle3Head], config: DrafterConfig) -> HeadBank:

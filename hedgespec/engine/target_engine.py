@@ -17,9 +17,9 @@ from hedgespec.errors import InvalidDraft, ReplicaBusy, ReplicaLost, RequestErro
 from hedgespec.models.causal_lm.block import Block, BlockOutput
 from hedgespec.models.causal_lm.packed import PackedCausalLM
 from hedgespec.models.drafter_model import Usage
-from hedgespec.models.drafting.session_text import SessionText
 from hedgespec.models.memory.kv_memory import KvMemory
 from hedgespec.models.memory.prefix_cache import PrefixCache
+from hedgespec.models.session_text import SessionText
 from hedgespec.protocols import FeatureTransport
 from hedgespec.speculative.acceptance import accept
 from hedgespec.speculative.validation import MAX_NODES, validate_tree

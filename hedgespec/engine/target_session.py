@@ -9,8 +9,8 @@ from torch import Tensor
 from hedgespec.engine.prefix_reuse import Features, PrefixReuse
 from hedgespec.engine.work import Verify
 from hedgespec.models.causal_lm.block import Block, BlockOutput
-from hedgespec.models.drafting.session_text import SessionText
 from hedgespec.models.memory.kv_memory import KvSlot
+from hedgespec.models.session_text import SessionText
 from hedgespec.protocols import FeatureSink
 from hedgespec.sampling.token_counts import token_counts
 from hedgespec.speculative.sparse_rows import concatenate

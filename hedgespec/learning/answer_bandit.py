@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hedgespec.learning.answer_learning import Floats, Mask
 from hedgespec.learning.experts import one_per_drafter
 from hedgespec.learning.learners.learner import Learner
+from hedgespec.learning.protocol import Floats, Mask
 from hedgespec.types import Scores
 
 

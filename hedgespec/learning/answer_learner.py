@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hedgespec.learning.answer_learning import Floats, Mask
 from hedgespec.learning.experts import per_drafter, per_expert
 from hedgespec.learning.feedback import Feedback
 from hedgespec.learning.learners.learner import Learner
 from hedgespec.learning.objectives.objective import Losses
 from hedgespec.learning.prior import prompt_loss, tilted_prior
+from hedgespec.learning.protocol import Floats, Mask
 from hedgespec.learning.scoring_plan import ScoreFrom, ScoringPlan
 from hedgespec.learning.sleepers import Sleepers
 from hedgespec.types import Scores
@@ -79,7 +79,7 @@ class AnswerLearner:
             self.sleepers.occasion(self.weights, round_index)
         if is_last or self._plan.ends_sweep(round_index):
             self._feedback.asked(round_index, self._feedback.num_verified if is_last else self._num_swept)
-        return self._plan.take(round_index, everybody=is_last)
+        return self._plan.take(round_index, all_drafters=is_last)
 
     def played(self, drafter_index: int, num_emitted: int) -> None:
         """Nothing to do: scores say more than the one round that happened."""

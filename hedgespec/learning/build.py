@@ -12,11 +12,11 @@ from hedgespec.catalogue import BANDITS, LEARNERS, OBJECTIVES
 from hedgespec.config import AppArgs
 from hedgespec.learning.answer_bandit import AnswerBandit
 from hedgespec.learning.answer_learner import AnswerLearner
-from hedgespec.learning.answer_learning import AnswerLearning
 from hedgespec.learning.experts import Expert
 from hedgespec.learning.feedback import make_feedback
 from hedgespec.learning.learners.learner import Learner, LearnerSettings
 from hedgespec.learning.prior import mixed_prior
+from hedgespec.learning.protocol import AnswerLearning
 from hedgespec.learning.scoring_plan import ScoringPlan
 from hedgespec.learning.sleepers import Sleepers
 from hedgespec.learning.step_times import StepTimes

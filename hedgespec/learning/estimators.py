@@ -1,4 +1,4 @@
-"""The estimators say from one verified trajectory how every drafter would have fared (design 5), vectorised over drafters.
+"""The estimators compute, from one answer's scores, each drafter's probability of starting a round at every position.
 
 `acceptance[i, p, j - 1]` is a of drafter i at position p and depth j: the probability that its j-th draft token of a
 round starting at p - j + 1 is accepted and equals the realised token, given that the earlier ones were.

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from hedgespec.catalogue import OBJECTIVES
-from hedgespec.errors import ConfigError, InvalidObservation
+from hedgespec.errors import InvalidObservation
 from hedgespec.learning.estimators import Floats, Mask, RoundsCursor, advance
 from hedgespec.learning.experts import Expert
 from hedgespec.learning.objectives.objective import Losses, Objective, Pool
@@ -39,15 +39,10 @@ def make_feedback(
     """The feedback of one answer under the objective of that name; losses have one entry per expert of the objective.
 
     draft_lengths, seconds: see `Pool`. draft_form: what the drafters draft, hence what their scores say (`Scores`)
-    Raises ConfigError for an unknown objective, one without what it needs, and for draft forms other than a chain with an
-    objective that compares drafters at every position: their scores only follow rounds of their own.
+    Raises ConfigError for an unknown objective, and for one that cannot be computed so (`Objective.check`).
     """
     kind = OBJECTIVES.load(objective)
-    if draft_form.kind != "chain" and not kind.works_with_trees:
-        raise ConfigError(
-            f"Objective {objective} needs the score of every position, and drafts of kind {draft_form.kind} are scored "
-            "only where a round of theirs would start. Use objective rounds or throughput, or chains."
-        )
+    kind.check(objective, draft_form.kind, draft_lengths)
     pool = Pool(num_drafters, max_draft_tokens, draft_lengths, draft_form, seconds)
     return Feedback(kind(pool), score_timeout_rounds)
 

@@ -1,4 +1,4 @@
-"""Observations are cut and joined here, so that a later message to a drafter covers the ones it was not sent."""
+"""Observations are joined and cut here, so that one message to a drafter covers the rounds since the last one."""
 
 from __future__ import annotations
 

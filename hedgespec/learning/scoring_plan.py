@@ -73,11 +73,13 @@ class ScoringPlan:
             if not is_awake and self._unscored_from[index] == start:
                 self._unscored_from[index] = self._num_tokens
 
-    def take(self, round_index: int, *, everybody: bool = False) -> ScoreFrom | None:
+    def take(self, round_index: int, *, all_drafters: bool = False) -> ScoreFrom | None:
         """Ask this round's drafters for everything that they have not scored; None when there is nothing."""
         first, length = sweep(round_index, self._dense_rounds, self._every)
         groups = {
-            g for g in range(self._num_groups) if everybody or turn(g, self._num_groups, length) == round_index - first
+            g
+            for g in range(self._num_groups)
+            if all_drafters or turn(g, self._num_groups, length) == round_index - first
         }
         if not groups:
             return None

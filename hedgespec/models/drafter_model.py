@@ -1,4 +1,4 @@
-"""The seam between the drafter engine and drafters of any kind. No torch here: `ngram` runs without it."""
+"""The interface between the drafter engine and drafters of any kind. No torch here: `ngram` runs without it."""
 
 from __future__ import annotations
 

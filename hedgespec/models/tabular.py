@@ -19,11 +19,11 @@ from torch import Tensor
 from hedgespec.errors import UnknownSession
 from hedgespec.learning.observations import new_part
 from hedgespec.models.drafting.score_columns import ScoreColumns, counts_before
-from hedgespec.models.drafting.session_text import SessionText
 from hedgespec.models.drafting.shadow_cursor import CursorScores, ShadowCursor
 from hedgespec.models.drafting.unscored_tokens import UnscoredTokens
 from hedgespec.models.drafting.vocabulary import DraftVocabulary
 from hedgespec.models.drafting.wide_draft import DraftStart, TreeDraft, WideDraft, wide_draft
+from hedgespec.models.session_text import SessionText
 from hedgespec.sampling.processing import soft_distribution
 from hedgespec.sampling.token_counts import TokenCounts, token_counts
 from hedgespec.speculative.acceptance import accept

@@ -10,8 +10,8 @@ import numpy as np
 
 from hedgespec.catalogue import OBJECTIVES
 from hedgespec.config import AppArgs
-from hedgespec.learning.answer_learning import AnswerLearning
 from hedgespec.learning.build import make_answer_learning, score_depth
+from hedgespec.learning.protocol import AnswerLearning
 from hedgespec.learning.step_times import StepTimes
 from hedgespec.protocols import Drafter, Fleet
 from hedgespec.router.decode_loop import DecodeLoop

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from hedgespec.config import SpeculationConfig
 from hedgespec.errors import InvalidDraft, ReplicaBusy, ReplicaLost, TargetUnavailable, UnknownSession
-from hedgespec.learning.answer_learning import AnswerLearning
+from hedgespec.learning.protocol import AnswerLearning
 from hedgespec.learning.scoring_plan import ScoreFrom
 from hedgespec.learning.step_times import StepTimes
 from hedgespec.protocols import Fleet

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hedgespec.errors import HedgeSpecError
-from hedgespec.learning.answer_learning import AnswerLearning
+from hedgespec.learning.protocol import AnswerLearning
 from hedgespec.learning.scoring_plan import ScoreFrom
 from hedgespec.protocols import Drafter
 from hedgespec.router.events import Events

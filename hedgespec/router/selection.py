@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hedgespec.learning.answer_learning import AnswerLearning
+from hedgespec.learning.protocol import AnswerLearning
 from hedgespec.speculative.noise import Purpose, uniform
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from hedgespec.models.eagle3.head import Eagle3Config, Eagle3Head
+from hedgespec.models.eagle3.config import Eagle3Config
+from hedgespec.models.eagle3.head import Eagle3Head
 from hedgespec.models.rotary import RopeConfig
 from hedgespec.training.teacher import Teacher
 from hedgespec.training.text import Windows

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from hedgespec.errors import ModelFolderError
-from hedgespec.models.eagle3.head import feature_layers
+from hedgespec.models.eagle3.config import feature_layers
 
 
 class Teacher:

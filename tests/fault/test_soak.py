@@ -18,7 +18,7 @@ from tests.soak_service import SoakService, tabular_service, tiny_service
 
 MAX_GROWTH_MB = {"tabular": 8.0, "tiny": 96.0}
 """After the warm-up. Tabular models grow by less than 1 MB here. Real ones make oneDNN keep code for every new number of
-rows, 0.4 MB per layer shape (`models/cpu/packed_linear.py`), which a warm-up of this length has not all seen."""
+rows, 0.4 MB per layer shape (`models/lean/packed_linear.py`), which a warm-up of this length has not all seen."""
 
 
 def built(models: str, is_remote: bool, folder: Path) -> AbstractAsyncContextManager[SoakService]:

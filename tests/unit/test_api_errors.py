@@ -127,7 +127,6 @@ BAD_VALUES: list[tuple[dict[str, Any], str, str]] = [
     ({"logprobs": 0}, "unsupported_parameter", "logprobs"),
     ({"echo": True}, "unsupported_parameter", "echo"),
     ({"suffix": "x"}, "unsupported_parameter", "suffix"),
-    ({"min_p": 0.1}, "unsupported_parameter", "min_p"),
 ]
 
 

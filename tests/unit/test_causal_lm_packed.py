@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 from hedgespec.models.causal_lm.block import Block, BlockOutput
 from hedgespec.models.causal_lm.folder import load_causal_lm
 from hedgespec.models.causal_lm.packed import PackedCausalLM
-from hedgespec.models.cpu.lean_network import accelerate
+from hedgespec.models.lean.lean_network import accelerate
 from hedgespec.models.memory.kv_memory import KvMemory
 from tests.model_folders import MAKERS, VOCAB_SIZE, make_llama, make_qwen3
 

@@ -17,9 +17,9 @@ from hedgespec.models.causal_lm.block import Block, BlockOutput
 from hedgespec.models.causal_lm.folder import load_causal_lm
 from hedgespec.models.causal_lm.network import Inputs, Network
 from hedgespec.models.causal_lm.packed import PackedCausalLM
-from hedgespec.models.cpu.lean_layer import LeanLayer
-from hedgespec.models.cpu.lean_network import LeanNetwork, accelerate
 from hedgespec.models.graphs.static_passes import StaticPasses, use_static_passes
+from hedgespec.models.lean.lean_layer import LeanLayer
+from hedgespec.models.lean.lean_network import LeanNetwork, accelerate
 from tests.doors import DOORS, NUM_DRAFT_TOKENS, NUM_TOKENS, PROMPT, Speculation, speculate
 from tests.model_folders import MAKERS
 

@@ -1,6 +1,6 @@
 """Drafters with a network draft and score the same with both doors shut, on the plain path alone, as with them open.
 
-Shut: a process in which `hedgespec.models.cpu` and `hedgespec.models.graphs` cannot be imported.
+Shut: a process in which `hedgespec.models.lean` and `hedgespec.models.graphs` cannot be imported.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ def load_plain(folder: Path, kind: str) -> Mapping[str, DrafterModel]:
 def load_open(folder: Path, kind: str, *, has_graphs: bool) -> Mapping[str, DrafterModel]:
     if kind == "causal_lm":
         return {"small": load_open_lm(folder / "small", has_graphs=has_graphs)}
-    from hedgespec.models.cpu.lean_heads import LeanPasses, lean_bank
     from hedgespec.models.graphs.static_drafts import use_static_drafts
+    from hedgespec.models.lean.lean_heads import LeanPasses, lean_bank
 
     banks: list[HeadBank] = []
 
@@ -80,8 +80,8 @@ def load_open(folder: Path, kind: str, *, has_graphs: bool) -> Mapping[str, Draf
 def load_open_lm(folder: Path, *, has_graphs: bool) -> DrafterModel:
     from hedgespec.models.causal_lm.folder import load_causal_lm
     from hedgespec.models.causal_lm.lm_drafter import lm_drafter
-    from hedgespec.models.cpu.lean_network import LeanNetwork, accelerate
     from hedgespec.models.graphs.static_passes import use_static_passes
+    from hedgespec.models.lean.lean_network import LeanNetwork, accelerate
 
     model = accelerate(load_causal_lm(folder, "cpu", "drafter small"))
     assert isinstance(model.network, LeanNetwork)
@@ -139,6 +139,6 @@ def test_the_comparison_notices_other_weights(folder: Path) -> None:
 
 
 def test_a_shut_door_cannot_be_imported() -> None:
-    program = SHUT.replace("from tests.unit", "import hedgespec.models.cpu.scripting\nfrom tests.unit")
+    program = SHUT.replace("from tests.unit", "import hedgespec.models.lean.scripting\nfrom tests.unit")
     process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
-    assert "hedgespec.models.cpu is shut" in process.stderr
+    assert "hedgespec.models.lean is shut" in process.stderr

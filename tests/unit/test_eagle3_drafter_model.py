@@ -11,12 +11,12 @@ import torch
 
 from hedgespec.config import DrafterConfig
 from hedgespec.errors import ModelFolderError, ReplicaBusy, UnknownSession
-from hedgespec.models.cpu.lean_heads import lean_bank
 from hedgespec.models.drafter_model import Usage
 from hedgespec.models.eagle3.exact_scores import MIN_SURVIVAL
 from hedgespec.models.eagle3.head import Eagle3Head, load_eagle3
 from hedgespec.models.eagle3.head_drafters import HeadDrafter, head_drafter, load_eagle3_drafters
 from hedgespec.models.eagle3.head_network import MAX_TAIL_HOLES
+from hedgespec.models.lean.lean_heads import lean_bank
 from hedgespec.sampling.processing import process_logits
 from hedgespec.speculative.proposal import propose, truncate
 from hedgespec.types import (

@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from hedgespec.errors import ModelFolderError
-from hedgespec.models.eagle3.head import Eagle3Config, Eagle3Head, feature_layers, load_eagle3, save_eagle3
+from hedgespec.models.eagle3.config import Eagle3Config, feature_layers
+from hedgespec.models.eagle3.head import Eagle3Head, load_eagle3, save_eagle3
 from hedgespec.models.folder import read_embedding
 from hedgespec.models.rotary import RopeConfig, Rotary, rope_config
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from hedgespec.learning.estimators import RoundsCursor, advance
-from hedgespec.models.cpu.lean_heads import lean_bank
 from hedgespec.models.eagle3.exact_scores import MIN_SURVIVAL
 from hedgespec.models.eagle3.head import Eagle3Head, load_eagle3
 from hedgespec.models.eagle3.head_drafters import HeadDrafter, head_drafter
+from hedgespec.models.lean.lean_heads import lean_bank
 from hedgespec.sampling.processing import process_logits
 from hedgespec.speculative.proposal import propose, truncate, without
 from hedgespec.types import (

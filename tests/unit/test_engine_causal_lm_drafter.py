@@ -11,8 +11,8 @@ from transformers import AutoModelForCausalLM
 
 from hedgespec.models.causal_lm.folder import load_causal_lm
 from hedgespec.models.causal_lm.lm_drafter import LmDrafter, lm_drafter
-from hedgespec.models.cpu.lean_network import accelerate
 from hedgespec.models.drafter_model import Usage
+from hedgespec.models.lean.lean_network import accelerate
 from hedgespec.types import DraftForm, DraftRequest, Observation, SamplingParams, ScoreRequest
 from tests.engine_sessions import GREEDY, make_spec, random_ids, scores_of
 from tests.model_folders import make_llama

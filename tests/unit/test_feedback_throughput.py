@@ -144,7 +144,7 @@ def test_trees_have_one_length() -> None:
     """Shadow-cursor scores follow rounds of the full length; shorter experts would read entries that mean nothing."""
     settings = {"seconds": lambda experts: np.ones(len(experts)), "draft_form": DraftForm("tree", 4)}
     assert make_feedback("throughput", 2, DEPTH, 8, **settings).experts == experts_by_length(2, (DEPTH,), DEPTH)
-    with pytest.raises(ConfigError, match="have one length"):
+    with pytest.raises(ConfigError, match="full length only"):
         make_feedback("throughput", 2, DEPTH, 8, draft_lengths=(2,), **settings)
 
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from hedgespec.models.cpu.grouped_matrix import grouped_product, stacked_matrix
-from hedgespec.models.cpu.lean_heads import LeanPasses
 from hedgespec.models.eagle3.config import Eagle3Config
 from hedgespec.models.eagle3.head import Eagle3Head
 from hedgespec.models.eagle3.head_bank import can_share
 from hedgespec.models.eagle3.head_passes import PlainPasses
+from hedgespec.models.lean.grouped_matrix import grouped_product, stacked_matrix
+from hedgespec.models.lean.lean_heads import LeanPasses
 from hedgespec.models.rotary import RopeConfig
 from tests.model_folders import randomise
 
@@ -69,7 +69,7 @@ def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
         def stacked(weights: Any, *, in_int8: bool = False) -> Any:
             return stacked_matrix(weights)
 
-        monkeypatch.setattr("hedgespec.models.cpu.head_weights.grouped_matrix", stacked)
+        monkeypatch.setattr("hedgespec.models.lean.head_weights.grouped_matrix", stacked)
     elif request.param == "packed" and not torch.backends.mkldnn.is_available():
         pytest.skip("needs torch with oneDNN")
     return str(request.param)

@@ -10,13 +10,13 @@ from pydantic import ValidationError
 
 from hedgespec.config import DrafterConfig
 from hedgespec.engine.served_heads import served_bank
-from hedgespec.models.cpu.grouped_matrix import grouped_product
-from hedgespec.models.cpu.int8_linear import can_use_int8, int8_matrix, int8_product
-from hedgespec.models.cpu.lean_heads import LeanPasses
 from hedgespec.models.eagle3.head import Eagle3Head
 from hedgespec.models.eagle3.head_bank import HeadBank
 from hedgespec.models.eagle3.head_drafters import load_eagle3_drafters
 from hedgespec.models.folder import read_embedding
+from hedgespec.models.lean.grouped_matrix import grouped_product
+from hedgespec.models.lean.int8_linear import can_use_int8, int8_matrix, int8_product
+from hedgespec.models.lean.lean_heads import LeanPasses
 from tests.model_folders import HIDDEN_SIZE, make_eagle3, make_llama
 from tests.unit.test_head_bank import attend_softly, make_heads
 
@@ -99,7 +99,7 @@ def test_without_such_products_heads_stay_as_they_are(monkeypatch: pytest.Monkey
     def refused(*_: object) -> None:
         raise RuntimeError("no engine\nat all")
 
-    monkeypatch.setattr("hedgespec.models.cpu.int8_linear.int8_product", refused)
+    monkeypatch.setattr("hedgespec.models.lean.int8_linear.int8_product", refused)
     try:
         assert not can_use_int8()
         assert not LeanPasses(make_heads(1), in_int8=True).weights.lm_head.int8
@@ -109,7 +109,9 @@ def test_without_such_products_heads_stay_as_they_are(monkeypatch: pytest.Monkey
 
 def test_wrong_products_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     can_use_int8.cache_clear()
-    monkeypatch.setattr("hedgespec.models.cpu.int8_linear.int8_product", lambda matrix, rows: torch.ones(len(rows), 16))
+    monkeypatch.setattr(
+        "hedgespec.models.lean.int8_linear.int8_product", lambda matrix, rows: torch.ones(len(rows), 16)
+    )
     try:
         assert not can_use_int8()
     finally:

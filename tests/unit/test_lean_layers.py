@@ -14,9 +14,9 @@ from transformers import AutoModelForCausalLM
 from hedgespec.models.causal_lm.block import Block
 from hedgespec.models.causal_lm.network import attention_implementation
 from hedgespec.models.causal_lm.packed import PackedCausalLM
-from hedgespec.models.cpu.lean_layer import LeanLayer
-from hedgespec.models.cpu.lean_layers import lean_norm
-from hedgespec.models.cpu.lean_network import LeanNetwork, PaddedNetwork, accelerate
+from hedgespec.models.lean.layer_replacement import lean_norm
+from hedgespec.models.lean.lean_layer import LeanLayer
+from hedgespec.models.lean.lean_network import LeanNetwork, PaddedNetwork, accelerate
 from hedgespec.models.memory.kv_memory import KvMemory
 from tests.model_folders import MAKERS, VOCAB_SIZE, make_gemma, make_granite, make_llama
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from hedgespec.models.cpu.packed_linear import PackedLinear, pack_linears, padded_rows
+from hedgespec.models.lean.packed_linear import PackedLinear, pack_linears, padded_rows
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="needs torch with oneDNN")
 

@@ -72,7 +72,7 @@ def test_every_position_is_asked_for_once_but_of_who_slept_through_it(
         if plan.begins_sweep(round_index):
             awake[1] = not sleeps_next
         is_last = round_index == len(rounds) - 1
-        for index, first in enumerate(plan.take(round_index, everybody=is_last) or (None, None)):
+        for index, first in enumerate(plan.take(round_index, all_drafters=is_last) or (None, None)):
             if first is not None:
                 asked[index].extend(range(first, observed))
     assert asked[0] == expected[0]
@@ -83,12 +83,12 @@ def test_every_position_is_asked_for_once_but_of_who_slept_through_it(
 def test_nothing_observed_is_nothing_asked() -> None:
     plan = ScoringPlan(2, dense_rounds=0, every=3)
     plan.observe(0, EVERYBODY)
-    assert plan.take(0, everybody=True) is None
+    assert plan.take(0, all_drafters=True) is None
     plan.observe(3, ~EVERYBODY)
-    assert plan.take(0, everybody=True) is None
+    assert plan.take(0, all_drafters=True) is None
     plan.observe(2, EVERYBODY)
-    assert plan.take(1, everybody=True) == (3, 3)
-    assert plan.take(2, everybody=True) is None
+    assert plan.take(1, all_drafters=True) == (3, 3)
+    assert plan.take(2, all_drafters=True) is None
 
 
 def test_a_sleeper_still_owes_what_came_before() -> None:
@@ -96,6 +96,6 @@ def test_a_sleeper_still_owes_what_came_before() -> None:
     plan.observe(2, EVERYBODY)
     plan.observe(3, np.array([True, False]))
     plan.observe(1, np.array([True, False]))
-    assert plan.take(0, everybody=True) == (0, 0)
+    assert plan.take(0, all_drafters=True) == (0, 0)
     plan.observe(4, np.array([True, False]))
-    assert plan.take(1, everybody=True) == (6, None)
+    assert plan.take(1, all_drafters=True) == (6, None)

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hedgespec.models.cpu.lean_heads import LeanPasses
-from hedgespec.models.cpu.scripting import exported, scripted
+from hedgespec.models.lean.lean_heads import LeanPasses
+from hedgespec.models.lean.scripting import exported, scripted
 from tests.unit.test_static_drafts import Loaded, assert_same, drafts_of, folders, load
 
 __all__ = ["folders"]  # a fixture

@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from hedgespec.config import Device, DrafterConfig
-from hedgespec.models.cpu.lean_heads import LeanPasses, lean_bank
 from hedgespec.models.drafting.chain_draft import ChainDraft
 from hedgespec.models.eagle3.head import Eagle3Head
 from hedgespec.models.eagle3.head_bank import HeadBank
 from hedgespec.models.eagle3.head_drafters import HeadDrafter, MakeBank, load_eagle3_drafters
 from hedgespec.models.graphs.static_drafts import ChainStart, Drawn, StaticDrafts, use_static_drafts
+from hedgespec.models.lean.lean_heads import LeanPasses, lean_bank
 from hedgespec.types import DraftRequest, DraftTree, FeatureBlock, Observation, SamplingParams
 from tests.engine_sessions import GREEDY, make_spec, random_ids
 from tests.model_folders import HIDDEN_SIZE, VOCAB_SIZE, make_eagle3

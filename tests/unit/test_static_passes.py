@@ -17,11 +17,11 @@ from hedgespec.engine.graphs import decode_in_graphs
 from hedgespec.models.causal_lm.block import Block, BlockOutput
 from hedgespec.models.causal_lm.folder import load_causal_lm
 from hedgespec.models.causal_lm.packed import PackedCausalLM
-from hedgespec.models.cpu.lean_network import accelerate
 from hedgespec.models.graphs.buckets import BLOCKS, Bucket, Buckets
 from hedgespec.models.graphs.kv_lanes import KvLanes
 from hedgespec.models.graphs.static_attention import StaticAttention
 from hedgespec.models.graphs.static_passes import StaticPasses, use_static_passes
+from hedgespec.models.lean.lean_network import accelerate
 from hedgespec.models.memory.kv_memory import KvMemory, KvSlot
 from tests.engine_sessions import random_ids
 from tests.model_folders import make_gemma, make_llama, make_mistral, make_qwen2, make_qwen3

@@ -23,7 +23,7 @@ from hedgespec.errors import InvalidDraft, ReplicaLost
 from hedgespec.models.causal_lm.block import Block, BlockOutput
 from hedgespec.models.causal_lm.folder import load_causal_lm
 from hedgespec.models.causal_lm.packed import PackedCausalLM
-from hedgespec.models.cpu.lean_network import accelerate
+from hedgespec.models.lean.lean_network import accelerate
 from hedgespec.models.memory.kv_memory import KvMemory
 from hedgespec.types import EMPTY_DRAFT, DraftForm, DraftTree, SamplingParams
 from tests.engine_sessions import Draft, decode, make_spec, random_ids

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hedgespec.models.eagle3.head import Eagle3Config, Eagle3Head
+from hedgespec.models.eagle3.config import Eagle3Config
+from hedgespec.models.eagle3.head import Eagle3Head
 from hedgespec.models.rotary import RopeConfig
 from hedgespec.training.lessons import Lesson
 from hedgespec.training.ttt_loss import rollout, ttt_loss

@@ -15,8 +15,8 @@ class CausalLmKind(DrafterKind):
         import torch
 
         from hedgespec.models.causal_lm.lm_drafter import load_causal_lm_drafter
-        from hedgespec.models.cpu.lean_network import accelerate
         from hedgespec.models.folder import read_embedding
+        from hedgespec.models.lean.lean_network import accelerate
 
         torch.set_num_threads(max(config.num_threads for config in configs))
         vocab_size = len(read_embedding(model_folder(target.model, "target")))

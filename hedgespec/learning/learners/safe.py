@@ -1,9 +1,9 @@
 """Safe learns without ever losing more than a few rounds to one named expert, by betting against it with a small capital.
 
 Between "play the baseline" and "follow the learner" there is one number per update, the learner's gain over the baseline.
-A bettor with `allowance` rounds of capital stakes a share of it on the learner; whoever never borrows never loses more than
-it had. The stakes are a mixture of constant fractions (Cover's portfolio on a grid), so the capital grows as fast as that of
-the best fraction in hindsight. In the spirit of (A, B)-Prod (Sani, Neu, Lazaric 2014), without its horizon.
+A bettor with `allowance` rounds of capital stakes a share of it on the learner; it never borrows, so it never loses more
+than it had. The stakes are a mixture of constant fractions (Cover's portfolio on a grid), so the capital grows as fast as
+that of the best fraction in hindsight. In the spirit of (A, B)-Prod (Sani, Neu, Lazaric 2014), without its horizon.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _FRACTIONS = 0.5 ** np.arange(1, 5)
 answer, timid ones learn too late for it."""
 
 _LARGEST_STAKE = 1.0 - 1e-9
-"""Not 1: when everybody the learner trusts is asleep the baseline must be left, or the mixture is the prior, unstaked."""
+"""Not 1: when all experts that the learner trusts are asleep the baseline must keep some weight."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,8 @@ from typing import ClassVar
 
 import numpy as np
 
+from hedgespec.catalogue import OBJECTIVES
+from hedgespec.errors import ConfigError
 from hedgespec.learning.estimators import Floats, Mask
 from hedgespec.learning.experts import Expert, one_per_drafter
 from hedgespec.types import CHAIN, DraftForm
@@ -53,6 +55,28 @@ class Objective(ABC):
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
         self.experts = one_per_drafter(pool.num_drafters, pool.max_draft_tokens)
+
+    @classmethod
+    def check(cls, name: str, draft_form: str, draft_lengths: Sequence[int], merge_drafters: int = 1) -> None:
+        """Raise ConfigError, saying what to change, for settings under which this objective cannot be computed.
+
+        name: the objective's; draft_form, draft_lengths, merge_drafters: see `config.SpeculationConfig`
+        """
+        if draft_form != "chain" and not cls.works_with_trees:
+            others = [other for other in OBJECTIVES.names() if OBJECTIVES.load(other).works_with_trees]
+            raise ConfigError(
+                f"Objective {name} needs the score of every position, and drafts of form {draft_form} are scored only "
+                f"where a round would start. Use an objective of {others}, or chains."
+            )
+        if draft_lengths and not cls.chooses_lengths:
+            others = [other for other in OBJECTIVES.names() if OBJECTIVES.load(other).chooses_lengths]
+            raise ConfigError(f"Objective {name} does not choose lengths: draft_lengths is for {others}.")
+        if draft_lengths and draft_form != "chain":
+            raise ConfigError(
+                f"draft_lengths is for chains: drafts of form {draft_form} are scored at full length only."
+            )
+        if merge_drafters > 1 and cls.chooses_lengths:
+            raise ConfigError(f"Objective {name} chooses one drafter; merge_drafters must be 1.")
 
     @abstractmethod
     def close(self, round_starts: Floats, acceptance: Floats, acceptance_prob: Floats, awake: Mask) -> Losses:

@@ -16,7 +16,7 @@ class Throughput(Objective):
     All experts are scored from the same rows: a draft of k tokens is the beginning of the longest one, so its u is the
     recursion with a = 0 beyond depth k, and without speculation u = 1 everywhere. `seconds` is read at every closing.
     Positions that no drafter has scored are left out: no speculation alone is nothing to compare.
-    Raises ConfigError without seconds, and for shorter trees: their scores follow rounds of the full length only.
+    Raises ConfigError without seconds.
     """
 
     works_with_trees = True
@@ -26,8 +26,6 @@ class Throughput(Objective):
         super().__init__(pool)
         if pool.seconds is None:
             raise ConfigError("Objective throughput needs the seconds per round of every expert.")
-        if pool.draft_lengths and pool.draft_form.kind != "chain":
-            raise ConfigError(f"Drafts of form {pool.draft_form.kind} have one length; draft_lengths are for chains.")
         self.experts = experts_by_length(pool.num_drafters, pool.draft_lengths, pool.max_draft_tokens)
         self._seconds = pool.seconds
         lengths = np.array([expert.num_draft_tokens for expert in self.experts])

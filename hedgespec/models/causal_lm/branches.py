@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from hedgespec.models.causal_lm.block import Block
-from hedgespec.models.drafting.session_text import SessionText
 from hedgespec.models.memory.kv_memory import KvSlot
+from hedgespec.models.session_text import SessionText
 
 
 class LmBranches:

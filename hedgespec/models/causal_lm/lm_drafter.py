@@ -19,9 +19,9 @@ from hedgespec.models.drafting.chain_draft import ChainDraft
 from hedgespec.models.drafting.draft_network import DraftSession, Owner
 from hedgespec.models.drafting.network_drafter import NetworkDrafter
 from hedgespec.models.drafting.score_columns import ScoreColumns
-from hedgespec.models.drafting.session_text import SessionText
 from hedgespec.models.drafting.vocabulary import DraftVocabulary
 from hedgespec.models.memory.kv_memory import KvSlot
+from hedgespec.models.session_text import SessionText
 from hedgespec.types import Observation, SessionSpec
 
 CATCH_UP_TOKENS = 512

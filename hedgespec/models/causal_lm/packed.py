@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from hedgespec.errors import ModelFolderError
 from hedgespec.models.causal_lm.block import Block, BlockOutput
 from hedgespec.models.causal_lm.network import Inputs, Network, TransformersNetwork
-from hedgespec.models.eagle3.head import feature_layers
+from hedgespec.models.eagle3.config import feature_layers
 from hedgespec.models.memory.attention import PackedAttention, Rows, depths
 
 MIN_FEATURE_LAYERS = 5
@@ -30,7 +30,7 @@ class PackedCausalLM:
 
     layers, tapped: its decoder layers, and the indices of those whose inputs are the features
     Speed may replace two attributes without changing what `forward` returns, beyond float rounding:
-    network:    computes one pass; `models.cpu.accelerate` puts a leaner network here
+    network:    computes one pass; `models.lean.lean_network.accelerate` puts a leaner network here
     run_blocks: computes all blocks, by default `packed_pass`; `models.graphs.static_passes` puts CUDA graphs before it
     """
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hedgespec.models.drafting.session_text import SessionText
 from hedgespec.models.drafting.vocabulary import DraftVocabulary
+from hedgespec.models.session_text import SessionText
 from hedgespec.sampling.token_counts import TokenCounts
 from hedgespec.speculative.device_sampling import can_shape
 from hedgespec.speculative.noise import Purpose, coupled_keys, uniforms

@@ -1,4 +1,4 @@
-"""The seam between the drafting loops and a network: what the network computes, and what is kept per session."""
+"""The interface that a network implements so that the shared loops can draft and score with it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor
 from hedgespec.models.drafting.chain_draft import ChainDraft
 from hedgespec.models.drafting.feature_buffer import FeatureBuffer
 from hedgespec.models.drafting.score_columns import ScoreColumns
-from hedgespec.models.drafting.session_text import SessionText
 from hedgespec.models.drafting.shadow_cursor import ShadowCursor
 from hedgespec.models.drafting.unscored_tokens import UnscoredTokens
 from hedgespec.models.drafting.vocabulary import DraftVocabulary
 from hedgespec.models.memory.kv_memory import KvSlot
+from hedgespec.models.session_text import SessionText
 from hedgespec.sampling.token_counts import token_counts
 from hedgespec.types import Observation, SessionSpec
 

@@ -16,9 +16,9 @@ from hedgespec.models.drafting.draft_loops import draft_chains, draft_wide
 from hedgespec.models.drafting.draft_network import B, DraftNetwork, Owner, S
 from hedgespec.models.drafting.score_batches import Span, batches, joined_scores
 from hedgespec.models.drafting.score_loops import score, score_prompts
-from hedgespec.models.drafting.session_text import SessionText
 from hedgespec.models.drafting.unscored_tokens import MAX_UNSCORED
 from hedgespec.models.memory.kv_memory import KvMemory
+from hedgespec.models.session_text import SessionText
 from hedgespec.types import (
     EMPTY_DRAFT,
     DraftRequest,

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hedgespec.models.drafting.session_text import SessionText
 from hedgespec.models.drafting.vocabulary import DraftVocabulary
 from hedgespec.models.drafting.wide_draft import DraftStart, ranked
+from hedgespec.models.session_text import SessionText
 from hedgespec.sampling.token_counts import TokenCounts, token_counts
 from hedgespec.speculative.multi_scoring import first_token_scores
 from hedgespec.speculative.scoring import coupled_acceptance, probs_of, rejection_acceptance, rejection_scores

@@ -1,4 +1,4 @@
-"""Scores of drafted trees: a cursor repeats one drafter's own rounds over the verified text. NumPy only.
+"""The shadow cursor scores draft trees by replaying which rounds a drafter would have had on the verified text.
 
 It is as if this drafter had drafted all of the text alone. The cursor drafts a tree where its last one ended and follows
 the realised tokens through it. A tree is a function of the text, and a realised token that it contains was accepted for

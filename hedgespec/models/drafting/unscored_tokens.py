@@ -1,4 +1,4 @@
-"""Keeps verified tokens that were observed without a wish for scores, so that later scores cover them. NumPy only."""
+"""Verified tokens that were not scored yet are kept here until scores for them are requested."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exact scores of a head: the starts that matter draft the verified tokens again, each until its draft would have ended.
+"""Exact scores of later draft tokens come from drafting again from every position that matters.
 
 A start whose draft has ended is unrolled no further. Its later entries would be weighted by the probability that the
 draft gets there: they are 0 instead. At temperature 0 and under `coupled` that probability is 0 after a miss, and nothing

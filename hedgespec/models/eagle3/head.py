@@ -14,12 +14,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from hedgespec.errors import ModelFolderError
-from hedgespec.models.eagle3.config import Eagle3Config, feature_layers
+from hedgespec.models.eagle3.config import Eagle3Config
 from hedgespec.models.eagle3.layers import Attend, Midlayer, RMSNorm
 from hedgespec.models.folder import read_config, read_tensors
 from hedgespec.models.rotary import Rotary
-
-__all__ = ["Attend", "Eagle3Config", "Eagle3Head", "feature_layers", "load_eagle3", "save_eagle3"]
 
 
 class Eagle3Head(nn.Module):
@@ -57,7 +55,7 @@ class Eagle3Head(nn.Module):
         return fused
 
     def step(self, token_embeds: Tensor, hidden: Tensor, positions: Tensor, attend: Attend) -> Tensor:
-        """Run the layer once and return the next recurrent state, [num_tokens, hidden].
+        """Run the layer once, for training; serving computes the same by `HeadPasses`. Returns [num_tokens, hidden].
 
         token_embeds: [num_tokens, hidden], the embedding of the token *after* the one that `hidden` belongs to
         hidden:       [num_tokens, hidden], fused target features, or what the step before returned

@@ -1,4 +1,4 @@
-"""What is kept of a head's branches between two steps; `head_attention` says what branches are."""
+"""Head branches are the state of several drafts that grow from one text, kept between two steps."""
 
 from __future__ import annotations
 

@@ -21,12 +21,12 @@ from torch import Tensor
 from hedgespec.models.drafting.chain_draft import ChainDraft
 from hedgespec.models.drafting.draft_network import Owner
 from hedgespec.models.drafting.score_columns import ScoreColumns
-from hedgespec.models.drafting.session_text import SessionText
 from hedgespec.models.eagle3.exact_scores import add_deeper
 from hedgespec.models.eagle3.head_bank import HeadBank
 from hedgespec.models.eagle3.head_branches import HeadBranches
 from hedgespec.models.eagle3.head_session import HeadSession
 from hedgespec.models.memory.kv_memory import KvSlot
+from hedgespec.models.session_text import SessionText
 from hedgespec.types import Observation, SessionSpec
 
 CATCH_UP_PAIRS = 512

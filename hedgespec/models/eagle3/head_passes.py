@@ -1,6 +1,6 @@
-"""The passes of several heads that compute together: the seam, and its plain implementation, head by head.
+"""The interface of one pass through several heads, and its plain implementation, head by head.
 
-A door may offer the same passes faster (`models/cpu`). Rows of several heads stand in the order of the heads.
+A door may offer the same passes faster (`models/lean`). Rows of several heads stand in the order of the heads.
 """
 
 from __future__ import annotations

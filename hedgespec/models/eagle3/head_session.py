@@ -8,10 +8,10 @@ from torch import Tensor
 
 from hedgespec.models.drafting.draft_network import DraftSession, Owner
 from hedgespec.models.drafting.feature_buffer import FeatureBuffer
-from hedgespec.models.drafting.session_text import SessionText
 from hedgespec.models.drafting.unscored_tokens import MAX_UNSCORED
 from hedgespec.models.eagle3.own_rounds import OwnRounds
 from hedgespec.models.memory.kv_memory import KvSlot
+from hedgespec.models.session_text import SessionText
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Which starts of drafts matter for a head's scores: those that its own rounds reach (`score_depth: own_rounds`).
+"""Own rounds are the positions where a head's own rounds would have started; only these need exact scores.
 
 At temperature 0 and under `coupled` a draft's token is accepted or it is not, so the rounds that a drafter would have had
 lead through the text in one way, and the objective `rounds` reads only the scores of their starts. A draft of its own that

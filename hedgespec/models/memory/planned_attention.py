@@ -1,6 +1,6 @@
 """Attention over packed rows, as functions of tuples: each session stores its new keys and values and attends to its own.
 
-TorchScript compiles these functions together with the layers around them (`models/cpu`), so annotations must be types
+TorchScript compiles these functions together with the layers around them (`models/lean`), so annotations must be types
 here, no strings.
 """
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from hedgespec.errors import ReplicaBusy, UnknownSession
 from hedgespec.learning.observations import new_part
 from hedgespec.models.drafter_model import Usage
-from hedgespec.models.drafting.session_text import SessionText
 from hedgespec.models.drafting.unscored_tokens import UnscoredTokens
+from hedgespec.models.session_text import SessionText
 from hedgespec.speculative.scoring import prompt_acceptance_probs
 from hedgespec.speculative.sparse_rows import TokenDistribution
 from hedgespec.types import (

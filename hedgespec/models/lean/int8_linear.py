@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from hedgespec.models.cpu.packed_linear import padded_rows
+from hedgespec.models.lean.packed_linear import padded_rows
 
 log = structlog.get_logger(__name__)
 

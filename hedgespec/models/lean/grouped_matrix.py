@@ -9,8 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hedgespec.models.cpu.int8_linear import Int8Matrix, int8_matrix, int8_product
-from hedgespec.models.cpu.packed_linear import PackedMatrix, can_pack, packed_matrix, product, product_onto
+from hedgespec.models.lean.int8_linear import Int8Matrix, int8_matrix, int8_product
+from hedgespec.models.lean.packed_linear import PackedMatrix, can_pack, packed_matrix, product, product_onto
 
 
 class GroupedMatrix(NamedTuple):

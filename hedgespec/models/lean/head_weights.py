@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import silu
 
-from hedgespec.models.cpu.grouped_matrix import GroupedMatrix, grouped_matrix, grouped_product, grouped_product_onto
-from hedgespec.models.cpu.lean_layer import Norm, length_of, paired
 from hedgespec.models.eagle3.head import Eagle3Head
 from hedgespec.models.eagle3.layers import RMSNorm
+from hedgespec.models.lean.grouped_matrix import GroupedMatrix, grouped_matrix, grouped_product, grouped_product_onto
+from hedgespec.models.lean.lean_layer import Norm, length_of, paired
 
 
 class HeadWeights(NamedTuple):

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, silu
 
-from hedgespec.models.cpu.packed_linear import PackedMatrix, packed_matrix, product, product_onto
+from hedgespec.models.lean.packed_linear import PackedMatrix, packed_matrix, product, product_onto
 from hedgespec.models.memory.attention import LayerShape, PassAttention
 from hedgespec.models.rotary import rotation_of
 

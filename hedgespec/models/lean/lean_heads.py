@@ -14,10 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import embedding
 
-from hedgespec.models.cpu.head_stack import HeadStack
-from hedgespec.models.cpu.head_weights import after_attention, before_attention, head_weights
-from hedgespec.models.cpu.int8_linear import can_use_int8
-from hedgespec.models.cpu.scripting import NUM_REHEARSALS, scripted
 from hedgespec.models.drafting.chain_draft import ChainDraft
 from hedgespec.models.drafting.sampled_chains import ChainSampling, chain_sampling, complete_chains, neutral_sampling
 from hedgespec.models.eagle3.head import Eagle3Head
@@ -26,6 +22,10 @@ from hedgespec.models.eagle3.head_bank import HeadBank
 from hedgespec.models.eagle3.head_branches import HeadBranches
 from hedgespec.models.eagle3.head_session import HeadBlock, HeadSession
 from hedgespec.models.eagle3.layers import Attend
+from hedgespec.models.lean.head_stack import HeadStack
+from hedgespec.models.lean.head_weights import after_attention, before_attention, head_weights
+from hedgespec.models.lean.int8_linear import can_use_int8
+from hedgespec.models.lean.scripting import NUM_REHEARSALS, scripted
 from hedgespec.models.memory.kv_memory import KvMemory
 from hedgespec.models.memory.planned_attention import AttentionPlan
 from hedgespec.models.rotary import RotationTable

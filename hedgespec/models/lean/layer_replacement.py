@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from hedgespec.models.causal_lm.network import Inputs
 from hedgespec.models.causal_lm.packed import PackedCausalLM
-from hedgespec.models.cpu.lean_layer import (
+from hedgespec.models.lean.lean_layer import (
     ACTIVATIONS,
     LeanLayer,
     Norm,
@@ -24,7 +24,7 @@ from hedgespec.models.cpu.lean_layer import (
     layer_weights,
     length_of,
 )
-from hedgespec.models.cpu.packed_linear import can_pack
+from hedgespec.models.lean.packed_linear import can_pack
 from hedgespec.models.memory.attention import PackedAttention, Rows
 from hedgespec.models.memory.kv_memory import KvMemory
 from hedgespec.models.rotary import FIRST_POSITIONS

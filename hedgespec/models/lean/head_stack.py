@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
-from hedgespec.models.cpu.grouped_matrix import grouped_product
-from hedgespec.models.cpu.head_weights import HeadWeights, after_attention, before_attention, logits_after
-from hedgespec.models.cpu.scripting import exported
 from hedgespec.models.drafting.sampled_chains import ChainSampling, sampled_tokens
 from hedgespec.models.eagle3.head_attention import Branches, HeadRows, OwnRows, attend_branches, attend_texts
+from hedgespec.models.lean.grouped_matrix import grouped_product
+from hedgespec.models.lean.head_weights import HeadWeights, after_attention, before_attention, logits_after
+from hedgespec.models.lean.scripting import exported
 from hedgespec.models.memory.planned_attention import AttentionPlan
 
 

@@ -13,10 +13,10 @@ from torch.nn.functional import embedding
 
 from hedgespec.models.causal_lm.network import Inputs, Network, TransformersNetwork
 from hedgespec.models.causal_lm.packed import PackedCausalLM
-from hedgespec.models.cpu.lean_layer import LayerWeights, LeanLayer, Norm, after_attention, before_attention, length_of
-from hedgespec.models.cpu.lean_layers import TrialAttention, lean_norm, replace_layers, trial_inputs
-from hedgespec.models.cpu.packed_linear import pack_linears, padded_rows
-from hedgespec.models.cpu.scripting import NUM_REHEARSALS, scripted
+from hedgespec.models.lean.layer_replacement import TrialAttention, lean_norm, replace_layers, trial_inputs
+from hedgespec.models.lean.lean_layer import LayerWeights, LeanLayer, Norm, after_attention, before_attention, length_of
+from hedgespec.models.lean.packed_linear import pack_linears, padded_rows
+from hedgespec.models.lean.scripting import NUM_REHEARSALS, scripted
 from hedgespec.models.memory.attention import PackedAttention
 from hedgespec.models.memory.planned_attention import AttentionPlan, attend_planned
 from hedgespec.models.rotary import RotationTable
