@@ -409,7 +409,7 @@ class DecodeStats:
 class GenerationRequest:
     """One validated request of one tenant; the API layer makes it, the router runs it.
 
-    drafter: None lets the learner choose, a drafter id pins it, "none" turns speculation off
+    drafter: None lets the learner choose, a drafter id pins it, "none" turns speculation off, "random" draws one per round
     max_draft_tokens: a lower ceiling than the configured one, or None
     scope: optional sub-key of the tenant's preferences
     """

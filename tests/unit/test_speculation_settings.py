@@ -146,7 +146,11 @@ def test_forms_that_contradict_themselves_are_refused(speculation: dict[str, obj
     [
         ({"draft_lengths": (2,)}, {}, "draft_lengths is for .*throughput"),
         ({"merge_drafters": 2}, {"objective": "throughput"}, "chooses one drafter"),
-        ({"draft_form": "tree", "branching": 2, "draft_lengths": (2,)}, {"objective": "throughput"}, "scored at full length only"),
+        (
+            {"draft_form": "tree", "branching": 2, "draft_lengths": (2,)},
+            {"objective": "throughput"},
+            "scored at full length only",
+        ),
         ({"draft_form": "tree", "branching": 2}, {"objective": "length"}, "needs the score of every position"),
     ],
 )

@@ -63,13 +63,13 @@ class Objective(ABC):
         name: the objective's; draft_form, draft_lengths, merge_drafters: see `config.SpeculationConfig`
         """
         if draft_form != "chain" and not cls.works_with_trees:
-            others = [other for other in OBJECTIVES.names() if OBJECTIVES.load(other).works_with_trees]
+            others = " or ".join(other for other in OBJECTIVES.names() if OBJECTIVES.load(other).works_with_trees)
             raise ConfigError(
                 f"Objective {name} needs the score of every position, and drafts of form {draft_form} are scored only "
-                f"where a round would start. Use an objective of {others}, or chains."
+                f"where a round would start. Use objective {others}, or chains."
             )
         if draft_lengths and not cls.chooses_lengths:
-            others = [other for other in OBJECTIVES.names() if OBJECTIVES.load(other).chooses_lengths]
+            others = " or ".join(other for other in OBJECTIVES.names() if OBJECTIVES.load(other).chooses_lengths)
             raise ConfigError(f"Objective {name} does not choose lengths: draft_lengths is for {others}.")
         if draft_lengths and draft_form != "chain":
             raise ConfigError(
