@@ -80,7 +80,8 @@ class GenerationService:
             )
         if request.drafter not in (None, "none", "random", *self._drafter_ids):
             raise RequestError(
-                f"No such drafter. Configured: {self._drafter_ids}; 'none' turns speculation off, 'random' draws one in every round.",
+                f"No such drafter. Configured: {self._drafter_ids}; 'none' turns speculation off, 'random' draws one in "
+                "every round.",
                 code="unknown_drafter",
                 param="hedgespec.drafter",
             )
