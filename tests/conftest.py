@@ -1,4 +1,4 @@
-"""What every test may rely on: one thread per library, no network, and a time limit per ring."""
+"""Every test may rely on this: one thread per library, no network, and a time limit per ring."""
 
 from __future__ import annotations
 

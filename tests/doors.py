@@ -27,7 +27,7 @@ NUM_TOKENS, NUM_DRAFT_TOKENS = 30, 5
 
 
 class ShutDoors(MetaPathFinder):
-    """Refuses to import what is behind a door."""
+    """An import hook that refuses to import the modules behind a door."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None

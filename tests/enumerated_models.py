@@ -39,7 +39,7 @@ class RandomModels:
             yield tokens, float(probability)
 
     def expected_passes(self, num_tokens: int, depth: int) -> float:
-        """Truth: speculative decoding itself (draft, accept with min(1, p/q), residual, bonus), over all outcomes."""
+        """The truth by speculative decoding itself (draft, accept with min(1, p/q), residual, bonus), over all outcomes."""
 
         def start_round(prefix: tuple[int, ...]) -> float:
             return 0.0 if len(prefix) >= num_tokens else 1.0 + inside_round(prefix, len(prefix), 0)
@@ -58,7 +58,7 @@ class RandomModels:
         return start_round(())
 
     def expected_length(self, depth: int) -> float:
-        """Truth: 1 + sum_k of the probability that k drafted tokens survive."""
+        """The true mean length: 1 + sum_k of the probability that k drafted tokens survive."""
 
         def survive(prefix: tuple[int, ...]) -> float:
             if len(prefix) == depth:

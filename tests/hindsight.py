@@ -1,4 +1,4 @@
-"""What could have been known in hindsight: the losses that regret is measured against."""
+"""Hindsight losses: the summed loss of the best sequence of experts, against which regret is measured."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def best_shifting(losses: np.ndarray, num_switches: int) -> float:
-    """Summed loss of the best sequence of experts that changes at most num_switches times.
+    """Return the summed loss of the best sequence of experts that changes at most num_switches times.
 
     losses: [num_positions, num_experts]. By dynamic programming over (switches left, expert).
     """

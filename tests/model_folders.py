@@ -1,7 +1,7 @@
 """Tiny random model folders, built in a moment: language models of several makers, and EAGLE-3 heads for them.
 
 They are real safetensors checkpoints, so what loads them is what loads an 8B model. Weights are large enough for sharp,
-varied laws: near-ties would make exact comparisons meaningless.
+varied distributions: near-ties would make exact comparisons meaningless.
 """
 
 from __future__ import annotations

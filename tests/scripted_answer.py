@@ -88,7 +88,7 @@ class Run:
         return await self.settle()
 
     async def settle(self) -> list[int]:
-        """What the service does after the last round."""
+        """Do what the service does after the last round."""
         self.loop.score_rest()
         await self.panel.close()
         if self.learner is not None:

@@ -18,13 +18,14 @@ VOCAB = 1000
 
 
 def follow(token: int) -> int:
-    """The only text this target ever writes: 1, 2, 3, ..."""
+    """Return the only text that this target ever writes: 1, 2, 3, ..."""
     return (token + 1) % VOCAB
 
 
 @dataclass
 class ScriptedTarget:
-    """fail: round index -> the exception that verify raises there, once. prompt_top: what open tells who asks for it."""
+    """A target that counts upwards. fail: round index -> the exception that verify raises there, once. prompt_top:
+    returned by `open` to sessions that ask for prompt scores."""
 
     fail: dict[int, HedgeSpecError] = field(default_factory=dict)
     prompt_top: SparseRows | None = None
@@ -150,7 +151,7 @@ class ScriptedDrafter:
 
 @dataclass
 class ScriptedFleet:
-    """targets: leased one after the other, the last one for ever."""
+    """A fleet of scripted models. targets: leased one after the other, the last one for ever."""
 
     targets: list[Target]
     pool: dict[str, Drafter] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Many short requests of every kind against one service, and what must be free when they are over.
+"""Many short requests of every kind run against one service, which must hold nothing when they are over.
 
 `python -m tests.soak --requests 10000 [--models tiny] [--grpc]` runs it at length and prints the memory curve.
 """
@@ -55,7 +55,7 @@ async def soak(
     num_requests: int,
     every: int = 100,
     seed: int = 0,
-    tell: Callable[[str], None] = lambda _: None,
+    log: Callable[[str], None] = lambda _: None,
 ) -> SoakReport:
     """Run requests 0, 1, ... with NUM_AT_ONCE in progress; kinds take turns, everything else is drawn from the seed."""
     report = SoakReport()
@@ -71,12 +71,12 @@ async def soak(
         await service.service.drain()
         gc.collect()
         report.rss_mb.append(rss_mb())
-        tell(f"{first + every:>6} requests  {report.rss_mb[-1]:8.1f} MB")
+        log(f"{first + every:>6} requests  {report.rss_mb[-1]:8.1f} MB")
     return report
 
 
 async def leftovers(service: SoakService, num_tasks_before: int) -> dict[str, int]:
-    """What is still held; empty when everything is free. Closes and features on the wire get SETTLE_S to arrive."""
+    """Return what is still held; empty when everything is free. Closes and features on the wire get SETTLE_S to arrive."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + SETTLE_S
     while True:
@@ -136,7 +136,7 @@ def _request(service: SoakService, kind: str, rng: np.random.Generator) -> Gener
     elif kind == "stop string":
         settings |= {"stop": tuple("aeiou "), "temperature": 1.0, "max_tokens": 24}
     elif kind == "refused":
-        drafter = "nobody"
+        drafter = "unknown"
     elif kind == "too long":
         settings |= {"max_tokens": 1_000_000}
     prompt_ids = rng.integers(0, service.vocab_size, int(rng.integers(1, 32))).astype(np.int32)
@@ -151,7 +151,7 @@ async def _main(num_requests: int, models: str, is_remote: bool) -> None:
             await soak(service, WARM_UP, seed=1)
             num_tasks = len(asyncio.all_tasks())
             report = await soak(
-                service, num_requests, max(num_requests // 20, 1), tell=lambda line: print(line, flush=True)
+                service, num_requests, max(num_requests // 20, 1), log=lambda line: print(line, flush=True)
             )
             held = await leftovers(service, num_tasks)
     for outcome, count in sorted(report.outcomes.items()):

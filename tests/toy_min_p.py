@@ -1,4 +1,4 @@
-"""A sampling parameter from an installed package: everything that somebody has to write to add one."""
+"""A sampling parameter from an installed package: everything that its author has to write to add one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class MinP(SamplingParameter[float]):
-    """Keeps the tokens with at least this share of the largest probability."""
+    """A processor that keeps the tokens with at least this share of the largest probability."""
 
     name = "min_p"
     accepts = Annotated[float, Field(ge=0, le=1)]

@@ -1,4 +1,4 @@
-"""Wait for what another task, thread or process will do; a slow machine makes a test slow, never red."""
+"""Tests wait here for what another task, thread or process will do; a slow machine makes a test slow, never red."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What holds for the drafts and scores of every kind of drafter, in every form."""
+"""Drafts and scores of every kind of drafter keep the same rules in every form."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def shape(tree: DraftTree) -> tuple[list[int], list[int]]:
 
 
 def num_accepted(tree: DraftTree, realised: list[int]) -> int:
-    """How far the realised tokens can be followed from the root."""
+    """Return how many of the realised tokens can be followed from the root."""
     paths = {tuple(path_of(tree, node)) for node in range(tree.num_nodes)}
     length = 0
     while length < len(realised) and tuple(realised[: length + 1]) in paths:
@@ -69,7 +69,8 @@ def num_accepted(tree: DraftTree, realised: list[int]) -> int:
 
 
 async def own_text(fresh: Callable[[], AnyDrafter], spec: SessionSpec, num_tokens: int, seed: int) -> list[list[int]]:
-    """Rounds of a text that follows a random path of what the drafter proposes for a while, then a token of its own."""
+    """Return the rounds of a text that follows a random path of the drafter's own proposals for a while, then takes a
+    token of its own."""
     rng, drafter = np.random.default_rng(seed), fresh()
     await drafter.open(spec)
     rounds: list[list[int]] = []
@@ -87,7 +88,8 @@ async def own_text(fresh: Callable[[], AnyDrafter], spec: SessionSpec, num_token
 )
 @pytest.mark.parametrize("form", [CHAIN, TREE, IID, DISTINCT], ids=lambda form: form.kind)
 async def test_every_draft_is_valid(fresh: Callable[[], AnyDrafter], form: DraftForm, sampling: SamplingParams) -> None:
-    """Parents come before children, budgets are kept, siblings of a tree differ, and laws travel exactly for samples."""
+    """Parents come before children, budgets are kept, siblings of a tree differ, and distributions travel exactly for
+    samples."""
     drafter = fresh()
     await drafter.open(make_spec(form, sampling))
     for num_tokens, num_nodes in ((DEPTH, 0), (DEPTH, 5), (2, 3), (1, 1), (0, 0), (9, 100)):
@@ -99,8 +101,8 @@ async def test_every_draft_is_valid(fresh: Callable[[], AnyDrafter], form: Draft
         assert all(len(path_of(tree, node)) <= min(num_tokens, DEPTH) for node in range(tree.num_nodes))
         assert ((tree.token_ids >= 0) & (tree.token_ids < drafter.vocab_size)).all()
         if form.kind != "iid":
-            places = list(zip(tree.parent.tolist(), tree.token_ids.tolist(), strict=True))
-            assert len(set(places)) == len(places)
+            edges = list(zip(tree.parent.tolist(), tree.token_ids.tolist(), strict=True))
+            assert len(set(edges)) == len(edges)
         is_sampled = sampling.method == "rejection" and form.kind != "tree"
         assert (tree.draft_probs is not None) == is_sampled
         if tree.draft_probs is not None:

@@ -23,7 +23,7 @@ def learner(request: pytest.FixtureRequest) -> Learner:
 
 @pytest.fixture(params=[name for name in LEARNERS.names() if name != "safe"])
 def free_learner(request: pytest.FixtureRequest) -> Learner:
-    """Those whose start is the prior alone; `safe` leans towards its baseline (test_learner_safe.py)."""
+    """Every learner whose start is the prior alone; `safe` leans towards its baseline (test_learner_safe.py)."""
     return make_learner(request.param)
 
 
@@ -69,7 +69,7 @@ SEQUENCES = (stochastic, walks, alternating_leader, shifting_irrelevant)
 
 @pytest.mark.parametrize("sequence", SEQUENCES)
 def test_regret_stays_below_the_stated_bound(learner: Learner, sequence) -> None:
-    """On every sequence, for every horizon, the mixture is within regret_bound of the best expert."""
+    """The mixture is within regret_bound of the best expert on every sequence, for every horizon."""
     rng = np.random.default_rng(1)
     for num_experts in NUM_EXPERTS:
         for horizon in HORIZONS:
@@ -100,7 +100,7 @@ def test_delayed_losses_cost_at_most_the_root_of_the_delay(learner: Learner, seq
 
 
 def test_a_thousand_experts_are_learned_over(learner: Learner) -> None:
-    """Among 1000 experts the one good expert ends with most of the weight."""
+    """The one good expert among 1000 ends with most of the weight."""
     losses = np.random.default_rng(3).random((300, 1000))
     losses[:, 417] *= 0.2
     total, state = play(learner, losses, uniform(1000))
@@ -110,7 +110,7 @@ def test_a_thousand_experts_are_learned_over(learner: Learner) -> None:
 
 
 def test_one_expert_always_has_all_the_weight(learner: Learner) -> None:
-    """With nothing to choose from the weight is exactly 1, whatever the losses are."""
+    """The weight of an only expert is exactly 1, whatever the losses are."""
     state = learner.init(np.ones(1))
     for loss in (0.0, 1.0, 0.3):
         state = learner.update(state, np.array([loss]), np.array([True]))
@@ -128,7 +128,7 @@ def test_equal_experts_keep_the_prior(free_learner: Learner) -> None:
 
 
 def test_weights_are_a_distribution_after_every_update(learner: Learner) -> None:
-    """Non-negative and summing to 1 within rounding, also for the extreme losses 0 and 1."""
+    """Weights are non-negative and sum to 1 within rounding, also for the extreme losses 0 and 1."""
     rng = np.random.default_rng(5)
     state = learner.init(rng.dirichlet(np.full(16, 0.2)) + 1e-6)
     for row in rng.integers(0, 2, (400, 16)).astype(float):
@@ -203,7 +203,7 @@ def test_regret_against_a_specialist_counts_only_its_waking_positions(learner: L
     assert learner.weights(state).argmax() == 2
 
 
-def test_nobody_awake_changes_nothing(learner: Learner) -> None:
+def test_a_vector_without_an_awake_expert_changes_nothing(learner: Learner) -> None:
     """A vector without an awake expert is no evidence."""
     _, state = play(learner, stochastic(np.random.default_rng(10), 20, 3), uniform(3))
     assert learner.update(state, np.zeros(3), np.zeros(3, dtype=bool)) is state
@@ -220,7 +220,7 @@ def test_awake_experts_without_weight_are_handled(learner: Learner) -> None:
 
 
 def test_update_is_pure(learner: Learner) -> None:
-    """The old state keeps its weights, and nobody can write into a state's arrays."""
+    """The old state keeps its weights, and a state's arrays are read-only."""
     state = learner.init(uniform(3))
     before = learner.weights(state).copy()
     later = learner.update(state, np.array([0.0, 0.5, 1.0]), np.ones(3, dtype=bool))

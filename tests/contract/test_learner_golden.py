@@ -72,7 +72,7 @@ def hedge_fixed_by_hand() -> list[float]:
 
 
 def adahedge_by_hand() -> list[float]:
-    """From cumulative losses and the mix loss as a difference of potentials, as the paper has it."""
+    """AdaHedge from cumulative losses and the mix loss as a difference of potentials, as the paper has it."""
     totals, gap = [0.0, 0.0, 0.0], 0.0
 
     def weights() -> list[float]:
@@ -178,7 +178,7 @@ def test_golden_weights(name: str, by_hand) -> None:
 
 
 def test_newton_finds_the_root_that_bisection_finds() -> None:
-    """Over 500 random instances, with priors down to 1e-12 and up to 1000 experts, both agree to 1e-12."""
+    """Both roots agree to 1e-12 over 500 random instances, with priors down to 1e-12 and up to 1000 experts."""
     rng = np.random.default_rng(0)
     for _ in range(500):
         num_experts = int(rng.integers(1, 1000))
@@ -203,18 +203,19 @@ def test_a_known_scale_in_closed_form() -> None:
 
 def test_the_cap_on_debts_is_reached_and_matters() -> None:
     """After 100 bad losses an expert stands at the cap, and two good phases later it leads; uncapped it does not."""
-    prior, everyone = np.full(2, 0.5), np.ones(2, dtype=bool)
+    prior, all_awake = np.full(2, 0.5), np.ones(2, dtype=bool)
     capped, free = (NormalHedge(0.999, debt) for debt in (4.0, math.inf))
     states = [learner.init(prior) for learner in (capped, free)]
     for row in [[0.0, 0.5]] * 100 + [[0.5, 0.0]] * 35:
-        states = [m.update(s, np.array(row), everyone) for m, s in zip((capped, free), states, strict=True)]
+        states = [m.update(s, np.array(row), all_awake) for m, s in zip((capped, free), states, strict=True)]
         assert states[0].regret.min() >= -4.0
     assert states[0].weights[1] > 0.9
     assert states[1].weights[1] < 0.1
 
 
 def test_squints_integral_in_log_space_is_the_closed_form() -> None:
-    """Against erf where that is accurate, and against erfcx where it is not: R^2 / V from 0 to 10^6, V from 0 to 10^6."""
+    """The closed form is computed with erf where that is accurate, and with erfcx where it is not: R^2 / V from 0 to
+    10^6, V from 0 to 10^6."""
     rng = np.random.default_rng(0)
     variance = 10.0 ** rng.uniform(-1, 6, 2000)
     regret = rng.uniform(-1.0, 1.0, 2000) * variance

@@ -1,4 +1,4 @@
-"""What is claimed beyond the common contract: losses turned against the learner, shifts, extreme states, growth rate.
+"""Learners keep claims beyond the common contract: losses turned against the learner, shifts, extreme states, growth rate.
 
 Everything is drawn once with fixed seeds, so nothing here can fail by chance after it has passed.
 """
@@ -56,7 +56,7 @@ def test_losses_turned_against_the_mixture_stay_below_the_bound(
 
 
 def segments(rng: np.random.Generator, num_experts: int, lengths: tuple[int, ...]) -> np.ndarray:
-    """In each segment another expert is clearly best."""
+    """Losses in which another expert is clearly best in each segment."""
     rows = []
     for index, length in enumerate(lengths):
         rates = np.full(num_experts, 0.6)
@@ -121,8 +121,8 @@ def test_the_batched_normalhedge_of_the_benchmark_is_the_learner() -> None:
         regret = np.array([state.regret for state in states])
         np.testing.assert_allclose(batched_weights(regret), [state.weights for state in states], rtol=1e-8, atol=1e-12)
         rows = rng.integers(0, 2, (20, 8)).astype(float)
-        everyone = np.ones(8, dtype=bool)
-        states = [make_learner("normalhedge").update(*pair, everyone) for pair in zip(states, rows, strict=True)]
+        all_awake = np.ones(8, dtype=bool)
+        states = [make_learner("normalhedge").update(*pair, all_awake) for pair in zip(states, rows, strict=True)]
 
 
 def scaled(state: Any, factor: float) -> Any:
@@ -157,7 +157,7 @@ def test_weights_stay_a_distribution_under_extreme_evidence(learner: Learner, fa
 
 @pytest.mark.parametrize("loss", [0.0, 1.0])
 def test_equal_extreme_losses_move_nothing(learner: Learner, loss: float) -> None:
-    """All-zero and all-one losses say nothing about anybody."""
+    """All-zero and all-one losses are no evidence for or against any expert."""
     state = first = learner.init(np.array([0.2, 0.3, 0.5]))
     for _ in range(300):
         state = learner.update(state, np.full(3, loss), np.ones(3, dtype=bool))
@@ -166,7 +166,7 @@ def test_equal_extreme_losses_move_nothing(learner: Learner, loss: float) -> Non
 
 @pytest.mark.parametrize("prior", [[1e-12, 1.0], [1e-300, 1.0], [1.0, 1e300]])
 def test_a_tiny_prior_is_finite_work(learner: Learner, prior: list) -> None:
-    """Mass as small as floats allow neither overflows nor divides by zero, whoever is better."""
+    """Mass as small as floats allow neither overflows nor divides by zero, whichever expert is better."""
     for better in (0, 1):
         state = learner.init(np.array(prior))
         for _ in range(200):

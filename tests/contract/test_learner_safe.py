@@ -16,7 +16,7 @@ from hedgespec.learning.learners.safe import Safe
 
 
 class Static(FullInformation[HedgeState]):
-    """Stays at the prior."""
+    """A learner that stays at the prior."""
 
     def start(self, prior: np.ndarray) -> HedgeState:
         return HedgeState(prior, prior, 0, prior)
@@ -57,14 +57,14 @@ def cases(rng: np.random.Generator, baseline: int) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("allowance", [0.5, 3.0])
 @pytest.mark.parametrize("baseline", [0, 4])
 def test_regret_to_the_baseline_never_exceeds_the_allowance(baseline: int, allowance: float) -> None:
-    """At every moment of 2000 updates, whatever the losses are."""
+    """The regret stays below the allowance at every moment of 2000 updates, whatever the losses are."""
     learner = Safe(NormalHedge(), baseline, allowance)
     for name, losses in cases(np.random.default_rng(0), baseline).items():
         assert regret_to(learner, losses, baseline) <= allowance + 1e-9, name
 
 
 def test_an_adversary_who_sees_the_weights_gets_no_more_than_the_allowance() -> None:
-    """Over a base that never learns: it loses whenever it is trusted with a thousandth and gains a little otherwise. The
+    """The base never learns: it loses whenever it is trusted with a thousandth and gains a little otherwise. The
     adversary takes most of the allowance, and not more."""
     learner = Safe(Static(), 0, 2.0)
     state, regret, worst = learner.init(np.array([0.01, 0.33, 0.33, 0.33])), 0.0, 0.0
@@ -77,13 +77,13 @@ def test_an_adversary_who_sees_the_weights_gets_no_more_than_the_allowance() -> 
 
 
 def test_normalhedge_alone_breaks_that_bound() -> None:
-    """So the tests above can fail: on fair coins plain learning loses more than the allowance to some baseline."""
+    """Plain learning loses more than the allowance to some baseline on fair coins, so the tests above can fail."""
     losses = cases(np.random.default_rng(0), 0)["coins"]
     assert max(regret_to(make_learner("normalhedge"), losses, baseline) for baseline in range(6)) > 3.0
 
 
 def test_the_allowance_holds_while_experts_sleep() -> None:
-    """With random absences, the baseline's included, the regret over its waking positions stays below the allowance."""
+    """The regret over the baseline's waking positions stays below the allowance under random absences, its own included."""
     rng = np.random.default_rng(1)
     masks = rng.random((2000, 6)) < 0.6
     masks[~masks.any(axis=1), 2] = True
@@ -92,7 +92,7 @@ def test_the_allowance_holds_while_experts_sleep() -> None:
 
 
 def test_it_still_learns() -> None:
-    """When another drafter is clearly better it ends with nearly all weight there."""
+    """A drafter that is clearly better than the baseline ends with nearly all weight."""
     rng = np.random.default_rng(2)
     losses = (rng.random((400, 6)) < np.array([0.6, 0.6, 0.3, 0.6, 0.6, 0.6])).astype(float)
     learner = make_learner("safe")
@@ -103,7 +103,7 @@ def test_it_still_learns() -> None:
 
 
 def test_its_first_choice_mixes_the_prior_with_the_baseline() -> None:
-    """Before the first update everyone but the baseline has the same share of its prior mass."""
+    """Before the first update all experts but the baseline have the same share of their prior mass."""
     prior = np.array([0.2, 0.3, 0.5])
     learner = make_learner("safe", LearnerSettings(baseline_index=1))
     weights = learner.weights(learner.init(prior))

@@ -1,4 +1,4 @@
-"""One suite over memory, SQLite and a real Redis server: what the preferences rely on."""
+"""One suite over memory, SQLite and a real Redis server proves the store operations that preferences rely on."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ async def test_folding_keeps_the_sum(store, backend: Backend) -> None:
 
 
 async def test_a_folded_incarnation_cannot_save(store) -> None:
-    """A router that was taken for dead is told so, however often it tries, and the sum stays what it was."""
+    """Every save of a router whose record was folded away is refused, however often it tries; the sum stays as it was."""
     await store.save(KEY, "a", record(3, eagle=1.0))
     await store.fold(KEY, {"a": 3}, 0)
     await store.save(KEY, "b", record(1, eagle=1.0))
@@ -242,7 +242,7 @@ async def test_a_fold_leaves_one_mark_per_process(store) -> None:
 
 
 async def test_a_record_that_has_changed_is_not_folded(store) -> None:
-    """What was written after the folding router had looked is of a router that lives."""
+    """A record that was written after the folding router had read it belongs to a router that lives."""
     await store.save(KEY, "a", record(3, eagle=1.0))
     await store.save(KEY, "b", record(3, eagle=1.0))
     await store.save(KEY, "a", record(4, eagle=2.0))
@@ -306,7 +306,7 @@ async def test_folding_while_others_write_loses_nothing(backend: Backend) -> Non
 
 
 async def test_records_survive_reopening(durable_backend: Backend) -> None:
-    """What was saved is there for the next process."""
+    """Records that were saved are there for the next process."""
     first = durable_backend.open()
     await first.save(KEY, "a", record(3, eagle=1.5))
     await first.close()
@@ -383,7 +383,7 @@ async def test_redis_keys_of_another_type_are_reported(redis_server: RedisServer
 
 
 @pytest.mark.redis_server
-async def test_redis_forgets_keys_that_nobody_writes(redis_server: RedisServer) -> None:
+async def test_redis_forgets_keys_that_are_no_longer_written(redis_server: RedisServer) -> None:
     """A key expires when all of its buckets would be forgotten, so abandoned tenants do not fill the server."""
     store = open_store(StoreConfig(bucket_s=100.0, num_buckets=3, operation_timeout_s=5.0), redis_server.url)
     await store.save(KEY, "a", record(1, eagle=1.0))
@@ -392,8 +392,8 @@ async def test_redis_forgets_keys_that_nobody_writes(redis_server: RedisServer) 
     await store.close()
 
 
-async def test_sqlite_forgets_rows_that_nobody_writes(tmp_path: Path) -> None:
-    """On opening, rows older than the oldest bucket are dropped."""
+async def test_sqlite_forgets_rows_that_are_no_longer_written(tmp_path: Path) -> None:
+    """Rows older than the oldest bucket are dropped on opening."""
     now_s = 1000.0
     config = StoreConfig(bucket_s=100.0, num_buckets=3)
     first = SqliteStore(tmp_path / "p.sqlite3", config, wall_s=lambda: now_s)
@@ -407,7 +407,7 @@ async def test_sqlite_forgets_rows_that_nobody_writes(tmp_path: Path) -> None:
     await second.close()
 
 
-async def test_sqlite_lets_nobody_write_between_its_read_and_its_write(tmp_path: Path) -> None:
+async def test_sqlite_lets_no_other_process_write_between_its_read_and_its_write(tmp_path: Path) -> None:
     """The comparison of sequences holds until the row is written: another process has to wait."""
     path, refused = tmp_path / "p.sqlite3", []
 
@@ -474,7 +474,7 @@ def test_a_url_that_names_no_store_is_refused(url: str) -> None:
 
 
 def test_an_unknown_scheme_lists_the_known_ones() -> None:
-    """Built in or from an installed package, every store can be named."""
+    """Every store, built in or from an installed package, can be named."""
     with pytest.raises(ConfigError, match=r"'postgres'.*memory://, sqlite://, redis://, rediss://"):
         open_store(CONFIG, "postgres://host/db")
 

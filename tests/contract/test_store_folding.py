@@ -92,8 +92,8 @@ async def test_a_thousand_dead_fields_become_a_handful(redis_server: RedisServer
     assert events == []
 
 
-async def test_the_preference_is_the_same_when_nobody_writes(redis_server: RedisServer) -> None:
-    """Before, during and after the folds every prior is the same number."""
+async def test_the_preference_is_the_same_when_no_router_writes(redis_server: RedisServer) -> None:
+    """Every prior before, during and after the folds is the same number."""
     leave_dead_routers(redis_server)
     routers = [Preferences(open_store(CONFIG, redis_server.url), CONFIG) for _ in range(2)]
     before = await routers[0].prior(KEY, DRAFTERS)
@@ -109,7 +109,7 @@ async def test_the_preference_is_the_same_when_nobody_writes(redis_server: Redis
 
 
 async def test_two_folds_at_once_are_harmless(redis_server: RedisServer) -> None:
-    """Ten folds of the same thousand fields at the same moment: one takes them, the others find nothing."""
+    """Of ten folds of the same thousand fields at the same moment one takes them; the others find nothing."""
     leave_dead_routers(redis_server)
     stores = [open_store(CONFIG, redis_server.url) for _ in range(10)]
     before = merged((await stores[0].load(KEY)).values()).totals()

@@ -43,7 +43,7 @@ async def until_stored(server: RedisServer, wins: float, timeout_s: float = WAIT
 
 @pytest.mark.parametrize("is_wiped", [False, True])
 async def test_a_killed_redis_costs_nothing_but_time(redis_server: RedisServer, is_wiped: bool) -> None:
-    """SIGKILL, ten more answers, restart (with its data, or without): every answer of both routers is there once."""
+    """Every answer of both routers is stored once after SIGKILL, ten more answers and a restart with or without its data."""
     events: list[StoreEvent] = []
     routers = [Preferences(open_store(CONFIG, redis_server.url), CONFIG, on_event=events.append) for _ in range(2)]
     for router in routers:
@@ -68,7 +68,8 @@ async def test_a_killed_redis_costs_nothing_but_time(redis_server: RedisServer, 
 
 
 async def test_a_frozen_redis_is_given_up_in_time(redis_server: RedisServer) -> None:
-    """SIGSTOP: an operation ends with StoreUnavailable within its timeout, a request waits once, and it heals."""
+    """An operation on a frozen server (SIGSTOP) ends with StoreUnavailable within its timeout, a request waits once,
+    and it heals."""
     loop = asyncio.get_running_loop()
     store = open_store(CONFIG, redis_server.url)
     await store.save(KEY, "old", PreferenceRecord())

@@ -1,4 +1,4 @@
-"""What only the SQLite store has to bear: others that use its file at the same moment."""
+"""The SQLite store shares its file with other processes that use it at the same moment."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ KEY = PreferenceKey("tenant", "", "target", "greedy", "rounds", 5)
 
 
 @pytest.mark.parametrize("is_released", [True, False])
-async def test_a_new_file_that_somebody_else_has_locked_is_waited_for(tmp_path: Path, is_released: bool) -> None:
-    """Another router that begins the file at the same moment: SQLite itself refuses at once."""
+async def test_a_new_file_that_another_router_has_locked_is_waited_for(tmp_path: Path, is_released: bool) -> None:
+    """Another router begins the file at the same moment: SQLite itself would refuse at once, the store waits."""
     path = tmp_path / "preferences.sqlite3"
     other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     other.execute("CREATE TABLE other (id INTEGER)")

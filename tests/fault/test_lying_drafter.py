@@ -65,7 +65,7 @@ def draft(reply: pb.Item, **fields: object) -> list[pb.Item]:
 
 
 def other_requests_reply(reply: pb.Item) -> list[pb.Item]:
-    reply.session_id = "somebody else's"
+    reply.session_id = "another session"
     return draft(reply, token_ids=[1, 2])
 
 

@@ -32,8 +32,8 @@ def built(models: str, is_remote: bool, folder: Path) -> AbstractAsyncContextMan
 async def test_everything_is_free_after_many_short_requests(
     models: str, is_remote: bool, num_requests: int, tmp_path: Path
 ) -> None:
-    """Sessions, KV tokens, feature rows, tasks, leases, awaited replies: none held, whatever ended the requests, and
-    memory stays where the warm-up has brought it. Errors in background tasks fail the test as well."""
+    """Sessions, KV tokens, feature rows, tasks, leases and awaited replies are all free, whatever ended the requests,
+    and memory stays where the warm-up has brought it. Errors in background tasks fail the test as well."""
     failures: list[str] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(str(context)))
     async with built(models, is_remote, tmp_path) as service:

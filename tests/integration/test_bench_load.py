@@ -1,4 +1,4 @@
-"""The load generator against a real server on a socket: what it counts, and that failures are results, not crashes."""
+"""The load generator against a real server on a socket counts every answer; failures are results, not crashes."""
 
 from __future__ import annotations
 
@@ -70,14 +70,14 @@ async def test_a_server_that_refuses_is_a_result() -> None:
 
 
 async def test_max_concurrency_waits_on_our_side() -> None:
-    """With a limit of two at the server and two here, nothing is refused."""
+    """Nothing is refused with a limit of two at the server and two here."""
     plan = replace(PLAN, max_concurrency=2)
     async with serving(ScriptedGenerator(pieces=("a", "b"), delay_s=0.01), max_concurrent_per_tenant=2) as url:
         report = load_report(await run_load(url, None, plan, lambda: None))
     assert (report.num_completed, report.num_failed) == (12, 0)
 
 
-async def test_nobody_there_is_one_clear_error() -> None:
+async def test_an_absent_server_is_one_clear_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     with pytest.raises(HedgeSpecError, match="No OpenAI-compatible server"):

@@ -1,4 +1,4 @@
-"""`--url` of the benchmarks: a server that is not there, or is not ours, is one line that tells what to do."""
+"""`--url` of the benchmarks: a server that is not there, or is not ours, is one line that says what to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One suite over both: a model in this process and the same model behind gRPC cannot be told apart."""
+"""One suite runs over both a model in this process and the same model behind gRPC; no caller can tell them apart."""
 
 from __future__ import annotations
 
@@ -203,10 +203,10 @@ async def test_drafts_of_every_form_are_the_same_on_both_sides_of_the_wire(
 
 async def test_prompt_scores_are_the_same_on_both_sides_of_the_wire(models: tuple[Target, Drafter]) -> None:
     spec = make_spec(SAMPLINGS["rejection"], num_prompt_scores=2)
-    laws = [MODEL.probs([1]), MODEL.probs([1, 2])]
+    distributions = [MODEL.probs([1]), MODEL.probs([1, 2])]
     ids = np.tile(np.arange(MODEL.vocab_size, dtype=np.int32), 2)
     offsets = np.arange(3, dtype=np.int32) * MODEL.vocab_size
-    prompt_top = SparseRows(offsets, ids, np.concatenate(laws).astype(np.float32))
+    prompt_top = SparseRows(offsets, ids, np.concatenate(distributions).astype(np.float32))
     _, local = local_models()
     _, drafter = models
     for model in (local, drafter):
@@ -217,7 +217,7 @@ async def test_prompt_scores_are_the_same_on_both_sides_of_the_wire(models: tupl
     assert 0.0 < overlap.min() < overlap.max() <= 1.0
     assert overlap.tobytes() == expected.tobytes()
     with pytest.raises(UnknownSession):
-        await drafter.score_prompt("nobody", prompt_top)
+        await drafter.score_prompt("unknown", prompt_top)
 
 
 async def test_observing_twice_changes_nothing(models: tuple[Target, Drafter]) -> None:
@@ -245,8 +245,8 @@ async def test_observe_reaches_the_model_before_a_draft_that_is_called_after_it(
     await asyncio.sleep(0)
     tree = await drafter.draft(DraftRequest("answer-1", 1, 4))
     context = [1, 2, 3, *verdict.token_ids.tolist()]
-    law = MODEL.related(0.6, seed=1).probs(context)
-    assert tree.token_ids[0] == int(np.argmax(law))
+    distribution = MODEL.related(0.6, seed=1).probs(context)
+    assert tree.token_ids[0] == int(np.argmax(distribution))
     await scoring
 
 
@@ -259,11 +259,11 @@ async def raised_by(awaitable: object) -> type[BaseException] | None:
 
 
 async def test_failures_are_the_same_exceptions(models: tuple[Target, Drafter]) -> None:
-    """Unknown sessions, unverifiable drafts and gaps; closing twice is fine."""
+    """Unknown sessions, unverifiable drafts and gaps raise the same exceptions; closing twice is fine."""
     target, drafter = models
     spec = make_spec(SAMPLINGS["rejection"])
-    assert await raised_by(target.verify("nobody", 0, EMPTY_DRAFT)) is UnknownSession
-    assert await raised_by(drafter.draft(DraftRequest("nobody", 0, 4))) is UnknownSession
+    assert await raised_by(target.verify("unknown", 0, EMPTY_DRAFT)) is UnknownSession
+    assert await raised_by(drafter.draft(DraftRequest("unknown", 0, 4))) is UnknownSession
     await target.open(spec)
     await drafter.open(spec)
     out_of_range = DraftTree.chain(np.array([999], np.int32))
@@ -277,52 +277,54 @@ async def test_failures_are_the_same_exceptions(models: tuple[Target, Drafter]) 
     assert await raised_by(target.verify("answer-1", 1, EMPTY_DRAFT)) is UnknownSession
 
 
-async def test_a_drafter_is_told_and_asked_at_once_and_both_answers_come(models: tuple[Target, Drafter]) -> None:
+async def test_an_observation_and_a_request_for_scores_overlap_and_both_are_answered(
+    models: tuple[Target, Drafter],
+) -> None:
     """Observations overlap: one that wants no scores, and right behind it one that asks for all of them."""
     target, drafter = models
     spec = make_spec(SAMPLINGS["rejection"])
     await target.open(spec)
     await drafter.open(spec)
     seen = [observation(i, await target.verify("answer-1", i, EMPTY_DRAFT)) for i in range(2)]
-    told = asyncio.ensure_future(drafter.observe("answer-1", 0, replace(seen[0], wants_scores=False)))
+    observed = asyncio.ensure_future(drafter.observe("answer-1", 0, replace(seen[0], wants_scores=False)))
     asked = asyncio.ensure_future(drafter.observe("answer-1", 1, replace(seen[1], score_from=0)))
-    assert await asyncio.wait_for(told, 5.0) is None
+    assert await asyncio.wait_for(observed, 5.0) is None
     scores = await asyncio.wait_for(asked, 5.0)
     assert scores is not None
     assert (scores.start, len(scores.acceptance)) == (0, 2)
 
 
-async def test_tokens_told_with_the_request_for_a_draft_are_heard_before_it(models: tuple[Target, Drafter]) -> None:
-    """The same draft as after an observation of its own; known tokens may be told again, a gap is refused."""
+async def test_tokens_sent_with_the_request_for_a_draft_are_observed_before_it(models: tuple[Target, Drafter]) -> None:
+    """The draft is the same as after a separate observation; observed tokens may be sent again, a gap is refused."""
     target, drafter = models
-    specs = [make_spec(SAMPLINGS["rejection"], session_id=name) for name in ("told", "observed")]
+    specs = [make_spec(SAMPLINGS["rejection"], session_id=name) for name in ("sent along", "observed")]
     for spec in specs:
         await drafter.open(spec)
     await target.open(specs[0])
-    seen = [observation(i, await target.verify("told", i, EMPTY_DRAFT)) for i in range(3)]
+    seen = [observation(i, await target.verify("sent along", i, EMPTY_DRAFT)) for i in range(3)]
     quiet = [replace(each, wants_scores=False) for each in seen]
     assert await drafter.observe("observed", 0, quiet[0]) is None
-    with_told, alone = (
-        await drafter.draft(DraftRequest("told", 1, 4, observation=quiet[0])),
+    sent_along, alone = (
+        await drafter.draft(DraftRequest("sent along", 1, 4, observation=quiet[0])),
         await drafter.draft(DraftRequest("observed", 1, 4)),
     )
-    assert with_told.token_ids.tolist() == alone.token_ids.tolist()
-    assert await raised_by(drafter.draft(DraftRequest("told", 2, 4, observation=quiet[2]))) is InvalidObservation
+    assert sent_along.token_ids.tolist() == alone.token_ids.tolist()
+    assert await raised_by(drafter.draft(DraftRequest("sent along", 2, 4, observation=quiet[2]))) is InvalidObservation
     again = Observation(
         0, *(np.concatenate([getattr(e, part) for e in quiet]) for part in ("token_ids", "target_probs"))
     )
     assert (
-        await drafter.draft(DraftRequest("told", 3, 4, observation=replace(again, wants_scores=False)))
+        await drafter.draft(DraftRequest("sent along", 3, 4, observation=replace(again, wants_scores=False)))
     ).num_nodes == 4
     scores = await drafter.observe(
-        "told", 9, Observation(3, *(np.zeros(0, t) for t in (np.int32, np.float32)), score_from=0)
+        "sent along", 9, Observation(3, *(np.zeros(0, t) for t in (np.int32, np.float32)), score_from=0)
     )
     assert scores is not None
-    assert (scores.start, len(scores.acceptance)) == (0, 3), "what was told can be scored later"
+    assert (scores.start, len(scores.acceptance)) == (0, 3), "what was sent along can be scored later"
 
 
 async def test_a_number_that_is_still_unanswered_is_refused() -> None:
-    """Two questions with one number: the answers could not be told apart, so the second one never leaves."""
+    """Two requests with one number would have answers that cannot be told apart, so the second one never leaves."""
     server = await start_server(ReplicaServicer(None, {"code": local_models()[1]}))
     async with ReplicaConnection(server.address) as connection:
         drafter = RemoteDrafter(connection, "code")

@@ -45,7 +45,7 @@ ARGS = AppArgs.model_validate(
 
 
 class Counting(TabularDrafter):
-    """Counts what it was asked."""
+    """A drafter that counts the requests it gets."""
 
     def __init__(self, drafter_id: str, model: TabularModel) -> None:
         super().__init__(drafter_id, model)

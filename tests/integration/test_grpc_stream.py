@@ -29,7 +29,7 @@ MODEL = TabularModel(vocab_size=12, seed=3)
 
 
 class CountingTarget(TabularTarget):
-    """Knows which sessions are open, can be full, and can be held up."""
+    """A target that records which sessions are open, can be full, and can be held up."""
 
     def __init__(self, max_sessions: int = 1000) -> None:
         super().__init__(MODEL)
@@ -110,7 +110,7 @@ async def test_drafters_of_one_group_share_a_stream() -> None:
             await RemoteTarget(connection).open(make_spec("s"))
 
 
-async def test_a_group_that_hears_an_observation_together_scores_it_one_by_one() -> None:
+async def test_a_group_that_is_sent_one_observation_scores_it_one_by_one() -> None:
     """One item for three drafters gives each its own scores, and an error of one (not open) is its own as well."""
     drafters = {name: TabularDrafter(name, MODEL.related(0.5, seed)) for seed, name in enumerate(("a", "b", "c"))}
     spec = replace(make_spec("s"), sampling=SamplingParams(temperature=1.0))
@@ -123,8 +123,8 @@ async def test_a_group_that_hears_an_observation_together_scores_it_one_by_one()
     async with serving(ReplicaServicer(None, drafters)) as server, ReplicaConnection(server.address) as connection:
         a, b, c = (RemoteDrafter(connection, name) for name in drafters)
         await asyncio.gather(a.open(spec), b.open(spec))
-        told = [drafter.observe("s", 0, verified) for drafter in (a, b, c)]
-        *scores, error = await asyncio.gather(*told, return_exceptions=True)
+        calls = [drafter.observe("s", 0, verified) for drafter in (a, b, c)]
+        *scores, error = await asyncio.gather(*calls, return_exceptions=True)
     for mine, theirs in zip(scores, alone, strict=True):
         np.testing.assert_array_equal(mine.acceptance, theirs.acceptance)
     assert not np.array_equal(scores[0].acceptance, scores[1].acceptance)
@@ -211,7 +211,7 @@ async def test_the_end_of_the_stream_closes_all_of_its_sessions_and_only_those()
 
 
 async def test_a_dead_replica_is_noticed_by_every_waiter_and_by_later_callers() -> None:
-    """Each gets ReplicaLost at once, close() stays silent, and a new connection is refused with the address."""
+    """Every waiter gets ReplicaLost at once, close() stays silent, and a new connection is refused with the address."""
     target = CountingTarget()
     server = await start_server(ReplicaServicer(target))
     connection = await ReplicaConnection(server.address).connect()
@@ -293,7 +293,7 @@ async def test_a_message_above_the_cap_is_resource_exhausted() -> None:
 
 
 async def test_malformed_items_get_an_error_item_that_names_their_request() -> None:
-    """Items without a body, replies sent as requests, ids out of range, absurd draft lengths."""
+    """Malformed are items without a body, replies sent as requests, ids out of range, and absurd draft lengths."""
     items = [
         pb.Item(session_id="s", call_index=1),
         pb.Item(session_id="s", call_index=2, verdict=pb.Verdict()),

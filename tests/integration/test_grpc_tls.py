@@ -1,4 +1,4 @@
-"""With certificate files both ends must show a certificate of the same authority; everything else is refused."""
+"""Both ends must show a certificate of the same authority when certificate files are set; everything else is refused."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def test_only_a_peer_with_a_certificate_of_the_authority_gets_in(tmp_path:
 
 
 def test_files_come_from_the_variables_that_ray_uses() -> None:
-    """Off unless asked for; asked for and incomplete is an error that names what is missing."""
+    """TLS is off unless asked for; asked for and incomplete is an error that names what is missing."""
     files = {"RAY_TLS_SERVER_CERT": "c.pem", "RAY_TLS_SERVER_KEY": "k.pem", "RAY_TLS_CA_CERT": "a.pem"}
     assert TlsFiles.from_environment({}) is None
     assert TlsFiles.from_environment({"RAY_USE_TLS": "0", **files}) is None

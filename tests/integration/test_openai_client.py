@@ -112,7 +112,7 @@ async def test_errors_arrive_as_the_clients_own_exceptions() -> None:
         assert long.value.code == "context_length_exceeded"
 
 
-async def test_the_client_retries_overload_as_told_and_not_what_cannot_succeed() -> None:
+async def test_the_client_retries_overload_as_the_server_says_and_not_what_cannot_succeed() -> None:
     generator = ScriptedGenerator(error=TargetUnavailable("x"))
     async with serving(generator) as client:
         eager = client.with_options(max_retries=1)

@@ -1,4 +1,5 @@
-"""What a tenant's traffic has taught one router is there in the first round on the next one, seen through HTTP."""
+"""Preferences that one router learned from a tenant's traffic are there in the first round on the next one, seen
+through HTTP."""
 
 from __future__ import annotations
 

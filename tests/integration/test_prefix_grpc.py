@@ -14,7 +14,7 @@ pytestmark = pytest.mark.timeout(600)
 
 
 async def test_the_second_answer_of_a_tenant_reuses_the_prompt_and_says_the_same():
-    """All whole blocks of the prompt but the last id's row, for the tenant that asked before and for nobody else."""
+    """All whole blocks of the prompt but the last id's row are reused, for the tenant that asked before and for no other."""
     args = zoo_args()
     args = args.model_copy(update={"drafters": tuple(d for d in args.drafters if d.id in ("generic", "ngram"))})
     sampling = SamplingParams(temperature=0.0, max_tokens=30, ignore_eos=True)

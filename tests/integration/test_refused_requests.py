@@ -1,4 +1,4 @@
-"""What the decode loop's service refuses, seen through HTTP: it owns the checks of the drafter and of the context."""
+"""The decode loop's service refuses unknown drafters and answers that exceed the context, seen through HTTP."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
 async def test_an_unknown_drafter_is_a_400_that_lists_the_known(
     client: httpx.AsyncClient, prompt: Any, is_stream: bool
 ) -> None:
-    """Also of a stream, and of several prompts: nothing has been sent when the check fails."""
+    """Streams and requests with several prompts are refused as well: nothing has been sent when the check fails."""
     body = {"model": MODEL, "prompt": prompt, "stream": is_stream, "hedgespec": {"drafter": "far"}}
     answer = await client.post("/v1/completions", json=body)
     assert answer.status_code == 400
@@ -54,7 +54,7 @@ async def test_an_answer_that_does_not_fit_the_context_is_a_400(client: httpx.As
 
 
 async def test_the_default_length_shrinks_to_what_the_context_leaves(client: httpx.AsyncClient) -> None:
-    """Down to one token; a prompt that leaves none is refused."""
+    """The default length may shrink to one token; a prompt that leaves none is refused."""
     limit = (await client.get(f"/v1/models/{MODEL}")).json()["max_model_len"]
     body = {"model": MODEL, "ignore_eos": True}
     for room in (2, 1):

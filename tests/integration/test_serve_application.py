@@ -1,4 +1,4 @@
-"""The whole application on Ray Serve with exact models: HTTP in, leases, gRPC, and what happens when replicas die.
+"""The whole application on Ray Serve with exact models: HTTP in, leases, gRPC, and replicas that die.
 
 One Ray for the module. Every text is compared with what the target alone writes in this process.
 """
@@ -61,7 +61,7 @@ def until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
 
 
 def target_alone(sampling: SamplingParams, num_tokens: int) -> str:
-    """What the target writes without any drafter, decoded in this process."""
+    """Return the text that the target writes without any drafter, decoded in this process."""
     tokenizer = load_tokenizer(TARGET)
     target = open_target(TARGET.model_copy(update={"model": "tabular:3"}), LocalFeatureTransport())
     noise_seed = 0 if sampling.seed is None else sampling.seed % 2**64
@@ -119,7 +119,7 @@ def metric(app: ServedApp, name: str, **labels: str) -> float:
 
 
 def test_the_served_text_is_the_targets_own_for_every_drafter_and_without(app: ServedApp) -> None:
-    """Greedy and seeded answers equal plain target decoding, whoever drafts."""
+    """Greedy and seeded answers equal plain target decoding, with every drafter and with none."""
     expected = target_alone(SamplingParams(temperature=0.0), 60)
     for drafter in (None, "near", "far", "ngram", "none", "random"):
         choice = {} if drafter is None else {"drafter": drafter}
@@ -168,7 +168,8 @@ def test_clients_that_leave_free_their_leases(app: ServedApp) -> None:
 
 @pytest.mark.parametrize("sampling", [{"temperature": 0}, {"temperature": 1.0, "seed": 5}], ids=["greedy", "seeded"])
 def test_a_killed_drafter_changes_nothing_and_comes_back(app: ServedApp, sampling: dict[str, object]) -> None:
-    """SIGKILL in the middle of an answer: the same text, no error; the restarted replica proposes again."""
+    """A drafter killed (SIGKILL) in the middle of an answer costs neither text nor error; the restarted replica
+    proposes again."""
     expected = target_alone(SamplingParams(**sampling), LONG)  # type: ignore[arg-type]
     until(lambda: drafted(app, "near"))
 
@@ -181,7 +182,7 @@ def test_a_killed_drafter_changes_nothing_and_comes_back(app: ServedApp, samplin
 
 
 def test_a_frozen_drafter_changes_nothing_and_comes_back(app: ServedApp) -> None:
-    """SIGSTOP: drafts miss their deadline, the answer goes on; after SIGCONT the drafter is used again."""
+    """A frozen drafter (SIGSTOP) misses its draft deadlines and the answer goes on; after SIGCONT it is used again."""
     expected = target_alone(SamplingParams(temperature=0.0), LONG)
     until(lambda: drafted(app, "near"))
     (pid,) = app.pids("Drafter-near")

@@ -128,7 +128,7 @@ def test_an_unknown_name_is_an_error_that_lists_the_known_ones(setting: dict[str
 
 
 def test_a_package_cannot_replace_a_built_in_learner(tmp_path: Path) -> None:
-    """What a configuration means does not depend on what else is installed."""
+    """The meaning of a configuration does not depend on what else is installed."""
     with toy_package(tmp_path, "toy_thief", LEARNER, {"hedgespec.learners": {"adaptive": "leader"}}):
         assert LEARNERS.load("adaptive").__module__ == "hedgespec.learning.learners.normalhedge"
 

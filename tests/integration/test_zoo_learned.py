@@ -23,7 +23,7 @@ SAMPLINGS = {
 }
 VARIANTS = {
     "shipped": {"max_draft_tokens": 5},
-    "everybody in every round": {"max_draft_tokens": 5, "score_dense_rounds": 1000, "wake_every_rounds": 0},
+    "all drafters in every round": {"max_draft_tokens": 5, "score_dense_rounds": 1000, "wake_every_rounds": 0},
     "prompt scores": {"max_draft_tokens": 5, "prompt_scores": 32},
     "tree": {"max_draft_tokens": 4, "draft_form": "tree", "branching": 2, "num_nodes": 8},
     "merged": {"max_draft_tokens": 4, "merge_drafters": 3, "num_nodes": 9},

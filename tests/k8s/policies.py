@@ -36,7 +36,7 @@ def deployments_are_pinned_to_their_own_worker_group(docs: list[Doc]) -> list[st
 
 
 def model_pods_hold_one_replica(docs: list[Doc]) -> list[str]:
-    """One GPU in a `device: cuda` group, none elsewhere; a CPU group has one replica's CPUs: fixed ports never clash."""
+    """A `device: cuda` group has one GPU, others none; a CPU group has one replica's CPUs: fixed ports never clash."""
     problems = []
     args = AppArgs.model_validate(app_args(docs))
     pods = {pod.labels[NODE_LABEL]: pod for pod in pod_templates(docs) if NODE_LABEL in pod.labels}
@@ -205,7 +205,7 @@ def disruption_budgets_allow_drains(docs: list[Doc]) -> list[str]:
 
 
 def ray_is_fault_tolerant_and_closed(docs: list[Doc]) -> list[str]:
-    """Token authentication, the head's state in a Redis of its own, the version of the lock in the image's place."""
+    """Ray needs token authentication, the head's state in a Redis of its own, and one group with a port `serve`."""
     problems = []
     cluster = cluster_config(docs)
     if cluster.get("authOptions", {}).get("mode") != "token":

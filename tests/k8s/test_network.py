@@ -67,7 +67,7 @@ def test_exactly_the_designed_flows_are_allowed(kustomization: str) -> None:
 
 
 def test_a_model_pod_reaches_neither_redis_nor_the_world() -> None:
-    """Spelt out, since the sets above are long: a model process that was taken over finds nothing to steal from."""
+    """A model process that was taken over finds nothing to steal from; spelt out here, since the sets above are long."""
     flows = allowed_flows(load("base"))
     for pod in ("target", "drafter"):
         assert (

@@ -121,7 +121,7 @@ def test_the_learners_user_can_do_nothing_else(tmp_path: Path) -> None:
 
 @pytest.mark.redis_server
 def test_ray_can_keep_its_state_in_its_own_redis(tmp_path: Path) -> None:
-    """Ray writes hashes of its own naming; nobody without the password does, and nobody wipes them at once."""
+    """Ray writes hashes of its own naming; without the password no client can, and no client can wipe them at once."""
     with redis_from_manifests("gcs-redis", tmp_path) as port:
         client = redis.Redis(port=port, password=PASSWORD)
         client.hset("RAYcluster@JOB", "1", "state")
@@ -134,7 +134,7 @@ def test_ray_can_keep_its_state_in_its_own_redis(tmp_path: Path) -> None:
 
 
 def is_refused(port: int, key: str, **login: str) -> bool:
-    """Whether this login cannot even read. No retries: redis-py backs off for seconds otherwise."""
+    """Return whether this login cannot even read. No retries: redis-py backs off for seconds otherwise."""
     client = redis.Redis(port=port, retry=Retry(NoBackoff(), 0), **login)
     try:
         client.hgetall(key)

@@ -1,4 +1,5 @@
-"""What Kubernetes would send to Ray Serve is accepted by Ray's schema, by our configuration and by our builder."""
+"""The configuration that Kubernetes would send to Ray Serve is accepted by Ray's schema, by our configuration and by
+our builder."""
 
 from __future__ import annotations
 

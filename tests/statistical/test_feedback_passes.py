@@ -43,7 +43,7 @@ def test_the_chosen_drafters_text_is_as_good_as_the_targets_own() -> None:
 
 
 def decode_plainly(rng: np.random.Generator, target: np.ndarray) -> np.ndarray:
-    """[num_answers, num_tokens] ids; the id before the first is 0."""
+    """Return the target's own ids [num_answers, num_tokens]; the id before the first is 0."""
     text, last = np.zeros((NUM_ANSWERS, NUM_TOKENS), dtype=int), np.zeros(NUM_ANSWERS, dtype=int)
     for position in range(NUM_TOKENS):
         last = text[:, position] = draw(rng, target[last])
@@ -85,6 +85,6 @@ def estimated_passes(text: np.ndarray, target: np.ndarray, drafts: np.ndarray) -
 
 
 def draw(rng: np.random.Generator, weights: np.ndarray) -> np.ndarray:
-    """One id per row of unnormalised weights [num_rows, vocab]."""
+    """Draw one id per row of unnormalised weights [num_rows, vocab]."""
     levels = weights.cumsum(axis=1)
     return (rng.random((len(weights), 1)) * levels[:, -1:] >= levels).sum(axis=1)

@@ -56,7 +56,7 @@ def decode(rng: np.random.Generator, target: np.ndarray, drafter: TreeDrafter) -
 
 
 def shadow_scores(text: Path, drafter: TreeDrafter) -> np.ndarray:
-    """[num_tokens, depth]: one cursor walks over the text and drafts afresh where its last draft ended."""
+    """Return scores [num_tokens, depth] of a cursor that walks over the text and drafts anew where its last draft ended."""
     rows = np.zeros((len(text), DEPTH))
     root, path = 0, ()
     for position, token in enumerate(text):
@@ -75,8 +75,8 @@ def sum_of_u(rows: np.ndarray) -> float:
 
 
 def test_sum_of_u_counts_the_passes_of_the_very_run_that_was_decoded() -> None:
-    """On text that a tree drafter decoded itself, the sum of u over its shadow scores is its number of passes, answer by
-    answer and without error: a child of the tree is the next token exactly when it was accepted. No false alarms."""
+    """The sum of u over a tree drafter's shadow scores on text that it decoded itself is its number of passes, answer
+    by answer and without error: a child of the tree is the next token exactly when it was accepted. No false alarms."""
     rng = np.random.default_rng(20251125)
     target = rng.dirichlet(np.full(VOCAB, 0.4), size=VOCAB)
     drafter, counts = TreeDrafter(1, width=3), set()
@@ -87,7 +87,7 @@ def test_sum_of_u_counts_the_passes_of_the_very_run_that_was_decoded() -> None:
     assert len(counts) > 5
 
 
-def test_another_drafters_text_tells_the_mean_passes() -> None:
+def test_another_drafters_text_gives_the_mean_passes() -> None:
     """The chosen drafter's text gives every other one its expected passes: mean sum of u on text of A equals the mean
     passes of B's own runs. Both means are normal; 4.5 standard errors are exceeded by chance once in 150,000 seeds."""
     rng = np.random.default_rng(7)
@@ -104,7 +104,7 @@ def test_another_drafters_text_tells_the_mean_passes() -> None:
 
 
 def test_entries_off_the_cursors_path_are_never_read() -> None:
-    """Whatever stands there, u is the same to the last bit."""
+    """The sum of u is the same to the last bit, whatever the entries off the cursor's path contain."""
     rng = np.random.default_rng(11)
     target = rng.dirichlet(np.full(VOCAB, 0.4), size=VOCAB)
     drafter = TreeDrafter(4, width=3)
@@ -134,8 +134,9 @@ def test_objectives_of_every_start_refuse_what_is_scored_at_some(objective: str,
 
 
 def test_a_mean_over_visited_starts_would_prefer_the_worse_drafter() -> None:
-    """Why they are refused. Drafter A foresees three of five tokens, in a row: 80 passes for 200 tokens, and a hit at half
-    of the starts that it visits. Drafter B foresees every second one: 100 passes, and a hit at each of its starts."""
+    """This is why they are refused. Drafter A foresees three of five tokens, in a row: 80 passes for 200 tokens, and a
+    hit at half of the starts that it visits. Drafter B foresees every second one: 100 passes, and a hit at each of its
+    starts."""
     foreseen = np.array([1, 1, 1, 0, 0] * 40)
     every_second = np.array([1, 0] * 100)
     passes, visited = [], []

@@ -37,7 +37,7 @@ TextDistribution = dict[Text, float]
 
 @dataclass(frozen=True)
 class Memory:
-    """What a switching policy may look at: how the last round went, drafted tokens that nobody emitted included."""
+    """The state that a switching policy may read: how the last round went, rejected draft tokens included."""
 
     round_index: int = 0
     last_drafter: int = 0
@@ -89,7 +89,7 @@ def test_output_distribution_equals_the_targets_for_every_policy(monkeypatch, po
 
 @pytest.mark.parametrize("seed", range(6))
 def test_output_distribution_equals_the_targets_for_random_distributions(monkeypatch, seed):
-    """Other random tables, drafters that are close, unrelated, and certain of a wrong token."""
+    """The equality holds for other random tables: drafters that are close, unrelated, and certain of a wrong token."""
     target, drafters = models(seed)
     distribution = output_distribution(monkeypatch, target, drafters, POLICIES[5], SamplingParams(), num_tokens=3)
     assert distance(distribution, target_distribution(target, SamplingParams(), 3)) < TOLERANCE

@@ -1,4 +1,4 @@
-"""`coupled` and `greedy` are functions of the target alone: token for token, whoever drafts and whatever dies.
+"""`coupled` and `greedy` are functions of the target alone: token for token, whichever drafter proposes and whatever dies.
 
 These comparisons are exact and raise no false alarms; the two chi-square tests at the end say theirs.
 """
@@ -79,7 +79,8 @@ async def decode(params: SamplingParams, noise_seed: int, choices: np.random.Gen
 @pytest.mark.parametrize("mode", ["none", "0", "1", "2", "3", "4", "switching", "failures"])
 @pytest.mark.parametrize("name", PARAMS)
 async def test_text_equals_plain_decoding_token_for_token(name, mode):
-    """For any drafter, any length, switching in every round and after failures; three noise seeds each."""
+    """The texts are equal for any drafter and length, with switching in every round and after failures, for three noise
+    seeds."""
     choices = np.random.default_rng(7)
     for noise_seed in (0, 2**64 - 1, 123456789):
         params = PARAMS[name]

@@ -28,7 +28,7 @@ VOCAB = 4
 NUM_TOKENS = 2
 TARGET = TabularModel(VOCAB, order=0, seed=14, sharpness=1.5)
 OTHER = TabularModel(VOCAB, order=0, seed=108, sharpness=1.2)
-"""Laws for which a second draft that repeats the first one's sample moves a token's probability from 0.89 to 0.77."""
+"""Distributions for which a second draft that repeats the first sample moves a token's probability from 0.89 to 0.77."""
 PROMPT = np.array([1, 2], np.int32)
 
 
@@ -50,13 +50,13 @@ async def test_text_follows_the_target_when_three_different_drafters_are_merged(
 
 
 async def test_drafters_that_draw_with_the_same_noise_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Why each drafter has a key of its own: the second sample would be a function of the first one."""
+    """Each drafter needs a key of its own: with a shared one the second sample would be a function of the first."""
     monkeypatch.setattr(panel_module, "drafter_seed", lambda noise_seed, drafter_index: noise_seed)
     assert p_value(await sample_texts([OTHER, OTHER], CHAIN)) < 1e-12
 
 
 async def test_under_coupled_and_greedy_all_drafters_keep_the_targets_key() -> None:
-    """There their guesses are hits because they use the same noise as the target."""
+    """Guesses under these methods are hits because they use the same noise as the target."""
     for sampling in (SamplingParams(seed=3), SamplingParams(temperature=0.0)):
         spec = SessionSpec("s", PROMPT, np.zeros(0, np.int32), sampling, 3, NUM_TOKENS)
         panel = DrafterPanel([TabularDrafter(f"drafter-{n}", TARGET) for n in range(3)], None, NoEvents())

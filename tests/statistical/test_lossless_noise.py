@@ -76,13 +76,13 @@ def test_neighbours_along_each_input_are_independent(name, step):
     ],
 )
 def test_purposes_rounds_and_positions_of_one_session_are_independent(one, other):
-    """Over 4,000 seeds, two numbers that one session uses in the same or in neighbouring rounds."""
+    """Two numbers that one session uses in the same or in neighbouring rounds are independent, over 4,000 seeds."""
     streams = [by_seed(0, purpose, index, round_index) for purpose, index, round_index in (one, other)]
     assert independence_p_value(*streams) > FALSE_ALARM_RATE
 
 
 def test_sessions_with_neighbouring_seeds_are_independent_at_shifted_positions():
-    """Seed s at index i and seed s + 1 at index i - 1: where weak keys that are merely added up coincide."""
+    """Weak keys that are merely added up would coincide for seed s at index i and seed s + 1 at index i - 1."""
     first = by_seed(0, Purpose.ACCEPT, index=9)
     assert independence_p_value(first, by_seed(1, Purpose.ACCEPT, index=8)) > FALSE_ALARM_RATE
     assert len(np.intersect1d(first, by_seed(1, Purpose.ACCEPT, index=8))) == 0

@@ -114,7 +114,7 @@ FORMS: dict[str, Callable[[TabularModel, TabularModel], Drafts]] = {
 @pytest.mark.parametrize("form", FORMS, ids=str)
 @pytest.mark.parametrize("seed", [0, 10, 20])
 def test_the_output_distribution_is_the_targets(form: str, seed: int) -> None:
-    """Whatever is drafted: the first two tokens follow the target."""
+    """The first two tokens follow the target, whatever is drafted."""
     target, close, unrelated = models(seed)
     assert distance(output_distribution(target, FORMS[form](close, unrelated)), target_distribution(target)) < TOLERANCE
 
@@ -141,7 +141,7 @@ def test_a_wrong_rule_is_caught(monkeypatch: pytest.MonkeyPatch, form: str, wron
 
 
 def test_counting_the_same_sample_of_two_drafters_once_is_caught() -> None:
-    """Why sampled drafts are not merged by common beginnings: one node for two draws changes the distribution."""
+    """Sampled drafts are not merged by common beginnings: one node for two draws changes the distribution."""
     target, close, unrelated = models(0)
 
     def deduplicated() -> Drafts:

@@ -40,7 +40,7 @@ async def recorded(temperature: float, num_tokens: int, prompts: dict[str, list[
 
 
 @pytest.mark.parametrize("drafter", ["near", "far", "ngram"])
-async def test_at_temperature_0_a_recording_tells_the_passes_of_a_real_decode(drafter: str) -> None:
+async def test_at_temperature_0_a_recording_gives_the_passes_of_a_real_decode(drafter: str) -> None:
     """Passes and text are those of the decode loop with that drafter pinned, exactly, for every prompt."""
     recording = await recorded(0.0, 60)
     passes = fixed_passes(recording.acceptance)[:, recording.drafter_ids.tolist().index(drafter)]
@@ -54,7 +54,7 @@ async def test_at_temperature_0_a_recording_tells_the_passes_of_a_real_decode(dr
     assert 15 < passes.min() < 60
 
 
-async def test_at_temperature_1_a_recording_tells_the_mean_passes_of_real_decodes() -> None:
+async def test_at_temperature_1_a_recording_gives_the_mean_passes_of_real_decodes() -> None:
     """Means over texts of their own; 4.5 standard errors of the difference for each of two drafters are exceeded by chance
     once in 70,000 runs. The recording's seed is fixed, the served requests draw theirs."""
     num_copies, num_tokens = 60, 24
@@ -81,8 +81,8 @@ async def test_recording_is_reproducible_and_complete() -> None:
     assert first.acceptance.shape == (3, 3, 24, 3) == first.acceptance_prob.shape
 
 
-class TellingTarget(TabularTarget):
-    """Also tells the law of the last prompt tokens, all of it."""
+class PromptTopTarget(TabularTarget):
+    """An exact target that also returns the whole distribution at each of the last prompt tokens."""
 
     async def open(self, spec: SessionSpec) -> Opened:
         await super().open(spec)
@@ -99,7 +99,7 @@ async def test_prompt_scores_are_recorded_with_the_last_token_last() -> None:
     """A drafter that equals the target overlaps fully wherever it is asked; another one is below; shorter prompts are empty
     in front."""
     drafters = {"same": TabularDrafter("same", MODEL), "far": TabularDrafter("far", MODEL.related(0.3, 5))}
-    fleet = LocalFleet(TellingTarget(MODEL), drafters, max_leases=4, lease_wait_s=5.0)
+    fleet = LocalFleet(PromptTopTarget(MODEL), drafters, max_leases=4, lease_wait_s=5.0)
     recording = await record(fleet, PROMPTS, [1.0], 3, 12, lambda: None)
     for overlap, prompt in zip(recording.prompt_overlap, [p for own in PROMPTS.values() for p in own], strict=True):
         known = np.isfinite(overlap).all(axis=0)

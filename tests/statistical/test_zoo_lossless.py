@@ -45,7 +45,7 @@ def reference_greedy(model: PreTrainedModel, prompt: NDArray[np.int32]) -> list[
 
 
 def target_probs(model: PreTrainedModel, prompt: NDArray[np.int32], tokens: list[int]) -> NDArray[np.float64]:
-    """[num_tokens, vocab] the target's law of each token given the realised ones before it."""
+    """Return the target's distribution of each token given the realised ones before it: [num_tokens, vocab]."""
     ids = torch.as_tensor([*prompt.tolist(), *tokens], dtype=torch.long)[None]
     with torch.inference_mode():
         logits = model(ids).logits[0, len(prompt) - 1 : -1]
@@ -53,7 +53,7 @@ def target_probs(model: PreTrainedModel, prompt: NDArray[np.int32], tokens: list
 
 
 def check_same(model: PreTrainedModel, prompt: NDArray[np.int32], ours: list[int], expected: list[int]) -> int:
-    """-> number of near-ties (0 or 1); any other difference fails."""
+    """Return the number of near-ties (0 or 1); any other difference fails."""
     if ours == expected:
         return 0
     at = next(i for i, (a, b) in enumerate(zip(ours, expected, strict=True)) if a != b)
@@ -88,15 +88,15 @@ async def test_seeded_text_is_the_same_with_every_drafter_with_none_and_with_swi
             assert await tokens_of(local, prompt, sampling, drafter, 5) == plain, drafter
 
 
-def places_in_law(probs: NDArray[np.float64], tokens: list[int], rng: np.random.Generator) -> list[float]:
+def uniform_ranks(probs: NDArray[np.float64], tokens: list[int], rng: np.random.Generator) -> list[float]:
     """Randomised probability integral transform, ids ordered by falling probability: uniform on (0, 1) and independent
-    if and only if the tokens really follow the law."""
-    places = []
+    if and only if the tokens really follow the distribution."""
+    ranks = []
     for row, token in zip(probs, tokens, strict=True):
         above = row[row > row[token]].sum()
         tied = row[row == row[token]].sum()
-        places.append(float(above + rng.random() * tied))
-    return places
+        ranks.append(float(above + rng.random() * tied))
+    return ranks
 
 
 async def test_sampled_text_follows_the_target_at_temperature_one(local: LocalService, reference: PreTrainedModel):
@@ -105,7 +105,7 @@ async def test_sampled_text_follows_the_target_at_temperature_one(local: LocalSe
     False-alarm rate 1e-4 (seeds of the sampler are random, so this is a rate per run).
     """
     rng = np.random.default_rng(0)
-    places: list[float] = []
+    ranks: list[float] = []
     wrong: list[float] = []
     sampling = SamplingParams(temperature=1.0, max_tokens=NUM_TOKENS, ignore_eos=True)
     for index in range(7):
@@ -113,8 +113,8 @@ async def test_sampled_text_follows_the_target_at_temperature_one(local: LocalSe
             prompt = prompt_ids(local, domain, index)
             tokens = await tokens_of(local, prompt, sampling, "random" if index % 2 else None, 5)
             probs = target_probs(reference, prompt, tokens)
-            places += places_in_law(probs, tokens, rng)
+            ranks += uniform_ranks(probs, tokens, rng)
             sharper = probs**1.25
-            wrong += places_in_law(sharper / sharper.sum(axis=1, keepdims=True), tokens, rng)
-    assert stats.kstest(places, "uniform").pvalue > 1e-4
+            wrong += uniform_ranks(sharper / sharper.sum(axis=1, keepdims=True), tokens, rng)
+    assert stats.kstest(ranks, "uniform").pvalue > 1e-4
     assert stats.kstest(wrong, "uniform").pvalue < 1e-4, "the test would not notice a temperature of 0.8"

@@ -117,7 +117,7 @@ def test_a_draft_token_that_the_target_excludes_is_always_rejected():
 
 
 def test_residual_of_equal_distributions_falls_back_to_the_target():
-    """Reached through rounding only, but it must not divide by zero."""
+    """Equal distributions are reached through rounding only, but must not divide by zero."""
     probs = torch.tensor([[0.25, 0.75, 0.0]])
     distribution = residual(probs, torch.tensor([[0, 1]]), torch.tensor([[0.25, 0.75]], dtype=torch.float64))
     assert distribution.tolist() == [[0.25, 0.75, 0.0]]
@@ -140,7 +140,7 @@ def test_a_point_at_the_end_of_a_distribution_stays_within_it():
 
 
 def test_what_a_device_finds_for_all_rows_is_what_the_walk_along_a_chain_finds():
-    """On the CPU rows behind a mismatch are not looked at, elsewhere all are; the tokens are the same."""
+    """The walk on the CPU reads no rows behind a mismatch, other devices read all; the tokens are the same."""
     for seed in range(40):
         params = [COUPLED, GREEDY, replace(COUPLED, temperature=0.5, top_k=3)][seed % 3]
         logits, other = random_logits(5, seed).float(), random_logits(4, seed + 500).float()
@@ -317,7 +317,7 @@ def test_draft_probs_are_not_looked_at_where_they_play_no_role():
 
 
 def test_accept_itself_refuses_what_would_break_the_distribution():
-    """Even when validation was forgotten: a token outside its own distribution."""
+    """A token outside its own distribution is refused even when validation was forgotten."""
     outside = DraftTree.chain(np.array([3]), sparse({4: 1.0}))
     with pytest.raises(InvalidDraft, match="no mass"):
         accept([outside], random_logits(2), [context(REJECTION)])

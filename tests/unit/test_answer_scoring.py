@@ -1,4 +1,4 @@
-"""Scores of one answer: asked for on a schedule, not from sleepers, and from the prompt before the first round."""
+"""Scores of one answer are asked for on a schedule, not from sleepers, and from the prompt before the first round."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def learner_of(run: Run) -> AnswerLearner:
 
 
 def updates_of(run: Run) -> list[np.ndarray]:
-    """The loss vectors that the learner is given, filled while the answer runs."""
+    """Return the loss vectors that the learner is given, filled while the answer runs."""
     learner, seen = learner_of(run)._learner, []
     update = learner.update
 
@@ -47,10 +47,10 @@ def updates_of(run: Run) -> list[np.ndarray]:
         ("acceptance", "chain", "exact", "exact"),
     ],
 )
-def test_only_rounds_of_chains_are_content_with_the_path(
+def test_only_rounds_of_chains_are_content_with_own_rounds(
     objective: str, form: str, configured: str, asked: str
 ) -> None:
-    """The others read starts that a drafter's own rounds do not reach, where `own_rounds` may leave zeros."""
+    """Other objectives and forms read starts that a drafter's own rounds skip, where `own_rounds` may leave zeros."""
     speculation = {"draft_form": form, "score_depth": configured, "branching": 2 if form == "tree" else 1}
     drafters = [{"id": "ngram", "kind": "ngram"}]
     settings = {"drafters": drafters, "learner": {"objective": objective}, "speculation": speculation}
@@ -59,7 +59,7 @@ def test_only_rounds_of_chains_are_content_with_the_path(
 
 @pytest.mark.parametrize(("dense", "every"), [(0, 1), (8, 1), (3, 4), (0, 7), (2, 64)])
 async def test_no_position_is_lost_by_the_schedule(dense: int, every: int) -> None:
-    """Chosen or not, every drafter scores every position once, and the sums are those of dense scoring."""
+    """Every drafter scores every position once, chosen or not, and the sums are those of dense scoring."""
     drafters = ScriptedDrafter("good", 5), ScriptedDrafter("bad", 0)
     schedule = {"score_dense_rounds": dense, "score_every": every, "wake_every_rounds": 0}
     run = Run(fleet_of(*drafters), ["good", "bad"], **schedule)
@@ -69,7 +69,7 @@ async def test_no_position_is_lost_by_the_schedule(dense: int, every: int) -> No
     assert learner_of(run).expected_passes() == pytest.approx({0: 7, 1: 40})
 
 
-async def test_drafters_are_asked_in_turn_and_told_nothing_in_between() -> None:
+async def test_drafters_are_asked_in_turn_and_sent_nothing_in_between() -> None:
     """Two rounds are dense, then sweeps of 1, 2, 2, 3, 3 and 4 rounds begin in rounds 2, 3, 5, 7, 10, 13 and 17."""
     first, second = ScriptedDrafter("d", 1), ScriptedDrafter("e", 1)
     schedule = {"score_dense_rounds": 2, "score_every": 4, "wake_every_rounds": 0}
@@ -80,13 +80,14 @@ async def test_drafters_are_asked_in_turn_and_told_nothing_in_between() -> None:
         asked = [observation for observation in drafter.observed if observation.wants_scores]
         ends = [observation.start + len(observation.token_ids) for observation in asked]
         assert ends == [2 * (r + 1) for r in own] + ([40] if own[-1] < 19 else [])
-        told_unasked = [observation for observation in drafter.observed if not observation.wants_scores]
+        sent_unasked = [observation for observation in drafter.observed if not observation.wants_scores]
         drafted = {r.round_index for r in run.reports if r.drafter_id == drafter.drafter_id}
-        assert len(told_unasked) <= len(drafted), "only when a draft could not start without"
+        assert len(sent_unasked) <= len(drafted), "only when a draft could not start without"
 
 
-async def test_drafters_that_are_told_the_same_get_one_object() -> None:
-    """It is how one message serves a whole group (`rpc.frames`): all but the one that has drafted know the same."""
+async def test_drafters_that_are_sent_the_same_get_one_object() -> None:
+    """One message serves a whole group (`rpc.frames`) this way: all drafters but the one that has drafted were sent the
+    same tokens."""
     drafters = [ScriptedDrafter(name, 1) for name in "def"]
     run = Run(fleet_of(*drafters), ["d", "e", "f"], score_dense_rounds=100, wake_every_rounds=0)
     await run.finish()
@@ -97,7 +98,7 @@ async def test_drafters_that_are_told_the_same_get_one_object() -> None:
 
 
 async def test_what_is_scheduled_later_does_not_time_out() -> None:
-    """With a timeout of three rounds and an occasion every tenth, every drafter is still scored throughout."""
+    """Every drafter is still scored throughout with a timeout of three rounds and an occasion every tenth."""
     drafters = [ScriptedDrafter("a", 1), ScriptedDrafter("b", 2)]
     run = Run(
         fleet_of(*drafters), ["a", "b"], score_dense_rounds=0, score_every=10, score_timeout_rounds=3, warm_rounds=0
@@ -141,11 +142,11 @@ async def test_a_hopeless_drafter_falls_asleep_and_is_neither_asked_nor_drawn() 
     emitted = np.cumsum([len(r.token_ids) for r in run.reports])
     after = [r for r, end in zip(run.reports, emitted, strict=True) if end > len(bad.scored)]
     assert {r.drafter_id for r in after if r.num_drafted} == {"good"}
-    told = [token for observation in bad.observed for token in observation.token_ids.tolist()]
-    assert len(told) > len(bad.scored) + 30, "it hears of what is verified all the same, if late"
-    assert told == list(range(4, 4 + len(told)))
+    observed = [token for observation in bad.observed for token in observation.token_ids.tolist()]
+    assert len(observed) > len(bad.scored) + 30, "it observes all verified tokens, if late"
+    assert observed == list(range(4, 4 + len(observed)))
     assert len(bad.observed) < len(good.observed)
-    assert set(learner_of(run).expected_passes()) == {0}, "only who was scored throughout counts"
+    assert set(learner_of(run).expected_passes()) == {0}, "only a drafter that was scored throughout counts"
 
 
 async def test_sleepers_are_asked_again_on_schedule() -> None:
@@ -162,7 +163,7 @@ async def test_sleepers_are_asked_again_on_schedule() -> None:
 
 
 async def test_sleepers_wake_when_the_text_changes_and_the_leader_gets_worse() -> None:
-    """Far from any scheduled waking, the former loser takes over after the change."""
+    """The former loser takes over after the change, far from any scheduled waking."""
     first = ScriptedDrafter("first", right_at=lambda index: 5 if index < 200 else 0)
     second = ScriptedDrafter("second", right_at=lambda index: 0 if index < 200 else 5)
     run = Run(
@@ -176,7 +177,7 @@ async def test_sleepers_wake_when_the_text_changes_and_the_leader_gets_worse() -
     assert learner_of(run).weights[1] > 0.5
 
 
-async def test_the_learner_is_told_who_slept_and_a_waking_drafter_starts_a_round_afresh() -> None:
+async def test_the_learner_is_given_the_sleepers_and_a_waking_drafter_starts_a_round_afresh() -> None:
     """`mid` drafts one right token, so alone it would start a round at every other position. Whatever the length of a nap,
     the loss after the first position that it scores again is 0: a round began there."""
     good, mid = ScriptedDrafter("good", 5), ScriptedDrafter("mid", 1)
@@ -216,7 +217,7 @@ async def test_prompt_scores_tilt_the_first_choice_and_never_enter_as_rounds() -
 
 
 async def test_late_prompt_scores_count_as_if_they_had_come_in_time() -> None:
-    """They come during round 1: the weights are those of a learner that had them at the start."""
+    """Prompt scores that come during round 1 lead to the weights of a learner that had them at the start."""
     weights = []
     for is_late in (False, True):
         drafters = [ScriptedDrafter("a", 1, prompt_overlap=1.0), ScriptedDrafter("b", 2, prompt_overlap=0.0)]
@@ -283,8 +284,8 @@ async def test_prompt_scores_are_not_asked_for_again_after_a_fail_over() -> None
 
 
 @pytest.mark.parametrize("learner", [True, False], ids=["bandit-free", "pinned"])
-async def test_who_does_not_learn_asks_for_nothing(learner: bool) -> None:
-    """A pinned drafter hears of every token and is never asked for scores, on the prompt or later."""
+async def test_an_answer_without_learning_asks_for_nothing(learner: bool) -> None:
+    """A pinned drafter observes every token and is never asked for scores, on the prompt or later."""
     drafter = ScriptedDrafter("a", 3)
     run = Run(fleet_of(drafter, target=ScriptedTarget(prompt_top=PROMPT_TOP)), ["a"], learn=learner, prompt_scores=3)
     assert await run.finish() == EXPECTED

@@ -203,13 +203,14 @@ async def test_usage_comes_last_with_no_choices_and_is_null_before() -> None:
     assert last["usage"] == usage(2, 3)
 
 
-async def test_usage_tells_the_prompt_tokens_that_the_target_knew() -> None:
+async def test_usage_counts_the_prompt_tokens_that_the_target_reused() -> None:
     server = Server(ScriptedGenerator(stats=DecodeStats(num_emitted=3, num_cached_tokens=2)))
     assert (await server.complete()).json()["usage"] == usage(2, 3, num_cached=2)
 
 
 async def test_usage_never_exceeds_what_was_emitted() -> None:
-    """Also where the generator's own count is lower than the ids of its chunks (a stop string cut the last round)."""
+    """Usage is the generator's own count even where it is lower than the ids of its chunks (a stop string cut the last
+    round)."""
 
     class Cut(ScriptedGenerator):
         async def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationChunk]:
@@ -307,7 +308,7 @@ async def test_a_tenant_has_a_limited_number_of_answers_in_progress() -> None:
     assert (await server.complete(prompt=["a", "b", "c", "d"])).status_code == 429
 
 
-async def test_places_and_gauges_are_free_again_after_every_kind_of_end() -> None:
+async def test_slots_and_gauges_are_free_again_after_every_kind_of_end() -> None:
     limits = LimitsConfig(max_concurrent_per_tenant=1)
     for error in (None, TargetUnavailable("x"), ZeroDivisionError()):
         for error_at in (0, 1):
@@ -320,7 +321,7 @@ async def test_places_and_gauges_are_free_again_after_every_kind_of_end() -> Non
 
 
 async def test_neither_prompts_nor_keys_nor_answers_get_into_the_log() -> None:
-    """Also not when the generator fails with an exception that quotes them."""
+    """A generator that fails with an exception that quotes them does not get them there either."""
     canary, log = "zq-canary-zq", io.StringIO()
     configure_logging("json", stream=log)
     try:

@@ -1,4 +1,4 @@
-"""When the client goes, all work for it stops at once; when it reads slowly, work waits for it."""
+"""Work for a client stops at once when it goes; when it reads slowly, work waits for it."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ async def test_a_client_that_leaves_before_the_first_token_stops_it_too(stream: 
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_request_that_the_server_cancels_is_cleaned_up_as_well(stream: bool) -> None:
-    """Ray Serve cancels the handler's task when the client goes, instead of or before telling it."""
+    """Ray Serve cancels the handler's task when the client goes, instead of signalling the disconnect or before it does."""
     generator = Endless()
     connection = Connection(generator, stream=stream)
     request = asyncio.create_task(connection.run())

@@ -186,8 +186,8 @@ async def test_every_neutral_value_is_accepted_and_any_other_is_refused(path: st
         check_error(await post(path, **{name: CANARY}), 400, "unsupported_parameter", name)
 
 
-async def test_a_prompt_that_is_too_long_is_told_the_limit() -> None:
-    """It is refused without being tokenized whole; what nearly fits is the router's to refuse."""
+async def test_the_error_for_a_prompt_that_is_too_long_names_the_limit() -> None:
+    """The prompt is refused without being tokenized whole; one that nearly fits is left for the router to refuse."""
     message = (await post(prompt="x" * 9000)).json()["error"]["message"]
     assert "context is 128 tokens; prompt alone has more" in message
 
@@ -327,7 +327,7 @@ async def test_with_a_keys_file_every_endpoint_but_the_open_ones_needs_a_key() -
 
 
 async def test_without_keys_only_direct_requests_from_this_machine_are_served() -> None:
-    """Neither another machine, nor a proxy's clients, nor a web page under a name that was rebound to 127.0.0.1."""
+    """No other machine is served, nor a proxy's clients, nor a web page under a name that was rebound to 127.0.0.1."""
     assert (await make_client().get("/v1/models")).status_code == 200
     assert (await make_client(peer="::1").get("/v1/models", headers={"Host": "[::1]:8000"})).status_code == 200
     check_error(await make_client(peer="10.0.0.9").get("/v1/models"), 401, "invalid_api_key")
@@ -350,7 +350,7 @@ async def test_a_clients_request_id_is_never_used() -> None:
 
 
 async def test_errors_never_repeat_what_the_client_sent() -> None:
-    """The marker is in every string of the request, in one wrong place at a time."""
+    """The marker is in every string of the request, in one wrong field at a time."""
     bodies: list[dict[str, Any]] = [
         {"model": CANARY}, {"temperature": CANARY}, {"stop": [CANARY * 9]}, {"logit_bias": {CANARY: 1}},
         {"metadata": {CANARY: 1}},
@@ -392,7 +392,7 @@ NAMES += ["metadata", "user", "hedgespec", "ignore_eos", "presence_penalty", "to
 )
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 async def test_no_json_body_makes_the_server_fail(path: str, body: dict[str, Any], is_complete: bool) -> None:
-    """Whatever is sent is answered, or refused with an error object of the right form."""
+    """Every body is answered, or refused with an error object of the right form."""
     complete = {"model": "m", "prompt": "x", "messages": [{"role": "user", "content": "x"}], "tokens": [1]}
     needed = {COMPLETIONS: ["model", "prompt"], CHAT: ["model", "messages"], "/tokenize": ["prompt"]}.get(
         path, ["tokens"]

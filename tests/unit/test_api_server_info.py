@@ -1,4 +1,4 @@
-"""Models, health, version, metrics, tokenize and detokenize."""
+"""The endpoints for models, health, version, metrics, tokenize and detokenize answer as documented."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def test_health_follows_readiness() -> None:
     assert (await client.get("/health")).json() == {"status": "ok"}
 
 
-async def test_the_version_is_told() -> None:
+async def test_the_version_is_returned() -> None:
     assert (await make_client().get("/version")).json() == {"version": "1.2.3"}
 
 

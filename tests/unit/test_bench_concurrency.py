@@ -1,4 +1,4 @@
-"""Many answers at once beside one after the other, on exact models."""
+"""The concurrency benchmark compares many answers at once with one after the other, on exact models."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.toy_args import NEAR_AND_FAR
 
 
 async def test_every_concurrency_decodes_the_same_answers() -> None:
-    """At temperature 0 the number of tokens and of plain passes cannot depend on how many answers are in progress; one
+    """The number of tokens and of plain passes at temperature 0 cannot depend on how many answers are in progress; one
     after the other is always measured."""
     num_steps = 0
 

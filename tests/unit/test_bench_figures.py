@@ -1,4 +1,4 @@
-"""`hedgespec bench figures` on small made reports."""
+"""`hedgespec bench figures` draws pictures from small made reports."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def report(content: Any, **settings: Any) -> dict[str, Any]:
 
 def policies_report(shift: float, accuracy: float) -> dict[str, Any]:
     def rows(first: float) -> dict[str, Any]:
-        values = {name: first + 0.1 * place for place, name in enumerate(POLICIES)}
+        values = {name: first + 0.1 * index for index, name in enumerate(POLICIES)}
         return {n: {"mean_accepted_tokens": {"value": v, "low": v - 0.1, "high": v + 0.1}} for n, v in values.items()}
 
     temperatures = {t: {d: rows(1.0 + shift) for d in ("python", "c", ALL)} for t in ("0", "1")}
@@ -76,7 +76,7 @@ def numbers(drawn: Path, name: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", ["accepted_tokens", "regret", "pool_size", "weights", "rewrite", "shifts"])
 def test_every_picture_is_drawn_wide_enough_for_a_readme_with_its_numbers_beside_it(drawn: Path, name: str) -> None:
-    """1600 pixels wide, not empty, and its data file tells the processor that the numbers come from."""
+    """Pictures are 1600 pixels wide and not empty, and their data files say which processor the numbers come from."""
     image = (drawn / f"{name}.png").read_bytes()
     assert image.startswith(b"\x89PNG")
     assert int.from_bytes(image[16:20], "big") == 1600

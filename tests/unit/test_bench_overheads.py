@@ -1,4 +1,4 @@
-"""What a round is made of: sums over the same prompts for every arm, on exact models."""
+"""The overheads benchmark sums the parts of a round over the same prompts for every arm, on exact models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Live policies side by side, on exact models."""
+"""The policies benchmark decodes with live policies side by side, on exact models."""
 
 from __future__ import annotations
 

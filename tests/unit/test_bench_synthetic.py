@@ -35,7 +35,7 @@ async def tokens_a_round(drafters: Sequence[str | None], num_answers: int, *, us
 
 
 async def test_tokens_a_round_are_those_of_the_acceptance_and_the_best_head_is_found() -> None:
-    """With seeds the draws are the same in each run."""
+    """Seeds make the draws the same in each run."""
     plain, *heads, learned = await tokens_a_round(["none", "head0", "head1", "head2", None], 3, use_graphs=False)
     assert plain == heads[2] == 1.0
     for found, rate in zip(heads, RATES, strict=True):
@@ -57,10 +57,10 @@ def test_drafts_are_cut_at_their_first_miss_and_the_targets_own_token_follows() 
         contexts = [VerifyContext(SamplingParams(temperature=0.0), seed, 10 + i) for i in range(3)]
         expected = hits.of("a", seed, 10, 3).tolist()
         num_kept = [[*expected, False].index(False), 3, 0]
-        for place, verdict in enumerate(hits.decide(trees, logits, contexts)):
-            own = int(logits[4 * place + num_kept[place]].argmax())
-            assert verdict.token_ids.tolist() == [*tokens[: num_kept[place]], own]
-            assert verdict.accepted_nodes.tolist() == list(range(num_kept[place]))
+        for index, verdict in enumerate(hits.decide(trees, logits, contexts)):
+            own = int(logits[4 * index + num_kept[index]].argmax())
+            assert verdict.token_ids.tolist() == [*tokens[: num_kept[index]], own]
+            assert verdict.accepted_nodes.tolist() == list(range(num_kept[index]))
 
 
 def test_the_command_writes_its_report(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def citing_files() -> list[Path]:
 
 
 def problems(text: str, path: Path) -> list[str]:
-    """What `text`, as the content of the file `path`, cites that is not there."""
+    """Return what `text`, as the content of the file `path`, cites that is not there."""
     return [
         *(
             f"cites {name}, which is not published"
@@ -117,7 +117,7 @@ def is_referenced(author: str, year: str) -> bool:
 
 
 def is_command(words: str) -> bool:
-    """Whether the words begin with a command; what follows it are arguments."""
+    """Return whether the words begin with a command; what follows it are arguments."""
     command: Any = typer.main.get_command(app)
     for word in words.split():
         if not isinstance(getattr(command, "commands", None), dict):

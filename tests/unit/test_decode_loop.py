@@ -1,4 +1,4 @@
-"""The decode loop over scripted models: what fails, and what the text looks like anyway."""
+"""The decode loop over scripted models keeps the text whole whatever fails."""
 
 from __future__ import annotations
 

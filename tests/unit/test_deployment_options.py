@@ -1,4 +1,4 @@
-"""What Serve is told: placement, caps, scaling and draining, and that the shipped configurations are accepted."""
+"""Serve is given the right placement, caps, scaling and draining, and the shipped configurations are accepted."""
 
 from __future__ import annotations
 

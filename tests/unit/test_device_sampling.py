@@ -1,4 +1,4 @@
-"""What is sampled in torch is what NumPy samples."""
+"""Sampling in torch gives what sampling in NumPy gives."""
 
 from __future__ import annotations
 

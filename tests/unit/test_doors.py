@@ -95,7 +95,7 @@ def count_static_blocks(model: PackedCausalLM, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="needs torch with oneDNN")
 def test_an_open_door_is_used(folders: dict[str, Path]) -> None:
-    """Else the test above compares the plain path with itself."""
+    """An open door computes blocks; else the test above would compare the plain path with itself."""
     for name, folder in folders.items():
         model = opened(folder)
         assert isinstance(model.network, LeanNetwork) == (name in LEAN_THROUGHOUT)

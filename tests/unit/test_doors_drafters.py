@@ -91,7 +91,7 @@ def load_open_lm(folder: Path, *, has_graphs: bool) -> DrafterModel:
 
 
 def played(folder: str, kind: str) -> dict[str, Results]:
-    """On the plain path."""
+    """Return the results of every kind on the plain path."""
     return {case: Play(load_plain(Path(folder), kind), case).run() for case in CASES}
 
 

@@ -1,4 +1,4 @@
-"""What is computed over a head's own ids is what the rows over the whole vocabulary say, whatever shapes them."""
+"""Distributions over a head's own ids are those of the rows over the whole vocabulary, whatever shapes them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SHAPES = {
 
 
 def vocabulary_and_rows(is_whole: bool) -> tuple[DraftVocabulary, torch.Tensor, torch.Tensor]:
-    """With the logits that it is given, and those of the whole vocabulary."""
+    """Return a vocabulary, the logits that it is given, and those of the whole vocabulary."""
     logits = 2.0 * torch.randn(NUM_ROWS, NUM_COLUMNS, generator=torch.Generator().manual_seed(1))
     full = torch.full((NUM_ROWS, VOCAB), -torch.inf)
     full[:, TARGETS] = logits
@@ -54,7 +54,7 @@ def test_all_answers_are_those_of_the_whole_vocabulary(shape: str, is_whole: boo
 
 
 def test_a_bias_changes_the_greedy_choice_of_these_rows() -> None:
-    """Otherwise the comparison above would prove nothing."""
+    """The comparison above would prove nothing if the bias changed no choice."""
     vocabulary, logits, _ = vocabulary_and_rows(is_whole=True)
     neutral = vocabulary.greedy_ids(logits, SHAPES["neutral"], None, ANCESTORS)
     biased = vocabulary.greedy_ids(logits, SHAPES["bias"], None, ANCESTORS)

@@ -94,7 +94,7 @@ class Text:
         drafter.push(self.block(0, NUM_PROMPT + num_emitted - 1))
 
     def verify(self, drafter: HeadDrafter, start: int, end: int, wants_scores: bool = True) -> None:
-        """One round: the features of the accepted rows, then the emitted tokens."""
+        """Run one round: the features of the accepted rows, then the emitted tokens."""
         drafter.push(self.block(NUM_PROMPT + start - 1, NUM_PROMPT + end - 1))
         drafter.observe(self.session_id, self.observation(start, end, wants_scores))
 
@@ -116,7 +116,7 @@ def test_a_draft_equals_dense_evaluation(drafter: HeadDrafter, head: Eagle3Head,
     assert draft(drafter).token_ids.tolist() == expected, "drafting leaves no trace"
 
 
-def test_a_rejection_draft_carries_the_law_it_was_sampled_from(drafter: HeadDrafter, head: Eagle3Head) -> None:
+def test_a_rejection_draft_carries_the_distribution_it_was_sampled_from(drafter: HeadDrafter, head: Eagle3Head) -> None:
     sampling = SamplingParams(temperature=0.8, top_p=0.95, logit_bias=((3, 2.0),))
     text = Text(sampling=sampling)
     text.open(drafter)
@@ -204,8 +204,8 @@ def dense_acceptance(dense: DenseHead, text: Text, output_index: int, depth: int
     first, position = NUM_PROMPT + start, NUM_PROMPT + output_index
     logits = dense.logits(first, text.ids[first:position].tolist())[None]
     token, sampling = int(text.ids[position]), text.sampling
-    law = truncate(process_logits(logits, sampling))
-    ids, probs = law.row(0)
+    kept = truncate(process_logits(logits, sampling))
+    ids, probs = kept.row(0)
     if sampling.method == "rejection":
         found = probs[ids == token]
         return min(1.0, float(found[0]) / float(text.target_probs[position])) if len(found) else 0.0
@@ -270,15 +270,15 @@ def test_acceptance_prob_comes_with_the_targets_top_ids(drafter: HeadDrafter, he
     text = Text(seed=8, sampling=SamplingParams(temperature=1.0))
     text.open(drafter, score_depth="exact")
     text.verify(drafter, 0, 2)
-    law = np.full(VOCAB_SIZE, 1 / VOCAB_SIZE, np.float32)
+    uniform = np.full(VOCAB_SIZE, 1 / VOCAB_SIZE, np.float32)
     ids = np.arange(VOCAB_SIZE, dtype=np.int32)
-    top = SparseRows(np.array([0, VOCAB_SIZE, 2 * VOCAB_SIZE], np.int32), np.tile(ids, 2), np.tile(law, 2))
+    top = SparseRows(np.array([0, VOCAB_SIZE, 2 * VOCAB_SIZE], np.int32), np.tile(ids, 2), np.tile(uniform, 2))
     plain = text.observation(0, 2)
     observation = Observation(0, plain.token_ids, plain.target_probs, top)
     scores = scores_of(drafter, [ScoreRequest("a", observation)])[0]
     logits = DenseHead(head, text.ids, text.features).logits(NUM_PROMPT, [int(text.ids[NUM_PROMPT])])[None]
     own_ids, own_probs = truncate(process_logits(logits, text.sampling)).row(0)
-    expected = np.minimum(own_probs, law[own_ids]).sum()
+    expected = np.minimum(own_probs, uniform[own_ids]).sum()
     assert scores.acceptance_prob is not None
     assert scores.acceptance_prob.shape == (2, DEPTH)
     assert scores.acceptance_prob[1, 1] == pytest.approx(expected, abs=1e-4)

@@ -162,7 +162,7 @@ def test_llama3_rope_scaling_equals_transformers() -> None:
 
 
 def test_loading_a_head_does_not_import_a_compiler(folder: Path) -> None:
-    """Some calls on the meta device do, and every drafter's process would take two seconds longer to start."""
+    """The import would cost every drafter's process two seconds; some calls on the meta device cause it."""
     program = f"""
 import sys, torch
 from pathlib import Path

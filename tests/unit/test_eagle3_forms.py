@@ -110,7 +110,7 @@ def test_a_tree_equals_the_dense_evaluation_of_every_path(head: Eagle3Head, num_
 
 
 @pytest.mark.parametrize("kind", ["iid", "distinct"])
-def test_every_law_of_a_multi_draft_is_the_heads_after_that_path(head: Eagle3Head, kind: str) -> None:
+def test_every_distribution_of_a_multi_draft_is_the_heads_after_that_path(head: Eagle3Head, kind: str) -> None:
     lesson, drafter = Lesson(head, seed=3, sampling=SAMPLED, draft_form=DraftForm(kind, 3)), make_drafter(head)  # type: ignore[arg-type]
     lesson.open(drafter, 5)
     tree = drafter.draft([DraftRequest("a", 4, DEPTH)])[0]
@@ -118,13 +118,13 @@ def test_every_law_of_a_multi_draft_is_the_heads_after_that_path(head: Eagle3Hea
     earlier: list[int] = []
     for node in range(tree.num_nodes):
         *before, token = path_of(tree, node)
-        law = truncate(process_logits(lesson.dense.logits(NUM_PROMPT + 5, before)[None], SAMPLED)).row(0)
+        expected = truncate(process_logits(lesson.dense.logits(NUM_PROMPT + 5, before)[None], SAMPLED)).row(0)
         if not before and kind == "distinct":
-            law = without(law, earlier)
+            expected = without(expected, earlier)
             earlier.append(token)
         ids, probs = tree.draft_probs.row(node)
-        assert set(ids.tolist()) == set(law[0].tolist())
-        np.testing.assert_allclose(probs, law[1], atol=1e-4)
+        assert set(ids.tolist()) == set(expected[0].tolist())
+        np.testing.assert_allclose(probs, expected[1], atol=1e-4)
     assert len({tuple(path_of(tree, n)) for n in np.flatnonzero(tree.parent == -1).tolist()}) > 1
 
 
@@ -143,8 +143,8 @@ def dense_acceptance(lesson: Lesson, output_index: int, depth: int) -> float:
 
 @pytest.mark.parametrize("sampling", [GREEDY, COUPLED, SAMPLED], ids=["greedy", "coupled", "sampled"])
 def test_leaving_out_ended_drafts_changes_no_sum_of_u(head: Eagle3Head, sampling: SamplingParams) -> None:
-    """Against every start unrolled to the end: equal at temperature 0 and under `coupled`, within MIN_SURVIVAL per pass
-    under `rejection`."""
+    """The sums equal those of every start unrolled to the end at temperature 0 and under `coupled`, and lie within
+    MIN_SURVIVAL per pass under `rejection`."""
     for seed in range(3):
         lesson, drafter = Lesson(head, seed, sampling), make_drafter(head)
         lesson.open(drafter)
@@ -168,7 +168,7 @@ def test_leaving_out_ended_drafts_changes_no_sum_of_u(head: Eagle3Head, sampling
 
 
 def test_scores_of_several_sessions_and_of_pending_observations_equal_each_alone(head: Eagle3Head) -> None:
-    """One call: two sessions, one of them with two observations that follow each other."""
+    """One call scores two sessions, one of them with two observations that follow each other."""
     forms = [DraftForm(), DraftForm("tree", 2)]
     lessons = [Lesson(head, seed, SAMPLED, draft_form=form) for seed, form in enumerate(forms)]
     together, alone = make_drafter(head), make_drafter(head)
@@ -201,7 +201,7 @@ def test_states_are_kept_until_they_are_scored_and_no_longer(head: Eagle3Head) -
 
 
 def test_a_tree_cursor_goes_on_over_a_hole_in_the_features(head: Eagle3Head) -> None:
-    """Where the head has no true state it would have drafted nothing: no entry, and the next draft starts after it."""
+    """A head without a true state would have drafted nothing: no entry, and the next draft starts after the hole."""
     lesson, drafter = Lesson(head, seed=5, draft_form=DraftForm("tree", 2)), make_drafter(head)
     drafter.open(lesson.spec())
     drafter.push(FeatureBlock("a", 0, lesson.features[:NUM_PROMPT]))

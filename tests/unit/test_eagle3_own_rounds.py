@@ -29,7 +29,7 @@ NUM_PROMPT = 10
 
 
 def round_starts(acceptance: NDArray[np.float64], awake: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
-    """[num_positions, depth] of one drafter -> the probability that a round of it starts, per position and behind them."""
+    """Return the probability that a round of one drafter starts, per position and behind them."""
     mask = None if awake is None else awake[None]
     return advance(RoundsCursor.start(1, acceptance.shape[1]), acceptance[None], mask)[1][:, 0]
 
@@ -37,14 +37,14 @@ def round_starts(acceptance: NDArray[np.float64], awake: NDArray[np.bool_] | Non
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 2**32), rate=st.floats(0.1, 0.95), draft_rate=st.floats(0.0, 1.0), has_gap=st.booleans())
 def test_own_rounds_read_what_the_sum_of_u_reads(seed: int, rate: float, draft_rate: float, has_gap: bool) -> None:
-    """Hits at random, own drafts at random, spans of random lengths, one of them not scored: all the same round starts."""
+    """All round starts are the same for random hits, own drafts and spans, one of which is not scored."""
     rng = np.random.default_rng(seed)
     cuts = [0, *np.cumsum(rng.integers(1, 9, size=8)).tolist()]
     num_tokens = cuts[-1]
     hits = rng.random((num_tokens + LENGTH, LENGTH)) < rate  # [start, depth - 1]
     text = np.arange(num_tokens, dtype=np.int32)
     rounds = OwnRounds(LENGTH)
-    told, every = np.zeros((num_tokens, LENGTH)), np.zeros((num_tokens, LENGTH))
+    scored, every = np.zeros((num_tokens, LENGTH)), np.zeros((num_tokens, LENGTH))
     awake = np.ones(num_tokens, dtype=bool)
     last_scored, skipped = 0, int(rng.integers(1, 8)) if has_gap else -1
     for index, (first, end) in enumerate(pairwise(cuts)):
@@ -67,9 +67,9 @@ def test_own_rounds_read_what_the_sum_of_u_reads(seed: int, rate: float, draft_r
                     value = float(hits[start, :depth].all())
                     every[position, depth - 1] = value
                     if depth == 1 or own is not None or start in reachable:
-                        told[position, depth - 1] = value if own is None else float(depth <= own)
-        rounds.follow(first, end, lambda s, d: bool(told[s + d - 1, d - 1]))
-    np.testing.assert_array_equal(round_starts(told, awake), round_starts(every, awake))
+                        scored[position, depth - 1] = value if own is None else float(depth <= own)
+        rounds.follow(first, end, lambda s, d: bool(scored[s + d - 1, d - 1]))
+    np.testing.assert_array_equal(round_starts(scored, awake), round_starts(every, awake))
 
 
 @pytest.fixture(scope="module")
@@ -129,9 +129,9 @@ def test_a_head_is_given_the_same_rounds_for_less_work(
                 FeatureBlock("a", NUM_PROMPT + start - 1, features[NUM_PROMPT + start - 1 : NUM_PROMPT + end - 1])
             )
             asks = bool(draws.random() < 0.3) or end == num_tokens
-            told = slice(NUM_PROMPT + start, NUM_PROMPT + end)
+            span = slice(NUM_PROMPT + start, NUM_PROMPT + end)
             observation = Observation(
-                start, ids[told], probs[told], wants_scores=asks, score_from=unscored if asks else None
+                start, ids[span], probs[span], wants_scores=asks, score_from=unscored if asks else None
             )
             own = drafter.observe("a", observation)
             if asks:

@@ -34,7 +34,7 @@ def drafter(folder: Path) -> LmDrafter:
 
 @pytest.fixture(scope="module")
 def probs(folder: Path) -> np.ndarray:
-    """[40, vocab]: its law of every token of TEXT."""
+    """The model's distribution of every token of TEXT: [40, vocab]."""
     model = AutoModelForCausalLM.from_pretrained(folder)
     with torch.inference_mode():
         logits = model(torch.from_numpy(np.concatenate([PROMPT, TEXT])[None].astype(np.int64))).logits[0]

@@ -1,4 +1,5 @@
-"""What a replica's process imports: a target needs transformers, a head torch only, the n-gram drafter neither."""
+"""A replica's process imports no more than its model needs: a target needs transformers, a head torch only, the n-gram
+drafter neither."""
 
 from __future__ import annotations
 

@@ -174,7 +174,7 @@ async def test_a_bad_observation_hurts_its_session_only(process: Process) -> Non
         drafter.observe("bad", 0, gap),
         drafter.observe("bad", 0, outside),
         drafter.observe("good", 0, token),
-        drafter.observe("nobody", 0, token),
+        drafter.observe("unknown", 0, token),
         return_exceptions=True,
     )
     assert [type(result) for result in results] == [InvalidObservation, InvalidObservation, Scores, UnknownSession]
@@ -202,7 +202,7 @@ async def test_a_draft_that_was_given_up_leaves_the_drafter_usable(process: Proc
 
 
 async def test_prompt_scores_come_from_every_kind_and_change_no_draft(process: Process) -> None:
-    """The target's own twin overlaps completely with a law like its own; a session that is not open is refused."""
+    """The target's own twin overlaps completely with a distribution like its own; a session that is not open is refused."""
     prompt = random_ids(24, seed=9)
     spec = make_spec(prompt, "p", max_draft_tokens=DEPTH, num_prompt_scores=3)
     offsets = np.array([0, 96, 192, 288], np.int32)
@@ -221,15 +221,15 @@ async def test_prompt_scores_come_from_every_kind_and_change_no_draft(process: P
             np.testing.assert_allclose(overlap, 1.0, atol=1e-4)
         assert (await drafter.draft(DraftRequest("p", 0, DEPTH))).token_ids.tolist() == before[name]
         with pytest.raises(UnknownSession):
-            await drafter.score_prompt("nobody", top)
+            await drafter.score_prompt("unknown", top)
     await asyncio.gather(process.target.close("p"), *(d.close("p") for d in process.drafters.values()))
 
 
 async def test_features_go_to_registered_sinks_only(process: Process) -> None:
     assert process.drafters["head"].feature_sink == "local:head"
     assert process.drafters["ngram"].feature_sink == ""
-    with pytest.raises(UnknownDrafter, match="local:nobody"):
-        await process.target.open(make_spec(random_ids(3), "x", feature_sinks=("local:nobody",)))
+    with pytest.raises(UnknownDrafter, match="local:unknown"):
+        await process.target.open(make_spec(random_ids(3), "x", feature_sinks=("local:unknown",)))
     assert process.target.usage() == Usage()
 
 
@@ -247,23 +247,25 @@ def test_a_small_lm_with_another_vocabulary_is_refused(folders: dict[str, Path],
 
 
 @pytest.mark.parametrize("drafter_id", ALL)
-async def test_tokens_told_with_the_request_for_a_draft_are_heard_before_it(process: Process, drafter_id: str) -> None:
+async def test_tokens_sent_with_the_request_for_a_draft_are_observed_before_it(
+    process: Process, drafter_id: str
+) -> None:
     """Every draft is the one that an observation of its own would have led to; a gap fails the draft that brings it."""
     drafter = process.drafters[drafter_id]
     sinks = (drafter.feature_sink,) if drafter.feature_sink else ()
     prompt, drafts = random_ids(16, seed=6), []
-    for is_told in (False, True):
+    for is_sent_along in (False, True):
         spec = make_spec(prompt, "s", GREEDY, max_draft_tokens=DEPTH, score_depth="exact")
         await drafter.open(spec)
         await process.target.open(make_spec(prompt, "s", GREEDY, max_draft_tokens=DEPTH, feature_sinks=sinks))
-        trees, told, num_emitted = [], None, 0
+        trees, sent_along, num_emitted = [], None, 0
         for round_index in range(4):
-            tree = await drafter.draft(DraftRequest("s", round_index, DEPTH, observation=told))
+            tree = await drafter.draft(DraftRequest("s", round_index, DEPTH, observation=sent_along))
             verdict = await process.target.verify("s", round_index, tree)
             quiet = observation_of(verdict, num_emitted, False)
             num_emitted += len(verdict.token_ids)
-            told = quiet if is_told else None
-            if not is_told:
+            sent_along = quiet if is_sent_along else None
+            if not is_sent_along:
                 assert await drafter.observe("s", round_index, quiet) is None
             trees.append(tree.token_ids.tolist())
         drafts.append(trees)

@@ -37,7 +37,7 @@ NUM_PASSES = 4
 
 
 class SlowScorer:
-    """Writes down what it does; a score takes NUM_PASSES passes, and fails in the second one for sessions named `bad`."""
+    """A drafter that logs its calls; a score takes NUM_PASSES passes and fails in the second for sessions named `bad`."""
 
     digest = "fake"
     uses_features = False
@@ -73,7 +73,7 @@ class SlowScorer:
         self.log.append(f"close {session_id}")
 
 
-def told(start: int = 0, wants_scores: bool = True) -> Observation:
+def observed(start: int = 0, wants_scores: bool = True) -> Observation:
     return Observation(start, np.ones(1, np.int32), np.ones(1, np.float32), None, wants_scores)
 
 
@@ -87,13 +87,13 @@ def test_a_draft_waits_for_one_pass_and_not_for_all() -> None:
     model = SlowScorer("d")
     engine = Engine(DrafterRunner({"d": model}), "test")  # type: ignore[dict-item]
     opened(engine, "d", "a", "b")
-    score = engine.submit(Observe("a", told(), "d"))
+    score = engine.submit(Observe("a", observed(), "d"))
     assert engine.step() == 0.0
     draft = engine.submit(DraftRequest("b", 0, 4, drafter_id="d"))
-    heard = engine.submit(Observe("a", told(1, wants_scores=False), "d"))
+    unscored = engine.submit(Observe("a", observed(1, wants_scores=False), "d"))
     assert engine.step() == 0.0
     assert draft.done()
-    assert heard.done()
+    assert unscored.done()
     assert not score.done()
     while engine.step() is not None:
         pass
@@ -103,7 +103,7 @@ def test_a_draft_waits_for_one_pass_and_not_for_all() -> None:
 
 
 class Ticking:
-    """Every look at it takes a second, so that drafts and passes take one each."""
+    """A clock that advances by a second whenever it is read, so that drafts and passes take one each."""
 
     def __init__(self) -> None:
         self.now_s = 0.0
@@ -114,12 +114,12 @@ class Ticking:
 
 
 def test_drafts_wait_longer_for_scores_of_many_answers() -> None:
-    """Of three answers: two passes per step of drafts."""
+    """Scores of three answers run two passes per step of drafts."""
     model = SlowScorer("d")
     engine = Engine(DrafterRunner({"d": model}, clock=Ticking()), "test")  # type: ignore[dict-item]
     opened(engine, "d", "a", "b", "c")
     for name in "abc":
-        engine.submit(Observe(name, told(), "d"))
+        engine.submit(Observe(name, observed(), "d"))
     drafts = []
     while engine.step() is not None:
         drafts.append(engine.submit(DraftRequest("a", len(drafts), 4, drafter_id="d")))
@@ -133,7 +133,7 @@ def test_a_session_that_ends_is_scored_first(ends_by: str) -> None:
     model = SlowScorer("d")
     engine = Engine(DrafterRunner({"d": model}), "test")  # type: ignore[dict-item]
     opened(engine, "d", "a", "b")
-    score = engine.submit(Observe("a", told(), "d"))
+    score = engine.submit(Observe("a", observed(), "d"))
     engine.step()
     engine.submit(CloseSession("b", "d"))  # another session's end changes nothing
     assert engine.step() == 0.0
@@ -151,7 +151,7 @@ def test_drafters_that_compute_together_are_scored_together_and_others_after_the
     engine = Engine(DrafterRunner({"d": first, "e": second, "f": other}), "test")  # type: ignore[dict-item]
     for name in "def":
         opened(engine, name, "a")
-    scores = [engine.submit(Observe("a", told(), name)) for name in "edf"]
+    scores = [engine.submit(Observe("a", observed(), name)) for name in "edf"]
     while engine.step() is not None:
         pass
     assert [score.result(0).start for score in scores] == [0, 0, 0]
@@ -164,7 +164,7 @@ def test_a_pass_that_fails_fails_what_is_broken_alone() -> None:
     model = SlowScorer("d")
     engine = Engine(DrafterRunner({"d": model}), "test")  # type: ignore[dict-item]
     opened(engine, "d", "a", "bad", "c")
-    scores = [engine.submit(Observe(name, told(), "d")) for name in ("a", "bad", "c")]
+    scores = [engine.submit(Observe(name, observed(), "d")) for name in ("a", "bad", "c")]
     while engine.step() is not None:
         pass
     assert scores[0].result(0).start == scores[2].result(0).start == 0
@@ -175,7 +175,7 @@ def test_a_pass_that_fails_fails_what_is_broken_alone() -> None:
 def test_stopping_in_the_middle_fails_the_scores() -> None:
     engine = Engine(DrafterRunner({"d": SlowScorer("d")}), "test")  # type: ignore[dict-item]
     opened(engine, "d", "a")
-    score = engine.submit(Observe("a", told(), "d"))
+    score = engine.submit(Observe("a", observed(), "d"))
     engine.step()
     engine.stop()
     with pytest.raises(ReplicaLost, match="stopped"):
@@ -187,7 +187,7 @@ def test_stopping_in_the_middle_fails_the_scores() -> None:
 def test_scores_of_heads_do_not_depend_on_what_comes_between_their_passes(
     tmp_path: Path, sampling: SamplingParams, score_depth: str
 ) -> None:
-    """In between the scored sessions are told more, draft, and get features."""
+    """The scored sessions observe more tokens, draft, and get features between the passes."""
     configs = [
         DrafterConfig(id=f"h{i}", kind="eagle3", model=str(make_eagle3(tmp_path / f"h{i}", seed=i))) for i in range(3)
     ]
@@ -210,10 +210,10 @@ def test_scores_of_heads_do_not_depend_on_what_comes_between_their_passes(
             drafter.push(FeatureBlock("a", 0, features[: num_prompt - 1]))
         answers: list[Future[Any]] = []
         for start in range(0, num_tokens - 10, 10):
-            told_now = slice(num_prompt + start, num_prompt + start + 10)
-            seen = Observation(start, ids[told_now], probs[start : start + 10])
+            span = slice(num_prompt + start, num_prompt + start + 10)
+            seen = Observation(start, ids[span], probs[start : start + 10])
             for drafter in drafters.values():
-                drafter.push(FeatureBlock("a", told_now.start - 1, features[told_now.start - 1 : told_now.stop - 1]))
+                drafter.push(FeatureBlock("a", span.start - 1, features[span.start - 1 : span.stop - 1]))
             answers += [engine.submit(Observe("a", seen, drafter_id)) for drafter_id in drafters]
             num_steps = 0
             while engine.step() is not None:

@@ -27,7 +27,7 @@ from hedgespec.types import (
 
 
 class FakeDrafter:
-    """Drafts the session's number of tokens; sessions named `bad...` raise, in a batch as well as alone."""
+    """A drafter of chains of the session's number of tokens; sessions named `bad...` raise, in a batch as well as alone."""
 
     digest = "fake"
     uses_features = True
@@ -189,7 +189,7 @@ def test_stopping_fails_what_is_pending_and_what_comes_later() -> None:
 
 
 class ExplodingRunner:
-    """Fails outside of any ticket's own work."""
+    """A runner that fails outside of any ticket's own work."""
 
     def __init__(self) -> None:
         self.pending: list[Ticket] = []

@@ -1,4 +1,4 @@
-"""Features that are still on their way when their session ends."""
+"""The feature buffer drops features that are still on their way when their session ends."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def block(session_id: str, num_rows: int = 3) -> FeatureBlock:
 
 
 def test_features_of_a_closed_session_are_dropped() -> None:
-    """Over gRPC they travel on another stream than `close`: kept, they would stay until the buffer is full."""
+    """Features travel over gRPC on another stream than `close`: kept, they would stay until the buffer is full."""
     buffer = FeatureBuffer(width=6, max_rows=100)
     buffer.open("a")
     buffer.push(block("a"))

@@ -43,7 +43,7 @@ def random_chunks(seed: int) -> list[int]:
 def closed(
     objective: Objective, rows: Rows, chunks: list[int], absent_at: tuple[int, int] | None = None
 ) -> list[Losses]:
-    """Per chunk the vectors, through the real `Feedback`; absent_at: (drafter, chunk) that never answers."""
+    """Return the vectors of each chunk, through the real `Feedback`; absent_at: (drafter, chunk) that never answers."""
     acceptance, acceptance_prob = rows
     feedback, vectors, start = Feedback(objective, 0), [], 0
     for index, length in enumerate(chunks):
@@ -59,7 +59,7 @@ def closed(
 
 
 def total(vectors: list[Losses]) -> np.ndarray:
-    """Sum of all losses, [num_drafters]; everybody was awake."""
+    """Sum of all losses, [num_drafters]; all drafters were awake."""
     assert all(awake.all() for chunk in vectors for _, awake in chunk)
     return np.sum([losses for chunk in vectors for losses, _ in chunk], axis=0)
 
@@ -70,7 +70,7 @@ def assert_same_comparison(one: np.ndarray, other: np.ndarray) -> None:
 
 
 def test_a_chunks_vector_is_the_mean_of_its_tokens() -> None:
-    """One vector per chunk; weighted by the chunks' lengths they add up to the token-level ones."""
+    """Every chunk gives one vector; weighted by the chunks' lengths they add up to the token-level ones."""
     rows, chunks = random_rows(0), random_chunks(0)
     by_token, by_chunk = closed(Rounds(POOL), rows, chunks), closed(ChunkLosses(Rounds(POOL)), rows, chunks)
     for tokens, chunk in zip(by_token, by_chunk, strict=True):
@@ -79,8 +79,8 @@ def test_a_chunks_vector_is_the_mean_of_its_tokens() -> None:
         np.testing.assert_allclose(losses, np.mean([one for one, _ in tokens], axis=0), atol=1e-12)
 
 
-def test_a_chunk_counts_for_those_who_scored_all_of_it() -> None:
-    """Who is missing at one token sleeps for the chunk; a chunk that nobody scored in full is left out."""
+def test_a_chunk_counts_for_the_drafters_that_scored_all_of_it() -> None:
+    """A drafter that is missing at one token sleeps for the chunk; a chunk that no drafter scored in full is left out."""
     acceptance = np.full((2, 2, 1), 0.5)
     answered = np.array([[True, True], [True, False]])
     ((_, awake),) = ChunkLosses(Rounds(POOL)).close(np.ones((2, 2)), acceptance, acceptance, answered)
@@ -130,7 +130,7 @@ def test_censoring_confirms_the_chosen_drafter_and_waiting_does_not() -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_provisional_losses_are_correct_on_completion(seed: int) -> None:
-    """Whatever the chunks, every vector is in [0, 1], and the sum over complete starts compares drafters exactly as
+    """Every vector is in [0, 1] whatever the chunks, and the sum over complete starts compares drafters exactly as
     waiting does."""
     rows, chunks = random_rows(seed), random_chunks(seed)
     # no start is left incomplete: the last K - 1 rows accept nothing and add nothing
@@ -142,7 +142,7 @@ def test_provisional_losses_are_correct_on_completion(seed: int) -> None:
 
 
 def test_a_provisional_loss_is_truncated_at_the_end_of_the_verified_text() -> None:
-    """With h of K positions known it is 1 - L_h / (K + 1), and the correction (K - h - (L - L_h)) / (K + 1)."""
+    """The loss with h of K positions verified is 1 - L_h / (K + 1), and the correction (K - h - (L - L_h)) / (K + 1)."""
     rows = random_rows(3)
     acceptance, gamma = (values[:, :DEPTH].astype(np.float64) for values in rows)
     diagonals = tuple(start_diagonals(values)[:, 0] for values in (acceptance, gamma))
@@ -164,8 +164,8 @@ def test_a_drafter_that_misses_a_chunk_is_not_corrected_with_rows_it_never_sent(
 
 @pytest.mark.parametrize("seed", range(5))
 def test_forward_losses_add_up_to_length_without_waiting(seed: int) -> None:
-    """One vector per position, at once, the same for all chunks; with text that ends in K - 1 rows without terms their
-    sum compares drafters exactly as waiting does."""
+    """Every position gives one vector at once, the same for all chunks; with text that ends in K - 1 rows without terms
+    their sum compares drafters exactly as waiting does."""
     rows, chunks = random_rows(seed), random_chunks(seed)
     for values in rows:
         values[:, -DEPTH + 1 :] = 0.0
@@ -178,7 +178,8 @@ def test_forward_losses_add_up_to_length_without_waiting(seed: int) -> None:
 
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
 def test_hybrid_losses_are_the_stated_mix(weight: float) -> None:
-    """Their sum is weight * sum of `acceptance` + (1 - weight) * sum of `length`; what is known now comes now."""
+    """The sum of the losses is weight * sum of `acceptance` + (1 - weight) * sum of `length`; terms that can be
+    computed now come now."""
     rows, chunks = random_rows(5), random_chunks(5)
     mixed = closed(HybridLosses(POOL, weight), rows, chunks)
     now, later = closed(Acceptance(POOL), rows, chunks), closed(Length(POOL), rows, chunks)

@@ -46,7 +46,7 @@ def test_sum_of_u_needs_the_start_dependence() -> None:
 
 
 def test_greedy_hits_count_rounds_exactly() -> None:
-    """With 0/1 acceptance u is 0 or 1 and its sum is the number of rounds that a plain loop counts."""
+    """Values of u are 0 or 1 under 0/1 acceptance, and their sum is the number of rounds that a plain loop counts."""
     rng = np.random.default_rng(0)
     for depth in (1, 2, 5):
         hits = rng.random((40, depth)) < 0.7
@@ -172,7 +172,7 @@ def test_product_length_is_biased_in_the_known_counterexample() -> None:
 
 
 def test_product_length_equals_the_exact_one_at_temperature_zero() -> None:
-    """With 0/1 values a and gamma coincide and so do the two forms."""
+    """The two forms coincide for 0/1 values, as a and gamma do."""
     hits = (np.random.default_rng(4).random((50, 4)) < 0.6).astype(float)
     np.testing.assert_array_equal(expected_length(hits, hits), length_product(hits))
 

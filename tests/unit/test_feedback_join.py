@@ -43,7 +43,7 @@ def expected_vectors(objective: str, rows: tuple[np.ndarray, np.ndarray]) -> np.
 @pytest.mark.parametrize("objective", ["rounds", "acceptance", "length", "length_product"])
 @pytest.mark.parametrize("seed", range(5))
 def test_any_arrival_order_gives_the_same_losses(objective: str, seed: int) -> None:
-    """Rows in random pieces, overlapping, repeated and out of order, close to the same vectors as all at once."""
+    """Rows in random pieces, overlapping, repeated and out of order, lead to the same vectors as all at once."""
     rng = np.random.default_rng(seed)
     rows = random_rows(seed)
     feedback, vectors = made(objective), []
@@ -122,8 +122,8 @@ def test_what_changes_between_two_looks_in_one_round_is_seen_by_the_second() -> 
     assert len(feedback.closed_losses(0)) == 1
 
 
-def test_a_late_position_closes_with_whoever_answered() -> None:
-    """After score_timeout_rounds rounds the vector closes, and the silent drafter is not waited for again."""
+def test_a_late_position_closes_with_the_drafters_that_answered() -> None:
+    """The vector closes after score_timeout_rounds rounds, and the silent drafter is not waited for again."""
     rows, feedback = random_rows(0), made()
     for round_index in range(TIMEOUT_ROUNDS):
         feedback.verified(2, round_index)
@@ -152,7 +152,7 @@ def test_a_length_needs_all_positions_of_its_start(objective: str) -> None:
 
 
 def test_a_drafter_that_comes_back_is_scored_from_one_again() -> None:
-    """After a gap its u restarts at 1, it is waited for again, and it stays out of the preferences of this answer."""
+    """A returning drafter's u restarts at 1, it is waited for again, and it stays out of the preferences of this answer."""
     rows, feedback = random_rows(0), made()
     feedback.verified(5, round_index=0)
     for drafter in (0, 2):
@@ -171,7 +171,7 @@ def test_a_drafter_that_comes_back_is_scored_from_one_again() -> None:
 
 
 def test_scores_of_closed_positions_change_nothing() -> None:
-    """A late answer is ignored and does not bring its drafter back among those who are waited for."""
+    """A late answer is ignored and does not bring its drafter back among those that are waited for."""
     rows, feedback = random_rows(0), made()
     feedback.verified(4, round_index=0)
     for drafter in (0, 2):
@@ -200,7 +200,7 @@ def test_the_first_score_of_a_position_counts() -> None:
 
 
 def test_depth_one_rows_stand_for_every_depth() -> None:
-    """One column means that acceptance does not depend on the start."""
+    """Rows of one column mean that acceptance does not depend on the start."""
     rows = random_rows(0)[0]
     narrow, wide = made(), made()
     for feedback, values in ((narrow, rows[:, :, :1]), (wide, rows[:, :, :1].repeat(DEPTH, axis=2))):
@@ -212,7 +212,7 @@ def test_depth_one_rows_stand_for_every_depth() -> None:
 
 
 def test_finish_closes_what_is_open() -> None:
-    """At the end nothing more is waited for: open positions close with whoever answered."""
+    """Open positions close at the end with the drafters that answered; nothing more is waited for."""
     rows, feedback = random_rows(0), made()
     feedback.verified(4, round_index=0)
     push(feedback, 0, 0, 4, rows)
@@ -222,8 +222,8 @@ def test_finish_closes_what_is_open() -> None:
     assert feedback.scored_throughout().tolist() == [True, False, False]
 
 
-def test_positions_that_nobody_scored_are_no_evidence() -> None:
-    """With every drafter absent there are no vectors, and nobody was scored throughout; nor in an empty answer."""
+def test_positions_that_no_drafter_scored_are_no_evidence() -> None:
+    """Without any present drafter there are no vectors, and none was scored throughout; nor in an empty answer."""
     feedback = made()
     assert not feedback.scored_throughout().any()
     for drafter in range(NUM_DRAFTERS):
@@ -317,7 +317,8 @@ def test_impossible_scores_are_refused(scores: Scores, message: str) -> None:
 
 
 def test_objectives_say_what_they_need() -> None:
-    """What compares gammas refuses scores without acceptance_prob; an unknown objective names the known ones."""
+    """Objectives that compare acceptance probabilities refuse scores without acceptance_prob; an unknown objective
+    names the known ones."""
     for objective in ("acceptance", "length", "length_product"):
         feedback = made(objective)
         feedback.verified(1, round_index=0)

@@ -1,4 +1,4 @@
-"""Scores that are asked for later than their tokens were verified: the deadline counts from the asking."""
+"""Scores may be asked for later than their tokens were verified: the deadline counts from the asking."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ def push(feedback: Feedback, drafter: int, start: int, num_tokens: int) -> None:
 
 
 def test_positions_that_were_not_asked_for_have_no_deadline() -> None:
-    """Even far behind the timeout they stay open, and nobody counts as absent: later scores close them for everyone."""
+    """Unasked positions stay open even far behind the timeout, and no drafter counts as absent: later scores close them
+    for all."""
     feedback = made()
     for round_index in range(PERIOD):
         feedback.verified(2, round_index, is_asked=False)
@@ -34,7 +35,7 @@ def test_positions_that_were_not_asked_for_have_no_deadline() -> None:
 
 
 def test_a_backlog_waits_for_drafters_that_join_later() -> None:
-    """With every drafter absent, unasked positions do not close: who joins before the asking scores them."""
+    """Unasked positions do not close while every drafter is absent: a drafter that joins before the asking scores them."""
     feedback = made()
     for drafter in range(2):
         feedback.mark_absent(drafter)
@@ -59,7 +60,7 @@ def test_the_deadline_counts_from_the_asking() -> None:
 
 
 def test_asking_again_does_not_move_a_deadline() -> None:
-    """What was asked for before keeps its round; only the backlog gets this one."""
+    """Positions that were asked for before keep their round; only the backlog gets this one."""
     feedback = made()
     feedback.verified(1, 0)
     feedback.verified(1, 1, is_asked=False)
@@ -86,7 +87,7 @@ def test_a_backlog_behind_a_missed_deadline_is_still_open() -> None:
 
 
 def test_the_end_closes_what_was_never_asked_for() -> None:
-    """`finish` waits for nothing: the unasked rest is no evidence when nobody scored it."""
+    """`finish` waits for nothing: the unasked rest is no evidence when no drafter scored it."""
     feedback = made()
     feedback.verified(3, 0, is_asked=False)
     push(feedback, 0, 0, 1)

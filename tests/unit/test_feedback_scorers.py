@@ -1,4 +1,4 @@
-"""Drafters that sleep: their positions close without them, and they are not taken for dead."""
+"""Positions close without drafters that sleep, and a sleeping drafter does not count as absent."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def hits(start: int, count: int) -> Scores:
     return Scores(start, np.ones((count, 1), np.float32))
 
 
-def test_a_position_closes_without_who_sleeps_through_it() -> None:
+def test_a_position_closes_without_a_drafter_that_sleeps_through_it() -> None:
     feedback = make_feedback("rounds", 2, 3, 8)
     feedback.verified(2, 0, scorers=NAPPING)
     feedback.push(0, hits(0, 2))
@@ -24,7 +24,7 @@ def test_a_position_closes_without_who_sleeps_through_it() -> None:
 
 
 def test_a_waking_drafter_is_waited_for_at_once() -> None:
-    """Others answer first, and its position still stays open for it."""
+    """The position stays open for the waking drafter although others answer first."""
     feedback = make_feedback("rounds", 2, 3, 8)
     feedback.verified(2, 0, scorers=NAPPING)
     feedback.verified(1, 1, scorers=AWAKE)
@@ -40,7 +40,7 @@ def test_a_timeout_does_not_make_a_sleeper_absent() -> None:
     feedback = make_feedback("rounds", 2, 3, 2)
     feedback.verified(1, 0, scorers=NAPPING)
     feedback.verified(1, 1, scorers=AWAKE)
-    assert feedback.closed_losses(2) == [], "nobody scored it, so there is no loss, but it is closed"
+    assert feedback.closed_losses(2) == [], "no drafter scored it, so there is no loss, but it is closed"
     feedback.push(0, hits(1, 1))
     assert feedback.closed_losses(2) == [], "still waits for the one that has woken"
     feedback.push(1, hits(1, 1))

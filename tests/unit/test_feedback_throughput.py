@@ -60,13 +60,13 @@ def test_a_shorter_draft_is_the_rounds_objective_of_that_length() -> None:
 
 
 def test_no_speculation_costs_its_seconds_at_every_position() -> None:
-    """Without drafts u is exactly 1, whatever the drafters did."""
+    """The u of no speculation is exactly 1, whatever the drafters did."""
     rows = np.random.default_rng(1).random((2, 20, DEPTH), dtype=np.float32)
     assert (vectors_of(made(), rows)[:, NONE] == SECONDS[NONE] / SECONDS.max()).all()
 
 
 def test_seconds_are_those_of_the_moment_of_closing() -> None:
-    """When the load changes, vectors that close afterwards carry the new times, the largest of which is loss 1."""
+    """Vectors that close after a change of load carry the new times, the largest of which is loss 1."""
     seconds = np.ones(len(EXPERTS))
     feedback = make_feedback("throughput", 2, DEPTH, 8, draft_lengths=LENGTHS, seconds=lambda experts: seconds)
     for round_index, none_s in enumerate((1.0, 0.25)):
@@ -98,8 +98,8 @@ def test_an_expert_is_awake_when_its_drafter_answered() -> None:
 
 
 @pytest.mark.parametrize("answering", [0, 1])
-def test_no_speculation_is_awake_whoever_answers(answering: int) -> None:
-    """Its loss is known without scores, so that it never sleeps where there is anything to compare with."""
+def test_no_speculation_is_awake_whichever_drafter_answers(answering: int) -> None:
+    """The loss of no speculation needs no scores, so that it never sleeps where there is anything to compare with."""
     feedback = made()
     feedback.mark_absent(1 - answering)
     feedback.verified(1, round_index=0)
@@ -149,7 +149,8 @@ def test_trees_have_one_length() -> None:
 
 
 def vectors_of(feedback: Feedback, rows: np.ndarray) -> np.ndarray:
-    """[num_vectors, num_experts] of drafters that score everything at once; rows: [num_drafters, num_tokens, depth]."""
+    """Return the vectors [num_vectors, num_experts] of drafters that score everything at once; rows: [num_drafters,
+    num_tokens, depth]."""
     feedback.verified(rows.shape[1], round_index=0)
     for drafter, own in enumerate(rows):
         feedback.push(drafter, Scores(0, own))

@@ -42,7 +42,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 def attend_softly(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Without the near-ties of large scores, which any rounding turns over."""
+    """Attention without the near-ties of large scores, which any rounding turns over."""
     return attend(0.05 * query, key, value)
 
 

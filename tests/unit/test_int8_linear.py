@@ -1,4 +1,4 @@
-"""Products with rounded weights, and heads that compute with them."""
+"""Products with rounded weights are right but for their rounding, and so are heads that compute with them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ needs_int8 = pytest.mark.skipif(not can_use_int8(), reason="needs a torch with i
 @pytest.mark.parametrize("has_bias", [False, True])
 @torch.inference_mode()
 def test_products_are_right_but_for_their_rounding(num_rows: int, has_bias: bool) -> None:
-    """Also of features whose weights are a thousand times smaller than those of others."""
+    """Features whose weights are a thousand times smaller than those of others are right as well."""
     torch.manual_seed(0)
     weight = torch.randn(40, 64) * torch.logspace(-3, 0, 40)[:, None]
     bias = torch.randn(40) if has_bias else None
@@ -128,7 +128,7 @@ def test_what_cannot_be_rounded_says_so(wrong: dict[str, str]) -> None:
 @needs_int8
 @torch.inference_mode()
 def test_memory_does_not_grow_with_the_counts_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What stands behind the product keeps something for every count that it has seen: only few may reach it."""
+    """The library behind the product keeps memory for every count of rows that it has seen: only few counts may reach it."""
     seen: set[int] = set()
     inner = torch.ops.quantized.linear_dynamic
 

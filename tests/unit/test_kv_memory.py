@@ -10,12 +10,12 @@ from hedgespec.models.memory.kv_memory import SMALLEST_CAPACITY, KvMemory, KvSlo
 
 
 def rows(values: list[float]) -> torch.Tensor:
-    """[1, 2, len(values), 3]: every entry of a row is its value."""
+    """Return rows [1, 2, len(values), 3]: every entry of a row is its value."""
     return torch.tensor(values)[None, None, :, None].expand(1, 2, -1, 3).clone()
 
 
 def append(slot: KvSlot, values: list[float]) -> list[float]:
-    """Write and commit rows of layer 0; what attention would see afterwards."""
+    """Write and commit rows of layer 0; return what attention would see afterwards."""
     slot.require(slot.length + len(values))
     slot.write(0, rows(values), -rows(values), slot.length)
     slot.length += len(values)

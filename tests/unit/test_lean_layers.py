@@ -60,7 +60,7 @@ def runner_of(model: Any, device: str = "cpu") -> PackedCausalLM:
 
 
 def logits_of(runner: PackedCausalLM) -> torch.Tensor:
-    """Of a text read in pieces of many rows and of one."""
+    """Return the logits of a text that is read in pieces of many rows and of one."""
     ids = np.random.default_rng(0).integers(0, VOCAB_SIZE, 30).astype(np.int32)
     slot = KvMemory(64).open(40)
     parts = ids[:20], ids[20:21], ids[21:27], ids[27:28], ids[28:]
@@ -81,8 +81,8 @@ def test_a_model_of_an_unknown_type_keeps_its_layers(tmp_path: Path) -> None:
     assert num_lean(model) == 0
 
 
-def test_a_layer_that_computes_something_else_keeps_its_place(tmp_path: Path) -> None:
-    """Whatever it is: here the layer scales its output, which no name and no shape gives away."""
+def test_a_layer_that_computes_something_else_is_not_replaced(tmp_path: Path) -> None:
+    """The layer here scales its output, which no name and no shape gives away."""
     model = load(make_llama(tmp_path))
     odd = model.model.layers[1]
     forward = odd.forward

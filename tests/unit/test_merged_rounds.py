@@ -20,14 +20,14 @@ MERGED = {"merge_drafters": 2, "num_nodes": 10}
 
 @dataclass
 class OffByOne(ScriptedDrafter):
-    """Proposes what no other scripted drafter does."""
+    """A drafter that proposes what no other scripted drafter does."""
 
     async def draft(self, request: DraftRequest) -> DraftTree:
         tree = await super().draft(request)
         return DraftTree(tree.token_ids + np.int32(300), tree.parent, drafter_id=self.drafter_id)
 
 
-async def test_one_merged_tree_is_verified_and_accepted_tokens_are_credited_to_who_proposed_them() -> None:
+async def test_one_merged_tree_is_verified_and_accepted_tokens_are_credited_to_their_drafters() -> None:
     target, right, wrong = ScriptedTarget(), ScriptedDrafter("right", 5), OffByOne("wrong", 5)
     run = Run(fleet_of(wrong, right, target=target), ["wrong", "right"], **MERGED)
     account = AnswerAccount(3, 0.0)
@@ -46,8 +46,8 @@ async def test_one_merged_tree_is_verified_and_accepted_tokens_are_credited_to_w
     assert len(stats.accepted_per_position) == 5, "positions along a path, not nodes"
 
 
-async def test_nodes_follow_the_weights_and_who_has_none_left_is_not_asked() -> None:
-    """The learner learns that one is useless, whose share goes to the other until it gets no node at all."""
+async def test_nodes_follow_the_weights_and_a_drafter_without_any_is_not_asked() -> None:
+    """The learner learns that one drafter is useless; its share goes to the other until it gets no node at all."""
     good, bad = ScriptedDrafter("good", 5), ScriptedDrafter("bad", 0)
     run = Run(fleet_of(good, bad), ["good", "bad"], merge_drafters=2)
     assert await run.finish() == EXPECTED
@@ -84,8 +84,8 @@ async def test_a_frozen_drafter_costs_one_deadline_and_merged_rounds_go_on_witho
     assert run.panel.presence[0] is Presence.READY
 
 
-async def test_a_refused_merged_draft_blames_nobody_until_it_is_known_whose_it_was() -> None:
-    """From then on drafters propose one at a time; a drafter is dropped for a draft that it alone has made."""
+async def test_a_refused_merged_draft_blames_no_drafter_until_its_author_is_known() -> None:
+    """Drafters propose one at a time after a refused merged draft; one is dropped for a draft that it alone has made."""
     target = ScriptedTarget(fail={1: InvalidDraft("a lie")})
     run = Run(fleet_of(OffByOne("a", 5), ScriptedDrafter("b", 5), target=target), ["a", "b"], **MERGED)
     assert await run.finish() == EXPECTED
@@ -100,8 +100,8 @@ async def test_a_refused_merged_draft_blames_nobody_until_it_is_known_whose_it_w
     assert sum(run.events.failures.values()) == 1
 
 
-async def test_a_target_that_accepts_nodes_which_nobody_drafted_is_given_up() -> None:
-    """Its verdict cannot be credited to anybody, and it cannot be trusted: another target goes on."""
+async def test_a_target_that_accepts_nodes_that_were_never_drafted_is_given_up() -> None:
+    """The verdict can be credited to no drafter, and it cannot be trusted: another target goes on."""
 
     class Confused(ScriptedTarget):
         async def verify(self, session_id: str, round_index: int, tree: DraftTree) -> Verdict:
@@ -115,7 +115,7 @@ async def test_a_target_that_accepts_nodes_which_nobody_drafted_is_given_up() ->
     assert run.events.num_migrations == 1
 
 
-async def test_everybody_failing_is_a_round_without_speculation() -> None:
+async def test_all_drafters_failing_is_a_round_without_speculation() -> None:
     drafters = [ScriptedDrafter(name, 5, fail_draft=ReplicaLost("gone")) for name in "ab"]
     run = Run(fleet_of(*drafters), ["a", "b"], **MERGED)
     assert await run.finish() == EXPECTED

@@ -33,7 +33,7 @@ def test_the_budget_cuts_the_lighter_drafts_first_and_leaves_a_tree() -> None:
     assert (merged.parent < np.arange(4)).all()
 
 
-def test_a_full_budget_still_credits_nothing_to_who_only_repeats() -> None:
+def test_a_full_budget_still_credits_nothing_to_a_drafter_that_only_repeats() -> None:
     merged = merge([(0, chain(1, 2)), (1, chain(1, 2))], 2)
     assert merged.num_nodes == 2
     assert merged.drafter_index is not None

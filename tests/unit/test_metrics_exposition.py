@@ -1,4 +1,4 @@
-"""What /metrics shows: exact vLLM names, our own by drafter, and a bounded number of series."""
+"""/metrics shows exact vLLM names, our own by drafter, and a bounded number of series."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Multi-drafts: which tokens their chains begin with, and what their first tokens are worth under `rejection`."""
+"""Multi-drafts begin their chains with the right tokens, which are worth under `rejection` what enumeration says."""
 
 from __future__ import annotations
 
@@ -109,8 +109,8 @@ def draw(method: str, *, is_distinct: bool, distribution: np.ndarray, round_inde
 
 
 def test_chains_of_a_multi_draft_have_noise_of_their_own() -> None:
-    """Independent samples: over 400 rounds the pairs of first tokens follow the product distribution; a chi-square of 24
-    degrees of freedom is above 60 once in 16,000 seeds."""
+    """The samples are independent: over 400 rounds the pairs of first tokens follow the product distribution; a
+    chi-square of 24 degrees of freedom is above 60 once in 16,000 seeds."""
     distribution = random_distribution(3, 0.7)
     counts = np.zeros((VOCAB, VOCAB))
     for round_index in range(400):
@@ -127,9 +127,9 @@ def test_distinct_chains_begin_with_different_tokens_drawn_without_replacement()
     firsts = tree.token_ids[tree.parent == -1].tolist()
     assert len(set(firsts)) == 3
     assert tree.draft_probs is not None
-    for place, node in enumerate(np.flatnonzero(tree.parent == -1).tolist()):
+    for index, node in enumerate(np.flatnonzero(tree.parent == -1).tolist()):
         ids, probs = tree.draft_probs.row(node)
-        rest = without((np.arange(VOCAB, dtype=np.int32), distribution.astype(np.float32)), firsts[:place])
+        rest = without((np.arange(VOCAB, dtype=np.int32), distribution.astype(np.float32)), firsts[:index])
         assert dict(zip(ids.tolist(), probs.tolist(), strict=True)) == pytest.approx(
             dict(zip(rest[0].tolist(), rest[1].tolist(), strict=True)), abs=1e-5
         )

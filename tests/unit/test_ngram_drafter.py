@@ -103,7 +103,7 @@ def test_scores_are_the_hits_of_its_drafts_at_every_start(prompt: list[int], rou
                 assert scores.acceptance[row, depth - 1] == expected
 
 
-def test_rejection_drafts_carry_one_hot_laws() -> None:
+def test_rejection_drafts_carry_one_hot_distributions() -> None:
     tree = draft(opened([7, 8, 7, 8], temperature=1.0))
     assert tree.draft_probs is not None
     assert tree.draft_probs.ids.tolist() == tree.token_ids.tolist()

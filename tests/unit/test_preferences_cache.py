@@ -1,4 +1,4 @@
-"""`Preferences` in front of a store: what a request waits for, what is written, what survives a failing store."""
+"""`Preferences` in front of a store bound what a request waits for, what is written, and what a failing store costs."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ async def stored_wins(store: MemoryStore, key: PreferenceKey = KEY) -> Mapping[s
 
 
 async def test_a_new_tenant_starts_uniform() -> None:
-    """Nothing known: every drafter has the same share."""
+    """Every drafter has the same share before the first answer."""
     preferences = made(MemoryStore())
     assert (await preferences.prior(KEY, DRAFTERS)).tolist() == [0.5, 0.5]
     await preferences.close()
@@ -91,7 +91,7 @@ async def test_an_answer_moves_the_next_prior_at_once() -> None:
 
 
 async def test_statistics_are_written_in_the_background() -> None:
-    """After a flush interval the store has them, without anybody waiting; many answers become few writes."""
+    """The store has the statistics after a flush interval, without any request waiting; many answers become few writes."""
     store = FlakyStore()
     preferences = made(store)
     for _ in range(100):
@@ -120,7 +120,7 @@ async def test_a_restarted_router_and_a_second_one_know_the_tenant() -> None:
 
 
 async def test_the_first_request_waits_and_later_ones_refresh_behind() -> None:
-    """One load for concurrent first requests; a stale copy is served while the new one is fetched."""
+    """Concurrent first requests share one load; a stale copy is served while the new one is fetched."""
     store, clock = FlakyStore(), Clock()
     preferences = made(store, wall_s=clock, monotonic_s=clock)
     await asyncio.gather(*(preferences.prior(KEY, DRAFTERS) for _ in range(20)))
@@ -135,7 +135,7 @@ async def test_the_first_request_waits_and_later_ones_refresh_behind() -> None:
 
 
 async def test_other_routers_statistics_arrive_by_refresh() -> None:
-    """What another router writes counts here after a refresh interval."""
+    """Statistics that another router writes count here after a refresh interval."""
     fields: dict[str, dict[str, bytes]] = {}
     clock = Clock()
     one, two = (made(MemoryStore(fields), name, monotonic_s=clock) for name in ("r1", "r2"))
@@ -168,7 +168,7 @@ async def test_a_hung_store_costs_one_wait_and_then_none() -> None:
 
 
 async def test_an_answer_during_a_write_is_written_next() -> None:
-    """What is recorded while a save is under way is not mistaken for saved."""
+    """An answer that is recorded while a save is under way is not mistaken for saved."""
 
     class SlowStore(MemoryStore):
         async def save(self, key: PreferenceKey, incarnation: str, record: PreferenceRecord) -> None:
@@ -287,7 +287,7 @@ async def test_the_last_good_copy_of_a_damaged_record_is_kept() -> None:
 
 
 async def test_old_statistics_are_forgotten() -> None:
-    """After num_buckets * bucket_s an answer no longer counts, here and in other routers."""
+    """An answer no longer counts after num_buckets * bucket_s, here and in other routers."""
     clock, fields = Clock(), {}
     preferences = made(MemoryStore(fields), wall_s=clock)
     preferences.record(KEY, A_WINS)
@@ -324,7 +324,7 @@ async def test_memory_is_bounded_and_given_up_keys_stay_in_the_store() -> None:
 
 
 async def test_statistics_that_must_be_dropped_are_counted() -> None:
-    """With the store down and more keys than fit, and on closing, what is lost is counted."""
+    """Statistics that are lost, with the store down and more keys than fit, and on closing, are counted."""
     store = FlakyStore()
     store.is_down = True
     events: list[StoreEvent] = []

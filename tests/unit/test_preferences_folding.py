@@ -1,4 +1,4 @@
-"""Routers that fold each other's records: whoever is folded, alive or dead, every answer counts once."""
+"""Routers fold each other's records: every answer counts once, whichever record is folded, of a router alive or dead."""
 
 from __future__ import annotations
 
@@ -89,7 +89,8 @@ class Routers:
 
 @pytest.mark.parametrize("is_noticed_by_load", [True, False])
 async def test_a_living_router_that_was_folded_goes_on_under_a_new_name(is_noticed_by_load: bool) -> None:
-    """By a load or by a refused save it notices; what it had counts as folded, what is new is written, all of it once."""
+    """A load or a refused save shows it that it was folded; what it had counts as folded, what is new is written, all
+    of it once."""
     world = Routers(1)
     (router,) = world.routers
     for _ in range(3):
@@ -109,7 +110,7 @@ async def test_a_living_router_that_was_folded_goes_on_under_a_new_name(is_notic
 
 
 async def test_an_idle_router_that_was_folded_writes_nothing() -> None:
-    """What it had is folded, so there is nothing to write until the next answer."""
+    """The statistics that it had are folded, so there is nothing to write until the next answer."""
     world = Routers(1)
     world.routers[0].record(KEY, A_WINS)
     await world.routers[0].flush()
@@ -121,7 +122,7 @@ async def test_an_idle_router_that_was_folded_writes_nothing() -> None:
 
 @pytest.mark.parametrize("fate", ["lost", "written"])
 async def test_a_save_without_an_answer_and_then_a_fold(fate: str) -> None:
-    """Whether the unanswered save had arrived before the fold or not: every answer is there once."""
+    """Every answer is there once, whether the unanswered save had arrived before the fold or not."""
     world = Routers(1)
     (router,), (store,) = world.routers, world.stores
     router.record(KEY, A_WINS)

@@ -56,7 +56,7 @@ def test_every_flipped_bit_is_noticed(record: PreferenceRecord, data: st.DataObj
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=200))
 def test_foreign_bytes_raise_only_corrupt_record(data: bytes) -> None:
-    """Whatever lies in the store, reading it raises CorruptRecord and nothing else."""
+    """Reading any bytes in the store raises CorruptRecord and nothing else."""
     with pytest.raises(CorruptRecord):
         decode(data)
     with pytest.raises(CorruptRecord):

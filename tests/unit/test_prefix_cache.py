@@ -48,7 +48,7 @@ def test_keys_are_equal_exactly_for_equal_beginnings_and_salts() -> None:
     assert len({*keys}) == 4
 
 
-def test_equal_blocks_at_other_places_have_other_keys() -> None:
+def test_equal_blocks_at_other_positions_have_other_keys() -> None:
     """Rows depend on everything before them: the same 32 ids twice in a row are two blocks."""
     ids = np.tile(np.arange(BLOCK_TOKENS, dtype=np.int32), 3)
     assert len(set(BlockChain("").keys(ids, 3))) == 3
@@ -112,7 +112,7 @@ def test_sessions_take_unreserved_memory_back_and_are_never_refused() -> None:
     assert cache.num_tokens == 8 * BLOCK_TOKENS
 
 
-def test_blocks_without_features_are_no_hit_for_who_needs_them_and_are_replaced() -> None:
+def test_blocks_without_features_are_no_hit_for_sessions_that_need_them_and_are_replaced() -> None:
     cache = make_cache(num_blocks=8)
     keys = keys_of("a", 3)
     add(cache, "a", 3)

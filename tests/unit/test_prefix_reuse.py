@@ -1,4 +1,5 @@
-"""Prefix reuse in a running target: the same texts, laws and features as without it, per tenant, in bounded memory."""
+"""Prefix reuse in a running target gives the same texts, distributions and features as without it, per tenant, in
+bounded memory."""
 
 from __future__ import annotations
 
@@ -67,8 +68,8 @@ async def num_cached(target: LocalTarget, prompt: np.ndarray, session_id: str = 
 async def test_greedy_texts_are_those_of_a_target_without_the_cache(
     build: Build, tmp_path: Path, make: Callable[[Path], Path]
 ) -> None:
-    """12 prompts that share 100 ids, each answered by the plain target and by one that reuses; texts that differ
-    must part at a near-tie of the laws, and at most one may."""
+    """12 prompts that share 100 ids are each answered by the plain target and by one that reuses; texts that differ
+    must part at a near-tie of the distributions, and at most one may."""
     model = make(tmp_path / "model")
     plain, reusing = build(0, model=model), build(model=model)
     reference = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
@@ -183,8 +184,8 @@ async def test_prompts_longer_than_a_chunk_are_reused_whole(build: Build) -> Non
     assert await decode(target, make_spec(prompt), 10) == expected
 
 
-async def test_prompt_laws_are_computed_where_they_are_asked_for(build: Build) -> None:
-    """Rows whose logits are wanted are not taken from the cache; the others are, and the laws are the same."""
+async def test_prompt_distributions_are_computed_where_they_are_asked_for(build: Build) -> None:
+    """Rows whose logits are wanted are not taken from the cache; the others are, and the distributions are the same."""
     plain, reusing = build(0), build()
     await num_cached(reusing, SYSTEM)
     for num_scores, num_reused in ((0, 96), (3, 96), (4, 64), (50, 32), (99, 0), (300, 0)):
@@ -217,7 +218,7 @@ async def test_features_of_reused_rows_are_pushed_as_after_a_prefill(build: Buil
         np.testing.assert_allclose(warm[position], cold[position], atol=0 if position < 128 else 1e-4)
 
 
-async def test_text_computed_without_features_is_computed_again_for_who_needs_them(build: Build) -> None:
+async def test_text_computed_without_features_is_computed_again_for_sessions_that_need_them(build: Build) -> None:
     sink = RecordingSink()
     target = build(sink=sink)
     assert await num_cached(target, SYSTEM) == 0

@@ -23,7 +23,7 @@ def test_the_tilt_is_the_exponential_of_the_losses_and_then_mixed() -> None:
     np.testing.assert_allclose(tilted, 0.9 * expected / expected.sum() + 0.1 / 3)
 
 
-def test_who_has_not_answered_keeps_its_mass_before_mixing() -> None:
+def test_a_drafter_that_has_not_answered_keeps_its_mass_before_mixing() -> None:
     tilted = tilted_prior(UNIFORM, {1: 0.0, 3: 3.0}, 0.1)
     assert tilted[0] == pytest.approx(0.25)
     assert tilted[2] == pytest.approx(0.25)

@@ -60,7 +60,7 @@ def test_readme_commands_exist() -> None:
 
 
 def test_module_list_names_every_module() -> None:
-    """Sentences may differ from the docstrings until somebody writes the list again; names may not."""
+    """Sentences may differ from the docstrings until the list is written again; names may not."""
     named = module_list.listed(module_list.PAGE.read_text())
     present = {str(path.relative_to(ROOT)) for path in module_list.modules()}
     assert named == present, "run `make modules`"

@@ -1,4 +1,4 @@
-"""Learning from rounds: bandits from what the chosen drafter got, `throughput` from how long rounds take."""
+"""The router can learn from rounds: bandits from the chosen drafter's outcome, `throughput` from how long rounds take."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class FixedTimes(StepTimes):
 
 
 async def test_a_bandit_learns_from_the_chosen_drafter_alone_and_asks_for_no_scores() -> None:
-    """Its loss is 1 - emitted / (K + 1), and everybody else is asleep to the learner."""
+    """The loss of the chosen drafter is 1 - emitted / (K + 1), and all other drafters are asleep to the learner."""
     good, bad = ScriptedDrafter("good", 5), ScriptedDrafter("bad", 0)
     config = LearnerConfig(name="exp3spec")
     run = Run(fleet_of(bad, good), ["bad", "good"], num_tokens=200, learner_config=config)
@@ -83,7 +83,8 @@ async def test_every_learner_serves(name: str, objective: Literal["rounds", "thr
 
 
 def test_the_baseline_of_safe_is_a_configured_drafter() -> None:
-    """At its longest draft under `throughput`; with nothing else learned, all weight stays on it."""
+    """The baseline under `throughput` is that drafter at its longest draft; with nothing else learned, all weight stays
+    on it."""
     drafters = tuple(DrafterConfig(id=name, kind="ngram") for name in "abc")
     args = AppArgs(
         drafters=drafters,
@@ -129,8 +130,8 @@ async def test_throughput_learns_that_a_good_draft_can_take_too_long() -> None:
     assert run.learner.expected_passes() == pytest.approx({0: 67, 1: 67}), "preferences still count passes"
 
 
-async def test_rounds_tell_their_times_by_drafter_and_length() -> None:
-    """Only what was verified counts: the shorter draft at the end of the answer is another length."""
+async def test_rounds_are_timed_by_drafter_and_length() -> None:
+    """Only verified draft tokens count: the shorter draft at the end of the answer is another length."""
     run = Run(fleet_of(ScriptedDrafter("a", 5)), ["a"], learn=False)
     assert await run.finish() == EXPECTED
     depths = {r.depth for r in run.reports}

@@ -1,4 +1,4 @@
-"""Nouns <-> protobuf: what is sent arrives bit by bit, and errors as what they were."""
+"""Nouns are converted to protobuf and back: fields arrive bit by bit, and errors keep their types."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_our_errors_arrive_as_the_same_type_with_the_same_text(error: type[Hedge
 
 
 def test_the_text_of_a_foreign_exception_stays_on_the_replica() -> None:
-    """It may hold a prompt or a path; the router learns the type and treats the replica as lost."""
+    """The text may hold a prompt or a path; the router learns the type and treats the replica as lost."""
     message = pb.Error()
     write_error(message, ValueError("the secret prompt"), 4)
     back = read_error(message, "here:1")

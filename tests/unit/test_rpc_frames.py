@@ -1,4 +1,4 @@
-"""Whatever is ready at the same time leaves in one message, and no message is above the peer's cap."""
+"""Items that are ready at the same time leave in one message, and no message is above the peer's cap."""
 
 from __future__ import annotations
 
@@ -65,7 +65,8 @@ async def test_a_frame_above_the_cap_is_cut_into_items() -> None:
 
 
 async def test_recipients_of_one_body_share_an_item_within_a_frame() -> None:
-    """Only directly after each other, for the same session and round, and never in a frame that has already left."""
+    """An item is shared only directly after each other, for the same session and round, and never in a frame that has
+    already left."""
     first, second = object(), object()
 
     def fill(item: pb.Item) -> None:

@@ -1,4 +1,4 @@
-"""Malformed messages raise what they should, whatever is wrong with them."""
+"""Malformed messages raise the error that they should, whatever is wrong with them."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ DRAFTER = TabularModel(vocab_size=8, seed=4)
 
 @pytest.fixture
 def min_p(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Installs a package whose entry point is `tests.toy_min_p`; nothing of HedgeSpec is edited."""
+    """Install a package whose entry point is `tests.toy_min_p`; nothing of HedgeSpec is edited."""
     metadata = tmp_path / "toy_min_p-1.0.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-min-p\nVersion: 1.0\n")

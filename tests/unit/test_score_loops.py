@@ -13,7 +13,7 @@ from hedgespec.models.drafting.score_loops import CATCH_UP_PARTS, CATCH_UP_ROWS,
 
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(sizes=st.lists(st.integers(0, 2 * CATCH_UP_ROWS), max_size=12))
-def test_parts_hold_everybody_once_and_no_more_rows_than_they_must(sizes: list[int]) -> None:
+def test_parts_hold_every_session_once_and_no_more_rows_than_they_must(sizes: list[int]) -> None:
     sessions: list[Any] = list(enumerate(sizes))
     parts = list(in_parts(sessions, lambda session: session[1]))
     assert [session for part in parts for session in part] == sessions

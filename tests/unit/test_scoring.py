@@ -1,4 +1,4 @@
-"""Scores of verified tokens: what they average to, by enumeration over the realised token."""
+"""Scores of verified tokens average to what they should, by enumeration over the realised token."""
 
 import numpy as np
 import pytest
@@ -84,7 +84,7 @@ def test_at_temperature_zero_both_scores_are_hits_of_the_argmax():
 
 
 def test_coupled_scores_say_exactly_whether_the_draft_would_have_been_accepted():
-    """For 200 seeds, the score of the realised token equals the outcome of really drafting and verifying."""
+    """The score of the realised token equals the outcome of really drafting and verifying, for 200 seeds."""
     params = SamplingParams(seed=1)
     outcomes = []
     for seed in range(200):

@@ -1,4 +1,4 @@
-"""When scores are asked for: densely at first, then seldom, and every position exactly once."""
+"""The scoring plan asks for scores densely at first, then seldom, and for every position exactly once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hedgespec.learning.scoring_plan import ScoringPlan, sweep
 
-EVERYBODY = np.ones(2, dtype=bool)
+ALL_AWAKE = np.ones(2, dtype=bool)
 
 
 def test_dense_rounds_are_sweeps_of_their_own_and_later_ones_grow() -> None:
@@ -56,14 +56,14 @@ def test_drafters_of_a_group_are_asked_together_and_the_sweep_ends_with_the_last
     every=st.integers(1, 9),
     is_group=st.booleans(),
 )
-def test_every_position_is_asked_for_once_but_of_who_slept_through_it(
+def test_every_position_is_asked_for_once_unless_the_drafter_slept_through_it(
     rounds: list[tuple[int, bool]], dense: int, every: int, is_group: bool
 ) -> None:
-    """Drafter 0 never sleeps, drafter 1 may change whenever a sweep begins; in the last round everybody is asked."""
+    """Drafter 0 never sleeps, drafter 1 may change whenever a sweep begins; in the last round all drafters are asked."""
     plan = ScoringPlan(2, dense, every, [0, 0] if is_group else None)
     asked: list[list[int]] = [[], []]
     expected: list[list[int]] = [[], []]
-    observed, awake = 0, EVERYBODY.copy()
+    observed, awake = 0, ALL_AWAKE.copy()
     for round_index, (count, sleeps_next) in enumerate(rounds):
         plan.observe(count, awake)
         for index in np.flatnonzero(awake):
@@ -77,23 +77,25 @@ def test_every_position_is_asked_for_once_but_of_who_slept_through_it(
                 asked[index].extend(range(first, observed))
     assert asked[0] == expected[0]
     assert len(set(asked[1])) == len(asked[1])
-    assert set(asked[1]) >= set(expected[1]), "who falls asleep in a sweep still answers for what came before"
+    assert set(asked[1]) >= set(expected[1]), (
+        "a drafter that falls asleep in a sweep still answers for what came before"
+    )
 
 
 def test_nothing_observed_is_nothing_asked() -> None:
     plan = ScoringPlan(2, dense_rounds=0, every=3)
-    plan.observe(0, EVERYBODY)
+    plan.observe(0, ALL_AWAKE)
     assert plan.take(0, all_drafters=True) is None
-    plan.observe(3, ~EVERYBODY)
+    plan.observe(3, ~ALL_AWAKE)
     assert plan.take(0, all_drafters=True) is None
-    plan.observe(2, EVERYBODY)
+    plan.observe(2, ALL_AWAKE)
     assert plan.take(1, all_drafters=True) == (3, 3)
     assert plan.take(2, all_drafters=True) is None
 
 
 def test_a_sleeper_still_owes_what_came_before() -> None:
     plan = ScoringPlan(2, dense_rounds=0, every=2)
-    plan.observe(2, EVERYBODY)
+    plan.observe(2, ALL_AWAKE)
     plan.observe(3, np.array([True, False]))
     plan.observe(1, np.array([True, False]))
     assert plan.take(0, all_drafters=True) == (0, 0)

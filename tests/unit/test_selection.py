@@ -1,4 +1,4 @@
-"""Which drafters propose, and how the nodes of a merged draft are divided."""
+"""Selection decides which drafters propose, and how the nodes of a merged draft are divided."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_merged_chain_is_no_longer_than_its_nodes_and_no_nodes_are_wasted() ->
     num_nodes=st.integers(0, 128),
     capacity=st.integers(1, 128),
 )
-def test_nodes_are_all_given_out_and_nobody_gets_more_than_it_can_use(
+def test_nodes_are_all_given_out_and_no_drafter_gets_more_than_it_can_use(
     weights: list[float], num_nodes: int, capacity: int
 ) -> None:
     weights = sorted(weights, reverse=True)

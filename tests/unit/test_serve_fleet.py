@@ -25,7 +25,7 @@ SPEC = SessionSpec("s", np.array([1], np.int32), np.zeros(0, np.int32), Sampling
 
 
 class FakeCall:
-    """What Serve's streaming response looks like to the fleet: the replica runs ahead of whoever reads."""
+    """A call like Serve's streaming response as the fleet sees it: the replica runs ahead of its reader."""
 
     def __init__(self, items: AsyncIterator[Offer]) -> None:
         self._items: asyncio.Queue[Offer | Exception] = asyncio.Queue()
@@ -106,7 +106,7 @@ async def test_a_lease_lasts_exactly_as_long_as_its_session() -> None:
 
 
 async def test_a_replica_without_a_slot_in_time_is_target_unavailable() -> None:
-    """The wait is bounded and the abandoned call is cancelled, so that Serve frees the place in its queue."""
+    """The wait is bounded and the abandoned call is cancelled, so that Serve frees its slot in the queue."""
     target = FakeDeployment()
     target.hangs = True
     fleet = make_fleet(target, [], [], 0.2)

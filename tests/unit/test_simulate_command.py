@@ -23,7 +23,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_all_studies_run_and_end_with_the_goals(table: Path, tmp_path: Path) -> None:
-    """Every study has rows with the same columns, and the JSON can be read by anybody's parser."""
+    """Every study has rows with the same columns, and any parser can read the JSON."""
     out = tmp_path / "all.json"
     result = CliRunner().invoke(
         app, ["simulate", "study", "all", "--table", str(table), "--json", str(out), "--runs-each", "2"]

@@ -32,8 +32,8 @@ def test_a_smaller_pool_has_different_recorded_drafters() -> None:
     pool = smaller_pool(recording, 2, seed=0)
     own = fixed_passes(recording.acceptance)
     for answer, passes in enumerate(fixed_passes(pool.acceptance)):
-        places = [int(np.flatnonzero(np.isclose(own[answer], value))[0]) for value in passes]
-        assert len(set(places)) == 2
+        indices = [int(np.flatnonzero(np.isclose(own[answer], value))[0]) for value in passes]
+        assert len(set(indices)) == 2
 
 
 def test_mixed_answers_join_halves_of_different_domains_at_one_temperature() -> None:

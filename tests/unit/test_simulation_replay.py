@@ -46,7 +46,7 @@ def assert_means(recording: Recording, policy: Policy, expected: np.ndarray, see
 
 @pytest.mark.parametrize("drafter", [0, 1, 2])
 def test_replayed_passes_of_a_fixed_drafter_are_the_sum_of_u(drafter: int) -> None:
-    """Exactly at temperature 0, in the mean above it (see `assert_means`)."""
+    """The passes are equal at temperature 0, and in the mean above it (see `assert_means`)."""
     recording = random_recording()
     expected = fixed_passes(recording.acceptance)[:, drafter]
     assert_means(recording, FixedPolicy(np.full(4, drafter)), expected, seed=drafter)
@@ -64,7 +64,7 @@ def test_replayed_passes_of_a_learner_are_the_exact_expectation_of_its_weights()
 
 
 def test_random_choice_is_uniform_weights() -> None:
-    """See `assert_means`."""
+    """A random choice needs the passes of uniform weights, in the mean (see `assert_means`)."""
     recording = random_recording(seed=2)
     uniform = np.full((4, recording.num_tokens, 3), 1.0 / 3.0)
     assert_means(recording, RandomPolicy(3), passes_of_weights(recording.acceptance, uniform), seed=3)
@@ -129,7 +129,7 @@ def test_seconds_add_up_the_costs_of_the_chosen_experts() -> None:
 
 
 def test_best_switch_is_the_best_of_all_pairs() -> None:
-    """Against every pair of drafters as one-hot weights."""
+    """The best switch equals the best of every pair of drafters played as one-hot weights."""
     recording = mixed_answers(random_recording(num_tokens=20, seed=10), seed=0)
     tried = []
     for first, second in itertools.product(range(3), repeat=2):
@@ -177,7 +177,7 @@ def test_exp3spec_has_the_probabilities_of_the_served_one() -> None:
 
 
 def test_discounted_ucb_forgets() -> None:
-    """After a change of the best arm the discounted rule comes back sooner than the one that remembers everything."""
+    """The discounted rule comes back sooner after a change of the best arm than the one that remembers everything."""
     recording = random_recording(num_answers=1, num_tokens=400, seed=13)
     recording.acceptance[:] = 0.0
     recording.acceptance[:, 1, :200] = 1.0

@@ -40,7 +40,7 @@ def test_weights_sum_to_one_and_the_adaptive_learner_ends_every_third_with_its_b
     for learner in COMPARED:
         curves = np.array([study.figure[f"{learner} {name}"] for name in NAMES])
         assert curves.shape == (3, 181)
-        assert np.allclose(curves.sum(axis=0), 1.0, atol=3e-4)  # rounded to four places
+        assert np.allclose(curves.sum(axis=0), 1.0, atol=3e-4)  # rounded to four decimals
         assert np.allclose(curves[:, 0], 1.0 / 3.0, atol=1e-4)
         for row in study.rows:
             at_the_end = curves[NAMES.index(row["best drafter"]), row["end"]]
@@ -51,7 +51,7 @@ def test_weights_sum_to_one_and_the_adaptive_learner_ends_every_third_with_its_b
     assert last["weight of adaptive"] > last["weight of normalhedge"]
 
 
-def test_the_parts_keep_their_places_and_come_from_different_domains() -> None:
+def test_the_parts_keep_their_positions_and_come_from_different_domains() -> None:
     """Two domains alternate, and every number of a part is that of its own answer at the same position."""
     recording = random_recording(8, num_tokens=31, seed=3)
     answers = of_different_domains(recording)

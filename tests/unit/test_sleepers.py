@@ -1,4 +1,4 @@
-"""Who is not worth asking, and when that is asked again."""
+"""Drafters of negligible weight sleep: they are neither asked nor drawn until a schedule or an alarm wakes them."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def test_one_occasion_with_weight_starts_the_count_again() -> None:
 
 
 def test_the_leader_never_sleeps() -> None:
-    """Also where the threshold is above every weight."""
+    """The leader stays awake even where the threshold is above every weight."""
     assert after(20, Sleepers(3, 0.45, 1000), np.array([0.34, 0.33, 0.33])) == [1, 2]
 
 
-def test_nobody_sleeps_when_it_is_off_or_before_the_first_round_for_it() -> None:
+def test_no_drafter_sleeps_when_sleeping_is_off_or_before_its_first_round() -> None:
     assert after(20, Sleepers(3, 0.001, 0)) == []
     assert after(20, Sleepers(3, 0.001, 50, first_round=20)) == []
 
@@ -70,7 +70,7 @@ def test_sleepers_wake_at_once_when_the_leader_gets_clearly_worse() -> None:
     assert asleep(sleepers) == [], "before a whole window has passed"
 
 
-def test_who_does_better_than_the_leader_stays_awake_although_its_weight_is_negligible() -> None:
+def test_a_drafter_that_beats_the_leader_stays_awake_although_its_weight_is_negligible() -> None:
     """A learner with a long past follows a change slowly; what it would learn from must not fall asleep meanwhile."""
     sleepers = Sleepers(3, 0.001, 1000)
     for round_index in range(5 * PATIENCE):
@@ -81,15 +81,15 @@ def test_who_does_better_than_the_leader_stays_awake_although_its_weight_is_negl
 
 def test_steady_random_losses_ring_the_alarm_rarely() -> None:
     """Independent losses with mean 0.3 over 20,000 positions: 3 deviations of a window's mean are passed in 0.13 % of
-    windows by a normal law; the binomial's skew makes it more. 16 other seeds gave 11 to 32 alarms, mean 19: at most 50
-    is seven standard deviations of a Poisson count above that."""
+    windows by a normal distribution; the binomial's skew makes it more. 16 other seeds gave 11 to 32 alarms, mean 19:
+    at most 50 is seven standard deviations of a Poisson count above that."""
     losses = np.random.default_rng(5).random(20_000) < 0.3
     alarm = LossAlarm()
     num_alarms = sum(alarm.push(float(loss)) for loss in losses)
     assert num_alarms <= 50
 
 
-def test_everybody_wakes_when_those_awake_are_down() -> None:
+def test_all_drafters_wake_when_those_awake_are_down() -> None:
     sleepers = Sleepers(3, 0.001, 10_000)
     after(PATIENCE, sleepers)
     assert sleepers.usable([True, True, True]).tolist() == [True, False, False]
@@ -97,7 +97,7 @@ def test_everybody_wakes_when_those_awake_are_down() -> None:
     assert asleep(sleepers) == []
 
 
-def test_nobody_wakes_for_nothing_when_all_are_down() -> None:
+def test_no_drafter_wakes_when_all_are_down() -> None:
     sleepers = Sleepers(3, 0.001, 10_000)
     after(PATIENCE, sleepers)
     assert not sleepers.usable([False, False, False]).any()

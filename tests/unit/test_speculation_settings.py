@@ -1,4 +1,4 @@
-"""Every way to speculate that a configuration offers: the same text, and speculation that works."""
+"""Every way to speculate that a configuration offers leaves the text unchanged and has its drafts accepted."""
 
 from __future__ import annotations
 
@@ -72,7 +72,8 @@ async def answer(
 
 @pytest.mark.parametrize("name", SETTINGS)
 async def test_text_at_temperature_0_and_with_a_seed_is_the_targets_own(name: str) -> None:
-    """With the learner, a pinned drafter and switching; and drafts are accepted, so it was not by giving up."""
+    """The text is the same with the learner, a pinned drafter and switching; and drafts are accepted, so it was not by
+    giving up."""
     async with local_service(args_of(SETTINGS[name])) as local:
         for sampling in SAMPLINGS:
             plain, _ = await answer(local, "none", sampling)
@@ -104,7 +105,7 @@ async def test_every_objective_serves_with_backlogs_and_naps(objective: str, fol
         assert set(stats.expected_passes) == {"near", "far", "ngram"}
 
 
-async def test_who_wins_while_the_others_sleep_is_preferred_next_time() -> None:
+async def test_a_drafter_that_wins_while_the_others_sleep_is_preferred_next_time() -> None:
     """Losers that were not scored to the end have lost: otherwise naps would keep preferences from being learned."""
     speculation: dict[str, object] = {"score_dense_rounds": 1, "score_every": 1, "wake_every_rounds": 1000}
     async with local_service(args_of({**speculation, "sleep_weight": 0.3})) as local:

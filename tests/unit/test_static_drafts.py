@@ -80,7 +80,7 @@ def drafts_of(drafters: dict[str, HeadDrafter]) -> list[DraftTree]:
         drafters[head].open(make_spec(ids[name][:NUM_PROMPT], name, sampling))
         drafters[head].push(FeatureBlock(name, 0, rows[name][: NUM_PROMPT - 1]))
     trees: list[DraftTree] = []
-    told = dict.fromkeys(sessions, 0)
+    num_observed = dict.fromkeys(sessions, 0)
     for round_index in range(NUM_ROUNDS):
         asked = [
             DraftRequest(name, round_index, LENGTH if name != "d" else 1 + round_index % 8, drafter_id=head)
@@ -89,13 +89,13 @@ def drafts_of(drafters: dict[str, HeadDrafter]) -> list[DraftTree]:
         ]
         trees += drafters["h0"].draft(asked)
         for name, (head, _) in sessions.items():
-            start, end = told[name], told[name] + 1 + (round_index + len(name)) % 4
+            start, end = num_observed[name], num_observed[name] + 1 + (round_index + len(name)) % 4
             first, last = NUM_PROMPT + start, NUM_PROMPT + end
             if (name, round_index) != ("a", 3):
                 drafters[head].push(FeatureBlock(name, first - 1, rows[name][first - 1 : last - 1]))
             probs = np.full(end - start, 0.5, np.float32)
             drafters[head].observe(name, Observation(start, ids[name][first:last], probs, wants_scores=False))
-            told[name] = end
+            num_observed[name] = end
     for name, (head, _) in sessions.items():
         drafters[head].close(name)
     return trees
@@ -163,7 +163,7 @@ def test_a_graph_that_fails_costs_no_draft(folders: list[Path], monkeypatch: pyt
 
 
 def test_whole_chains_are_those_of_one_step_after_the_other(folders: list[Path]) -> None:
-    """Without buffers and graphs too a draft is one call; here it is compared with a call for every token."""
+    """A draft is one call without buffers and graphs too; here it is compared with a call for every token."""
     whole, stepped = drafts_of(load(folders, "cpu")), Loaded(folders, "cpu")
     stepped.bank.shortcuts.clear()
     for pair in zip(whole, drafts_of(stepped.drafters), strict=True):

@@ -61,7 +61,7 @@ class Story:
         for name, size in sizes.items():
             self.slots[name].length -= size - keeps[name]
 
-    def tell(self) -> list[BlockOutput]:
+    def play(self) -> list[BlockOutput]:
         self.open("a", 13)
         self.run({"a": 4}, {"a": 2})
         self.open("b", 15)
@@ -98,9 +98,9 @@ def test_every_output_is_that_of_packed_passes(load: Loader, device: str) -> Non
     packed, static = load(device), load(device)
     num_passes = use_static_passes(static, NUM_LANES, CAPACITY)
     assert num_passes == len(list(Buckets(NUM_LANES, CAPACITY)))
-    expected, story = Story(packed).tell(), Story(static)
+    expected, story = Story(packed).play(), Story(static)
     tolerance = 1e-4 if device == "cpu" else 0.1  # bfloat16, and other kernels
-    for own, other in zip(story.tell(), expected, strict=True):
+    for own, other in zip(story.play(), expected, strict=True):
         torch.testing.assert_close(own.logits, other.logits, atol=tolerance, rtol=tolerance)
         torch.testing.assert_close(own.features, other.features, atol=tolerance, rtol=tolerance)
     assert passes_of(static).lanes.num_free == NUM_LANES
@@ -108,7 +108,8 @@ def test_every_output_is_that_of_packed_passes(load: Loader, device: str) -> Non
 
 
 def test_what_fits_is_decoded_in_static_passes(load: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else the test above compares packed passes with themselves."""
+    """Packed passes get no block that a static pass can take; else the test above would compare packed passes with
+    themselves."""
     model = load("cpu")
     use_static_passes(model, NUM_LANES, CAPACITY)
     packed: list[int] = []
@@ -119,14 +120,14 @@ def test_what_fits_is_decoded_in_static_passes(load: Loader, monkeypatch: pytest
         return inner(blocks)
 
     monkeypatch.setattr(model, "packed_pass", count)
-    Story(model).tell()
+    Story(model).play()
     prompts, tree = [13, 15, 20, 14], [5]
     # "d" has no lane until "c" has left its own, which then stays without
     assert sorted(packed) == sorted([*prompts, *tree, 6, 2, 2, 2, 6, 12])
 
 
 def test_a_graph_that_fails_costs_no_round(load: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also when it has written its rows already; nothing is decoded in graphs after it."""
+    """A graph may fail even after it has written its rows; nothing is decoded in graphs after it."""
     packed, static = load("cpu"), load("cpu")
     use_static_passes(static, NUM_LANES, CAPACITY)
     num_calls, inner = [0], passes_of(static).decode
@@ -139,14 +140,14 @@ def test_a_graph_that_fails_costs_no_round(load: Loader, monkeypatch: pytest.Mon
         return outputs
 
     monkeypatch.setattr(passes_of(static), "decode", decode)
-    for own, other in zip(Story(static).tell(), Story(packed).tell(), strict=True):
+    for own, other in zip(Story(static).play(), Story(packed).play(), strict=True):
         torch.testing.assert_close(own.logits, other.logits, atol=1e-4, rtol=1e-4)
     assert num_calls == [6]
     assert static.run_blocks is PackedCausalLM.packed_pass
 
 
 def test_passes_that_compute_something_else_do_not_serve(load: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A row that does not see itself: the target must find out before the first request, and go on without."""
+    """The target finds out before the first request that a row does not see itself, and goes on without these passes."""
     model = load("cpu")
     whole = StaticAttention._mask
 

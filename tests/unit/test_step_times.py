@@ -1,4 +1,4 @@
-"""Seconds per expert, from rounds that were measured and for those that were not."""
+"""Step times give seconds per expert, from rounds that were measured and for those that were not."""
 
 from __future__ import annotations
 

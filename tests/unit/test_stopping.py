@@ -1,4 +1,4 @@
-"""Where an answer ends."""
+"""An answer ends at its stop strings, its stop ids and its token limit."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_answer_ends_at_the_first_end_token_or_at_the_limit(tokens, before, limi
 
 
 def show(stop: tuple[str, ...], pieces: list[str]) -> tuple[str, bool]:
-    """Everything a client sees, and whether a stop string ended it."""
+    """Return everything a client sees, and whether a stop string ended it."""
     strings, shown = StopStrings(stop), ""
     for piece in pieces:
         text, met = strings.push(piece)
@@ -45,7 +45,7 @@ def show(stop: tuple[str, ...], pieces: list[str]) -> tuple[str, bool]:
     data=st.data(),
 )
 def test_stop_strings_cut_streamed_text_exactly_where_they_cut_whole_text(text, stop, data):
-    """However text is split into pieces, the client sees the text before the earliest stop string and nothing after."""
+    """The client sees the text before the earliest stop string and nothing after, however text is split into pieces."""
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=5)))
     pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
     shown, met = show(tuple(stop), pieces)

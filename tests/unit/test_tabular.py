@@ -154,7 +154,7 @@ async def test_exact_scores_along_a_round_are_the_fate_of_its_draft(sampling, de
     assert 0.3 < np.mean(num_accepted) < 3.9
 
 
-async def test_scores_are_left_out_when_nobody_wants_them_and_gamma_comes_with_target_top():
+async def test_scores_are_left_out_when_not_wanted_and_acceptance_prob_comes_with_target_top():
     spec = replace(SPEC, num_target_top=3)
     target, drafter = TabularTarget(MODEL), TabularDrafter("a", MODEL)
     await opened(target, drafter, spec=spec)

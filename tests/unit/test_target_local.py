@@ -68,7 +68,7 @@ def generated(reference: torch.nn.Module, prompt: np.ndarray, num_tokens: int) -
 
 @torch.inference_mode()
 def assert_same_but_near_ties(reference: torch.nn.Module, prompt: np.ndarray, own: list[int], other: list[int]) -> None:
-    """Equal, or parted where the two largest logits are closer than float32 can tell apart."""
+    """Fail unless the texts are equal, or part where the two largest logits are closer than float32 can tell apart."""
     if own == other:
         return
     first = next(i for i, (a, b) in enumerate(zip(own, other, strict=True)) if a != b)
@@ -106,8 +106,8 @@ async def test_greedy_text_equals_generate_for_every_draft_length_and_quality(
     "sampling", [GREEDY, SamplingParams(temperature=1.0, seed=3, max_tokens=64)], ids=["greedy", "coupled"]
 )
 async def test_text_is_the_same_with_random_trees(target: LocalTarget, sampling: SamplingParams) -> None:
-    """Trees that hold the right continuation among wrong branches, at any place: the text of plain decoding, in fewer
-    passes; so positions, masks and kept KV rows of every accepted path are right."""
+    """Trees that hold the right continuation among wrong branches, at any node, give the text of plain decoding in
+    fewer passes; so positions, masks and kept KV rows of every accepted path are right."""
     prompt, rng = random_ids(11, seed=5), np.random.default_rng(5)
     expected = await decode(target, make_spec(prompt, "plain", sampling), NUM_TOKENS + 8)
     num_passes = 0
@@ -131,8 +131,10 @@ async def test_text_is_the_same_with_random_trees(target: LocalTarget, sampling:
     assert num_passes < NUM_TOKENS / 2
 
 
-async def test_prompt_laws_are_those_of_plain_passes_across_chunks(folder: Path, reference: torch.nn.Module) -> None:
-    """The last 300 of 330 prompt tokens: two prefill chunks hold them; row r is the law of its prompt token."""
+async def test_prompt_distributions_are_those_of_plain_passes_across_chunks(
+    folder: Path, reference: torch.nn.Module
+) -> None:
+    """The last 300 of 330 prompt tokens lie in two prefill chunks; row r is the distribution of its prompt token."""
     target = build_target(TargetConfig(model=str(folder)), LocalFeatureTransport())
     prompt = random_ids(330, seed=9)
     opened = await target.open(make_spec(prompt, "many", num_prompt_scores=300))
@@ -140,12 +142,12 @@ async def test_prompt_laws_are_those_of_plain_passes_across_chunks(folder: Path,
     none = await target.open(make_spec(prompt[:1], "one", num_prompt_scores=300))
     target.stop()
     with torch.inference_mode():
-        laws = reference(torch.tensor(prompt[None].astype(np.int64))).logits[0].softmax(-1).numpy()
+        distributions = reference(torch.tensor(prompt[None].astype(np.int64))).logits[0].softmax(-1).numpy()
     assert opened.prompt_top is not None
     assert opened.prompt_top.num_rows == 300
     for row in range(300):
         ids, probs = opened.prompt_top.row(row)
-        np.testing.assert_allclose(probs, laws[330 - 300 + row - 1][ids], atol=1e-4)
+        np.testing.assert_allclose(probs, distributions[330 - 300 + row - 1][ids], atol=1e-4)
     assert few.prompt_top is not None
     assert few.prompt_top.num_rows == 3
     assert none.prompt_top is None
@@ -303,7 +305,7 @@ async def test_a_session_whose_pass_fails_does_not_hurt_the_others(folder: Path)
         (DraftTree(np.zeros(2, np.int32), np.array([1, 0], np.int32)), "earlier node"),
     ],
 )
-async def test_an_invalid_draft_changes_nothing_and_hurts_nobody(
+async def test_an_invalid_draft_changes_nothing_and_hurts_no_other_session(
     target: LocalTarget, tree: DraftTree, message: str
 ) -> None:
     prompt = random_ids(10, seed=9)
@@ -338,7 +340,7 @@ async def test_a_rejection_draft_without_its_distribution_is_invalid(target: Loc
 
 async def test_unknown_sessions_and_hopeless_prompts_are_refused(target: LocalTarget) -> None:
     with pytest.raises(UnknownSession):
-        await target.verify("nobody", 0, EMPTY_DRAFT)
+        await target.verify("unknown", 0, EMPTY_DRAFT)
     with pytest.raises(RequestError, match="empty"):
         await target.open(make_spec(np.zeros(0, np.int32)))
     with pytest.raises(RequestError, match="must lie in"):

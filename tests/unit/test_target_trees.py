@@ -129,7 +129,7 @@ async def test_greedy_text_of_many_rounds_with_random_trees_equals_generate(
 async def test_penalties_count_the_ancestors_of_each_row_of_a_tree(
     target: LocalTarget, sampling: SamplingParams
 ) -> None:
-    """The text with random trees is the text without drafts; counting siblings, or nobody, would change it."""
+    """The text with random trees is the text without drafts; counting siblings, or no ancestors, would change it."""
     prompt = random_ids(9, seed=60)
     plain = await decode(target, make_spec(prompt, sampling=sampling), NUM_TOKENS + 8)
     draft = bushy_around(plain, len(prompt), np.random.default_rng(60))
@@ -167,7 +167,7 @@ async def test_a_tree_for_which_there_is_no_memory_costs_the_draft_and_not_the_a
     full.stop()
 
 
-async def test_prompt_laws_after_a_failover_are_those_of_the_prompt_alone(target: LocalTarget) -> None:
+async def test_prompt_distributions_after_a_failover_are_those_of_the_prompt_alone(target: LocalTarget) -> None:
     """Emitted tokens are read in the same chunks, but nothing is said about them."""
     prompt, emitted = random_ids(40, seed=70), random_ids(25, seed=71)
     first = await target.open(make_spec(prompt, num_prompt_scores=12))
@@ -197,7 +197,7 @@ class WithoutLogits:
         ]
 
 
-async def test_prompt_laws_that_cannot_be_computed_fail_their_own_session_only(folder: Path) -> None:
+async def test_prompt_distributions_that_cannot_be_computed_fail_their_own_session_only(folder: Path) -> None:
     model = load_causal_lm(folder, "cpu", "target")
     runner = TargetRunner(WithoutLogits(model), LocalFeatureTransport(), max_sessions=4, max_cached_tokens=1024)  # type: ignore[arg-type]
     engine = Engine(runner, "without")

@@ -1,4 +1,4 @@
-"""Keys, the keys file and authentication."""
+"""Tenant keys are made, kept in a keys file and checked at authentication."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_keys_lead_to_their_tenant_and_a_tenant_may_have_two(tmp_path: Path) -> 
 
 
 def test_every_kind_of_wrong_key_gets_the_same_401(tmp_path: Path) -> None:
-    """Also from loopback: with a keys file nobody is let in without one."""
+    """No client is let in without a key when there is a keys file, not even from loopback."""
     tenants = Tenants.from_file(tenants_file(tmp_path / "keys.json", acme=[HASH_A]))
     wrong = [None, "", "Bearer", "Bearer ", f"Basic {SECRET_A}", SECRET_A, f"Bearer {SECRET_B}", "Bearer \ud800x"]
     texts = set()

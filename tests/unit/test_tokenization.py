@@ -211,7 +211,7 @@ def test_a_text_is_called_too_long_only_if_it_is(byte_level: Tokenizer, word: st
 
 
 def test_a_very_long_text_is_called_too_long_from_its_beginning(byte_level: Tokenizer) -> None:
-    """It is refused in less than half the time of tokenizing it; measured around a hundredth."""
+    """The text is refused in less than half the time of tokenizing it; measured around a hundredth."""
     text = "xyz " * (1 << 16)
     started = time.process_time()
     assert byte_level.is_surely_longer(text, 128)

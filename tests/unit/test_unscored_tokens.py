@@ -87,8 +87,8 @@ def test_long_requests_are_scored_piece_by_piece_and_put_together_again(monkeypa
         assert own.target_top is not None
         assert own.target_top.num_rows == len(own.token_ids)
         values = own.token_ids[:, None].astype(np.float32)
-        for place, scores in batch[0].split(Scores(own.start, values, 2 * values)):
-            answers[place].append(scores)
+        for index, scores in batch[0].split(Scores(own.start, values, 2 * values)):
+            answers[index].append(scores)
     whole = joined_scores(answers[0])
     assert whole.acceptance[:, 0].tolist() == list(range(10))
     assert whole.acceptance_prob is not None

@@ -1,4 +1,4 @@
-"""Whatever the order of requests, every drafter is sent every verified token once and in order."""
+"""Every drafter is sent every verified token once and in order, whatever the order of requests."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_what_is_sent_says_from_where_on_scores_are_wanted() -> None:
     assert (backlog.start, backlog.wants_scores, backlog.score_from) == (4, True, 1)
 
 
-def test_who_knows_everything_can_still_be_asked_something() -> None:
+def test_a_drafter_that_was_sent_everything_can_still_be_asked_for_scores() -> None:
     unsent = Unsent(1)
     assert unsent.is_empty(0)
     unsent.add(observation(0, 4))

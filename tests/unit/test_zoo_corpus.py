@@ -24,7 +24,7 @@ def test_generated_documents_are_a_function_of_their_seed(make) -> None:  # type
 
 
 def test_every_equation_of_the_written_reasoning_is_true() -> None:
-    """And the last result is the answer given."""
+    """Every equation holds, and the last result is the answer given."""
     for seed in range(300):
         for problem in arithmetic.document(seed):
             equations = re.findall(r"(\d+(?: [*/+-] \d+)+) = (\d+)", problem.answer)
