@@ -9,10 +9,9 @@ from typing import Any
 from ray import serve
 from ray.serve import Application
 
-from deployments.drafter import DrafterReplica
 from deployments.options import drafter_options, router_options, target_options
+from deployments.replicas import DrafterReplica, TargetReplica
 from deployments.router import RouterReplica
-from deployments.target import TargetReplica
 from hedgespec.config import AppArgs, DrafterConfig
 from hedgespec.errors import ConfigError
 

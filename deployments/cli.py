@@ -1,4 +1,4 @@
-"""The command `hedgespec`; each subcommand has a module of its own and is registered here."""
+"""The command `hedgespec`, with its short subcommands; the others have modules of their own."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Annotated
 
 import typer
 
-from deployments.commands import bench, keys, simulate, zoo
+from deployments.commands import bench, simulate
 from deployments.commands.generate import generate
-from deployments.commands.training import train_drafter
+from deployments.commands.training import train_drafter, zoo_app
 from deployments.serve_command import EXIT_CONFIG, serve
 from hedgespec.errors import ConfigError, HedgeSpecError, ModelFolderError
+from hedgespec.tenancy.keys import mint_key
 
 EXIT_FAILED = 1
 
@@ -23,22 +24,23 @@ app = typer.Typer(
     help="Lossless speculative decoding with several drafters and a learner that chooses among them.",
 )
 config_app = typer.Typer(no_args_is_help=True, help="Check configuration files.")
+keys_app = typer.Typer(no_args_is_help=True, help="Make API keys for tenants.")
 
 app.command()(serve)
 app.command()(generate)
 app.command()(train_drafter)
 app.add_typer(bench.app, name="bench")
 app.add_typer(config_app, name="config")
-app.add_typer(keys.app, name="keys")
+app.add_typer(keys_app, name="keys")
 app.add_typer(simulate.app, name="simulate")
-app.add_typer(zoo.app, name="zoo")
+app.add_typer(zoo_app, name="zoo")
 
 
 @config_app.command()
 def check(file: Annotated[Path, typer.Argument(help="Configuration, or a Serve config that contains it.")]) -> None:
     """Check a configuration file and list everything that is wrong with it."""
     from deployments.app import drafter_pools
-    from deployments.commands.loading import read_args
+    from deployments.commands.inputs import read_args
     from hedgespec.assembly.model_sources import check_sources
 
     args = read_args(file)
@@ -46,6 +48,14 @@ def check(file: Annotated[Path, typer.Argument(help="Configuration, or a Serve c
     if problems := check_sources(args):
         raise ConfigError("\n".join(problems))
     typer.echo(f"{file}: fine, {len(args.drafters)} drafters")
+
+
+@keys_app.command()
+def new(tenant: Annotated[str, typer.Argument(help="Tenant id, as in the keys file.")]) -> None:
+    """Print a new key, which is shown only once, and the lines for the keys file, which contain its hash."""
+    secret, digest = mint_key()
+    typer.echo(f"key (give it to the tenant; it cannot be shown again): {secret}")
+    typer.echo(f'tenants:\n  - id: {tenant}\n    keys: ["{digest}"]')
 
 
 @app.command()

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import structlog
 
-from deployments.leased_replica import DrafterOffer, Offer
+from deployments.replicas import DrafterOffer, Offer
 from hedgespec.errors import TargetUnavailable
 from hedgespec.protocols import Drafter, Target
 from hedgespec.rpc.channel import TlsFiles

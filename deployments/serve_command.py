@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from deployments.commands.loading import read_args
+from deployments.commands.inputs import changed, read_args
 from deployments.commands.option_types import ConfigFile
 from deployments.local_ray import local_ray
 from deployments.process import LOOPBACK
@@ -65,22 +65,16 @@ def serve(
 
 def adjusted(args: AppArgs, target: Path | None, redis: str | None, device: Device | None) -> AppArgs:
     """Return the configuration changed by the command line's options; the zoo's drafters do not fit another target."""
-    changes: dict[str, Any] = {}
+    drafters = args.drafters
     if target is not None:
-        changes["target"] = args.target.model_copy(update={"model": str(target), "model_name": None})
-        changes["drafters"] = tuple(d for d in args.drafters if d.model != "zoo")
+        args = changed(args, "target", model=str(target), model_name=None)
+        drafters = tuple(d for d in drafters if d.model != "zoo")
     if redis is not None:
-        changes["store"] = args.store.model_copy(update={"url": redis})
-    args = args.model_copy(update=changes)
-    if device is None:
-        return args
-    on_device = {"device": device}
-    return args.model_copy(
-        update={
-            "target": args.target.model_copy(update=on_device),
-            "drafters": tuple(d if d.model is None else d.model_copy(update=on_device) for d in args.drafters),
-        }
-    )
+        args = changed(args, "store", url=redis)
+    if device is not None:
+        args = changed(args, "target", device=device)
+        drafters = tuple(d if d.model is None else d.model_copy(update={"device": device}) for d in drafters)
+    return args.model_copy(update={"drafters": drafters})
 
 
 def check_port(host: str, port: int) -> None:

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from deployments.commands.held_out import encoded, held_out_texts, num_prompts
-from deployments.commands.loading import read_args
+from deployments.commands.inputs import changed, encoded, held_out_texts, num_prompts, read_args
 from deployments.commands.option_types import JsonFile, MaxTokens, NumPrompts
 from deployments.commands.reports import console, progress_bar, write_json
 
@@ -27,11 +26,8 @@ def acceptance(
     from hedgespec.bench.acceptance import AcceptanceTable, measure_acceptance, to_markdown
     from hedgespec.zoo.card import write_acceptance_table
 
-    args = read_args(None)
-    speculation = args.speculation.model_copy(
-        update={"max_draft_tokens": draft_tokens, "score_depth": "exact", "score_timeout_rounds": 1000}
-    )
-    args = args.model_copy(update={"speculation": speculation})
+    always_exact = {"max_draft_tokens": draft_tokens, "score_depth": "exact", "score_timeout_rounds": 1000}
+    args = changed(read_args(None), "speculation", **always_exact)
     texts = held_out_texts(None, prompts)
 
     async def run() -> AcceptanceTable:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
-from rich.table import Table
+from numpy.typing import NDArray
 
-from deployments.commands.bench_concurrency import concurrent_decode
-from deployments.commands.held_out import encoded, held_out_texts, num_prompts
-from deployments.commands.loading import read_args, without_prefix_cache
+from deployments.commands.inputs import encoded, held_out_texts, num_prompts, read_args, without_prefix_cache
 from deployments.commands.option_types import ApiKey, ConfigFile, Domains, JsonFile, MaxTokens, NumPrompts, Temperature
-from deployments.commands.reports import console, progress_bar, show_by_domain, write_json
+from deployments.commands.reports import console, progress_bar, show_by_domain, show_table, write_json
 from hedgespec import zoo
 from hedgespec.bench.answers import LEARNED, ROUND_PARTS
+from hedgespec.bench.concurrency import ConcurrencyReport, measure_concurrency
 from hedgespec.bench.decode import DecodeReport, measure_decode
 from hedgespec.config import AppArgs
 from hedgespec.tokenization import Tokenizer
@@ -96,12 +98,66 @@ def show_decode(report: DecodeReport) -> None:
 
 def show_rounds(report: DecodeReport) -> None:
     """Print the parts of a round of learned selection."""
-    table = Table(
-        title="milliseconds of a round by part, learned selection; transport is contained in draft and verify"
+    show_table(
+        "milliseconds of a round by part, learned selection; transport is contained in draft and verify",
+        ("domain", *ROUND_PARTS),
+        [
+            (domain, *(f"{row[LEARNED].parts_ms.get(part, 0.0):.2f}" for part in ROUND_PARTS))
+            for domain, row in report.results.items()
+        ],
     )
-    table.add_column("domain")
-    for part in ROUND_PARTS:
-        table.add_column(part, justify="right")
-    for domain, row in report.results.items():
-        table.add_row(domain, *(f"{row[LEARNED].parts_ms.get(part, 0.0):.2f}" for part in ROUND_PARTS))
-    console.print(table)
+
+
+def concurrent_decode(
+    args: AppArgs,
+    texts: Texts,
+    sampling: SamplingParams,
+    concurrencies: Sequence[int],
+    repeats: int,
+    json: Path | None,
+) -> None:
+    """Measure and print. texts: by domain. Raises BadParameter for more answers at once than the target has sessions."""
+    from hedgespec.assembly.local_service import local_service
+
+    if max(concurrencies) > args.target.max_sessions:
+        raise typer.BadParameter(f"the target takes {args.target.max_sessions} sessions (target.max_sessions)")
+    ids = [d.id for d in args.drafters]
+
+    async def run() -> ConcurrencyReport:
+        async with local_service(args) as local:
+            prompts = alternating(encoded(local.tokenizer, texts))
+            num_cases = (3 if ids else 1) * len({1, *concurrencies})
+            with progress_bar("decoding", len(ids) + repeats * num_cases) as advance:
+                return await measure_concurrency(local.service, ids, prompts, sampling, concurrencies, repeats, advance)
+
+    report = asyncio.run(run())
+    show_concurrency(report)
+    settings = {"concurrency": list(concurrencies), "repeats": repeats, "temperature": sampling.temperature}
+    write_json(json, report.as_json(), command="bench decode --concurrency", **settings)
+
+
+def alternating(work: Mapping[str, Sequence[NDArray[np.int32]]]) -> list[NDArray[np.int32]]:
+    """Return the first prompt of every domain, then the second of every domain, and so on."""
+    rows = list(work.values())
+    return [row[index] for index in range(max(map(len, rows))) for row in rows if index < len(row)]
+
+
+def show_concurrency(report: ConcurrencyReport) -> None:
+    """Print a row per arm and concurrency."""
+    rows = [
+        (
+            arm,
+            str(level),
+            f"{report.tokens_per_s(arm, level):.1f}",
+            f"{report.speedup(arm, level):.2f}",
+            f"{report.over_plain(arm, level):.2f}",
+            f"{result.mean_accepted_tokens.value:.2f}",
+        )
+        for arm, by_level in report.results.items()
+        for level, result in by_level.items()
+    ]
+    title = f"{report.num_answers} answers of {report.max_tokens} tokens, temperature {report.temperature:g}: medians"
+    columns = ("arm", "at once", "tokens/s", "x one after the other", "x plain", "mean accepted tokens")
+    show_table(title, columns, rows)
+    if report.singles:
+        console.print(f"best single drafter in a trial of each, one answer at a time: {report.best_single}")

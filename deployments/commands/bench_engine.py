@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from deployments.commands.option_types import Graphs, JsonFile, OnDevice, Threads
-from deployments.commands.reports import console, progress_bar, write_json
+from deployments.commands.reports import progress_bar, show_table, write_json
 from hedgespec import zoo
 
 
@@ -56,13 +55,15 @@ def engine(
         use_static_passes(model, max(batches), max(contexts) + 2 * max(blocks))
     with progress_bar("steps", len(batches) * len(contexts)) as advance:
         report = measure_engine(model, size, sorted(batches), sorted(blocks), sorted(contexts), repeats, advance)
-    table = Table(title=f"{report.num_parameters / 1e6:.1f} M parameters, {report.weight_bytes / 1e6:.0f} MB of weights "
-                  f"a pass, copy bandwidth {report.copy_bytes_per_s / 1e9:.1f} GB/s")  # fmt: skip
-    for column in ("context", "batch", "block", "median ms", "min ms", "x single step", "bandwidth share"):
-        table.add_column(column, justify="right")
+    rows = []
     for step in report.steps:
         shown = (f"{step.median_ms:.2f}", f"{step.min_ms:.2f}", f"{step.ratio:.2f}", f"{step.bandwidth_share:.0%}")
-        table.add_row(str(step.context), str(step.batch), str(step.block), *shown)
-    console.print(table)
+        rows.append((str(step.context), str(step.batch), str(step.block), *shown))
+    show_table(
+        f"{report.num_parameters / 1e6:.1f} M parameters, {report.weight_bytes / 1e6:.0f} MB of weights a pass, "
+        f"copy bandwidth {report.copy_bytes_per_s / 1e9:.1f} GB/s",
+        ("context", "batch", "block", "median ms", "min ms", "x single step", "bandwidth share"),
+        rows,
+    )
     settings = {"shape": shape, "device": device, "threads": threads, "repeats": repeats, "graphs": graphs}
     write_json(json, report, command="bench engine", **settings)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from deployments.commands.option_types import Graphs, JsonFile, OnDevice, Shape, Threads
-from deployments.commands.reports import console, progress_bar, write_json
+from deployments.commands.reports import progress_bar, show_table, write_json
 
 
 def heads(
@@ -39,12 +38,10 @@ def heads(
         raise typer.BadParameter(f"this head's context has {config.max_positions} tokens; lower --context or --repeats")
     with progress_bar("repeats", repeats) as advance:
         report = measure_heads(random_heads(config, count, device), draft, score, context, repeats, graphs, advance)
-    table = Table(title=f"{count} heads of {report.head_bytes / 1e6:.1f} MB, copy bandwidth "
-                  f"{report.copy_bytes_per_s / 1e9:.1f} GB/s")  # fmt: skip
-    for column in ("", "median ms", "floor ms", "x floor"):
-        table.add_column(column, justify="left" if not column else "right")
-    for cost in report.costs:
-        table.add_row(cost.what, f"{cost.median_ms:.2f}", f"{cost.floor_ms:.2f}", f"{cost.ratio:.2f}")
-    console.print(table)
+    show_table(
+        f"{count} heads of {report.head_bytes / 1e6:.1f} MB, copy bandwidth {report.copy_bytes_per_s / 1e9:.1f} GB/s",
+        ("", "median ms", "floor ms", "x floor"),
+        [(c.what, f"{c.median_ms:.2f}", f"{c.floor_ms:.2f}", f"{c.ratio:.2f}") for c in report.costs],
+    )
     settings = {"shape": shape, "draft": draft, "score": score, "context": context, "device": device}
     write_json(json, report, command="bench heads", **settings, threads=threads, repeats=repeats, graphs=graphs)

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from deployments.commands.option_types import JsonFile
-from deployments.commands.reports import console, progress_bar, write_json
+from deployments.commands.reports import console, progress_bar, show_table, write_json
 from hedgespec.bench.learner import NAMES, LearnerTime, RegretGrowth, measure_growth, time_learner
 
 NUM_EXPERTS = (8, 32, 128)
@@ -40,24 +39,18 @@ def learner(
 
 def show_times(times: Sequence[LearnerTime]) -> None:
     """Print a row per learner."""
-    table = Table(title="microseconds of one choice and one update: median (10th to 90th percentile)")
-    table.add_column("learner")
-    for num_experts in NUM_EXPERTS:
-        table.add_column(f"{num_experts} drafters", justify="right")
-    for name in NAMES:
-        row = [entry for entry in times if entry.learner == name]
-        table.add_row(name, *(f"{t.median_us:.1f} ({t.low_us:.0f}-{t.high_us:.0f})" for t in row))
-    console.print(table)
+    rows: dict[str, list[str]] = {}
+    for t in times:
+        rows.setdefault(t.learner, [t.learner]).append(f"{t.median_us:.1f} ({t.low_us:.0f}-{t.high_us:.0f})")
+    title = "microseconds of one choice and one update: median (10th to 90th percentile)"
+    show_table(title, ("learner", *(f"{count} drafters" for count in NUM_EXPERTS)), rows.values())
 
 
 def show_growth(growth: RegretGrowth) -> None:
     """Print the regret at every horizon and its slope."""
-    table = Table(title=f"regret of NormalHedge on fair coins, {growth.num_experts} drafters, {growth.num_seeds} seeds")
-    table.add_column("updates", justify="right")
-    table.add_column("mean regret", justify="right")
-    for horizon, regret in zip(growth.horizons, growth.mean_regret, strict=True):
-        table.add_row(str(horizon), f"{regret:.1f}")
-    console.print(table)
+    pairs = zip(growth.horizons, growth.mean_regret, strict=True)
+    title = f"regret of NormalHedge on fair coins, {growth.num_experts} drafters, {growth.num_seeds} seeds"
+    show_table(title, ("updates", "mean regret"), [(str(horizon), f"{regret:.1f}") for horizon, regret in pairs])
     console.print(
         f"log-log slope {growth.slope:.3f} +- {growth.standard_error:.3f} (0.5 is growth with the square root)"
     )

@@ -6,12 +6,10 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 import typer
-from rich.table import Table
 
-from deployments.commands.held_out import encoded, held_out_texts, num_prompts
-from deployments.commands.loading import read_args, without_prefix_cache
+from deployments.commands.inputs import changed, encoded, held_out_texts, num_prompts, read_args, without_prefix_cache
 from deployments.commands.option_types import ConfigFile, Domains, JsonFile, MaxTokens, NumPrompts, Temperatures
-from deployments.commands.reports import console, progress_bar, write_json
+from deployments.commands.reports import console, progress_bar, show_table, write_json
 from hedgespec.bench.acceptance import to_markdown
 from hedgespec.bench.answers import PLAIN
 from hedgespec.bench.learner import time_learner
@@ -68,13 +66,13 @@ def time_transport(num_drafters: int) -> RpcCase:
 
     shape = RpcShape(num_drafters, 0, 1)
     with progress_bar("transport", 1) as advance:
-        return uvloop.run(bench_rpc([shape], RPC_ROUNDS, RPC_REPEATS, lambda case: advance())).cases[0]
+        return uvloop.run(bench_rpc([shape], RPC_ROUNDS, RPC_REPEATS, advance)).cases[0]
 
 
 def scoring_args(args: AppArgs) -> AppArgs:
     """Return the configuration with the default learner, which scores (bandits do not), and with no drafter asleep."""
-    always_scored = args.speculation.model_copy(update={"wake_every_rounds": 0, "score_timeout_rounds": 1000})
-    return args.model_copy(update={"learner": LearnerConfig(), "speculation": always_scored})
+    args = changed(args, "speculation", wake_every_rounds=0, score_timeout_rounds=1000)
+    return args.model_copy(update={"learner": LearnerConfig()})
 
 
 async def measure_answers(
@@ -99,15 +97,16 @@ async def measure_answers(
 
 def show_rounds(report: OverheadReport, learner_us: float, feedback_us: float, case: RpcCase) -> None:
     """Print the parts of a round by arm, then what single steps cost."""
-    table = Table(title=f"milliseconds of a round in one process, temperature {report.temperature:g}")
-    for column in ("", *ARMS):
-        table.add_column(column, justify="right" if column else "left")
-    for part in ("draft", "verify", "learn", "overhead"):
-        table.add_row(part, *(f"{report.arms[arm].parts_ms[part]:.2f}" for arm in ARMS))
-    table.add_row("round", *(f"{report.arms[arm].round_ms:.2f}" for arm in ARMS))
-    table.add_row("tokens per round", *(f"{report.arms[arm].mean_accepted_tokens.value:.2f}" for arm in ARMS))
-    table.add_row("tokens/s over plain", *(f"{report.over_plain(arm):.2f}" for arm in ARMS))
-    console.print(table)
+    rows = {
+        **{
+            part: [report.arms[arm].parts_ms[part] for arm in ARMS] for part in ("draft", "verify", "learn", "overhead")
+        },
+        "round": [report.arms[arm].round_ms for arm in ARMS],
+        "tokens per round": [report.arms[arm].mean_accepted_tokens.value for arm in ARMS],
+        "tokens/s over plain": [report.over_plain(arm) for arm in ARMS],
+    }
+    title = f"milliseconds of a round in one process, temperature {report.temperature:g}"
+    show_table(title, ("", *ARMS), [(name, *(f"{value:.2f}" for value in row)) for name, row in rows.items()])
     best, plain = report.arms[BEST].parts_ms, report.arms[PLAIN].parts_ms
     for what, value in (
         ("target pass, one token", f"{plain['verify']:.2f} ms"),

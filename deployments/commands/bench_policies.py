@@ -7,15 +7,13 @@ from typing import Annotated
 
 import typer
 
-from deployments.commands.held_out import encoded, held_out_texts, num_prompts
-from deployments.commands.loading import read_args, without_prefix_cache
+from deployments.commands.inputs import changed, encoded, held_out_texts, num_prompts, read_args, without_prefix_cache
 from deployments.commands.option_types import Domains, JsonFile, NumPrompts, Temperatures
 from deployments.commands.reports import console, progress_bar, show_by_domain, write_json
 from hedgespec import zoo
 from hedgespec.bench.foreign_text import OUT_OF_DOMAIN, mixed
 from hedgespec.bench.policies import ALL, PoliciesReport, Policy, measure_policies
 from hedgespec.bench.prompt_router import PromptRouter, rewritten
-from hedgespec.config import AppArgs
 from hedgespec.types import SamplingParams
 
 TEMPERATURES, NUM_TOKENS = (0.0, 1.0), 256
@@ -53,7 +51,7 @@ def policies(
     temperatures = temperature or (FULL_TEMPERATURES if full else TEMPERATURES)
     num_tokens = max_tokens or (FULL_NUM_TOKENS if full else NUM_TOKENS)
     if full:
-        args = with_draft_tokens(args, FULL_DRAFT_TOKENS)
+        args = changed(args, "speculation", max_draft_tokens=FULL_DRAFT_TOKENS)
     texts = held_out_texts(domain, prompts)
     if rewrite:
         texts = rewritten(texts, {d: zoo.held_out_prompts(d)[prompts:] for d in zoo.DOMAINS})
@@ -86,12 +84,6 @@ def policies(
         accuracy = settings["router_accuracy"] = router.accuracy(texts)
         console.print(f"The prompt router sends {accuracy:.0%} of these prompts to their own domain's drafter.")
     write_json(json, report.as_json(), command="bench policies", **settings)
-
-
-def with_draft_tokens(args: AppArgs, num_draft_tokens: int) -> AppArgs:
-    """Return the configuration with another draft length."""
-    speculation = args.speculation.model_copy(update={"max_draft_tokens": num_draft_tokens})
-    return args.model_copy(update={"speculation": speculation})
 
 
 def named(policies: list[Policy], names: list[str] | None) -> list[Policy]:

@@ -23,7 +23,7 @@ def rpc(
 
     shapes = default_shapes(grouped)
     with progress_bar("cases", len(shapes)) as advance:
-        report = uvloop.run(bench_rpc(shapes, rounds, repeats, lambda case: advance()))
+        report = uvloop.run(bench_rpc(shapes, rounds, repeats, advance))
     show_rpc(report)
     write_json(json, report.as_json(), command="bench rpc", rounds=rounds, repeats=repeats)
 

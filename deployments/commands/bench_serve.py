@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from deployments.commands.option_types import ApiKey, JsonFile, Temperature
-from deployments.commands.reports import console, progress_bar, write_json
+from deployments.commands.reports import console, progress_bar, show_table, write_json
 from hedgespec import zoo
 from hedgespec.bench.load import LoadPlan, LoadResult, first_model, run_load
 from hedgespec.bench.load_report import LoadReport, load_report
@@ -89,13 +88,12 @@ def read_prompts(path: Path | None) -> list[str]:
 
 def show(report: LoadReport) -> None:
     """Print latencies, throughput, acceptance and the most frequent failures."""
-    table = Table(title=f"{report.num_completed} answers in {report.duration_s:.1f} s, {report.num_failed} failed")
-    for column in ("", "mean ms", "median ms", "p99 ms"):
-        table.add_column(column, justify="right")
-    for name in ("ttft", "tpot", "itl", "e2e"):
-        spread = getattr(report, name)
-        table.add_row(name.upper(), *(f"{v:.1f}" for v in (spread.mean_ms, spread.median_ms, spread.p99_ms)))
-    console.print(table)
+    spreads = {"TTFT": report.ttft, "TPOT": report.tpot, "ITL": report.itl, "E2E": report.e2e}
+    show_table(
+        f"{report.num_completed} answers in {report.duration_s:.1f} s, {report.num_failed} failed",
+        ("", "mean ms", "median ms", "p99 ms"),
+        [(name, f"{s.mean_ms:.1f}", f"{s.median_ms:.1f}", f"{s.p99_ms:.1f}") for name, s in spreads.items()],
+    )
     console.print(f"{report.requests_per_s:.2f} answers/s, {report.tokens_per_s:.1f} tokens/s")
     if report.goodput_per_s is not None:
         console.print(f"goodput: {report.goodput_per_s:.2f} answers/s within the limits")

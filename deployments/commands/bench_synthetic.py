@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from deployments.commands.bench_concurrency import show_concurrency
+from deployments.commands.bench_decode import show_concurrency
 from deployments.commands.option_types import Graphs, JsonFile, MaxTokens, OnDevice, Shape, Threads
 from deployments.commands.reports import console, progress_bar, write_json
 from hedgespec.bench.concurrency import ConcurrencyReport, measure_concurrency

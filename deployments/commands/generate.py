@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import typer
 
-from deployments.commands.loading import read_args
+from deployments.commands.inputs import read_args
 from deployments.commands.option_types import ConfigFile, JsonFile, Temperature
 from deployments.commands.reports import console, write_json
 from hedgespec.types import DecodeStats, GenerationRequest, SamplingParams

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
@@ -68,30 +68,31 @@ def cpu_name() -> str:
     return f"{len(names)} x {names[0]}" if names else platform.processor()
 
 
+def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], caption: str | None = None) -> None:
+    """Print a table; all columns but the first are aligned to the right."""
+    table = Table(title=title, caption=caption)
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="right" if index else "left")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
 def show_by_domain(rows: Mapping[str, Mapping[str, ArmResult]], described: str, total: str | None = None) -> None:
     """Print mean accepted tokens and tokens/s of every arm by domain. total: the domain that is shown with intervals."""
     for title, pick in (("mean accepted tokens", "mean_accepted_tokens"), ("tokens/s", "tokens_per_s")):
-        table = Table(title=f"{title}, {described}")
-        table.add_column("")
-        for domain in rows:
-            table.add_column(domain, justify="right")
+        table = []
         for arm in next(iter(rows.values())):
             cells = {domain: getattr(row[arm], pick) for domain, row in rows.items()}
-            table.add_row(arm, *(str(c) if d == total else f"{c.value:.2f}" for d, c in cells.items()))
-        console.print(table)
+            table.append([arm, *(str(c) if d == total else f"{c.value:.2f}" for d, c in cells.items())])
+        show_table(f"{title}, {described}", ["", *rows], table)
 
 
 @contextmanager
 def progress_bar(title: str, total: int) -> Iterator[Any]:
     """Yield a function that advances the bar by one."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
         task = progress.add_task(title, total=total)
         yield lambda: progress.advance(task)
 

@@ -8,17 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
-from deployments.commands.held_out import encoded, held_out_texts, num_prompts
-from deployments.commands.loading import read_args
+from deployments.commands.inputs import encoded, held_out_texts, num_prompts, read_args
 from deployments.commands.option_types import ConfigFile, JsonFile, MaxTokens, NumPrompts
-from deployments.commands.reports import console, progress_bar, write_json
+from deployments.commands.reports import console, progress_bar, show_table, write_json
 
 if TYPE_CHECKING:
     from hedgespec.bench.simulation.recording import Recording
     from hedgespec.bench.simulation.studies.study import Study
-    from hedgespec.bench.simulation.workbench import Workbench
 
 app = typer.Typer(no_args_is_help=True, help="Record answers once, then replay on them any way to choose drafters.")
 
@@ -71,7 +68,7 @@ def study(
     if name not in (*STUDIES, ALL):
         raise typer.BadParameter(f"no such study: {name!r}; there are {[*STUDIES, ALL]}")
     chosen = list(STUDIES) if name == ALL else [name]
-    studies = run_studies(chosen, open_bench(table, runs_each, seed))
+    studies = run_studies(chosen, table, runs_each, seed)
     for result in studies.values():
         show_study(result)
     if name == ALL:
@@ -84,25 +81,20 @@ def check(table: TableFile, runs_each: RunsEach = 16, seed: Seed = 0, json: Json
     """Measure the learner's goals on a recording: PASS or MISS. Exits with 1 when a goal is missed."""
     from hedgespec.bench.simulation.goals import NEEDED, goals
 
-    studies = run_studies(NEEDED, open_bench(table, runs_each, seed))
+    studies = run_studies(NEEDED, table, runs_each, seed)
     show_goals(studies)
     write_json(json, goals(studies), command="simulate check", runs_each=runs_each, seed=seed)
     if any(goal.verdict == "MISS" for goal in goals(studies)):
         raise typer.Exit(1)
 
 
-def open_bench(table: Path, runs_each: int, seed: int) -> Workbench:
-    """Open a recording."""
+def run_studies(names: Sequence[str], table: Path, runs_each: int, seed: int) -> dict[str, Study]:
+    """Run studies by name on a recording."""
     from hedgespec.bench.simulation.recording import Recording
+    from hedgespec.bench.simulation.studies import STUDIES
     from hedgespec.bench.simulation.workbench import Workbench
 
-    return Workbench(Recording.load(table), runs_each, seed)
-
-
-def run_studies(names: Sequence[str], bench: Workbench) -> dict[str, Study]:
-    """Run studies by name."""
-    from hedgespec.bench.simulation.studies import STUDIES
-
+    bench = Workbench(Recording.load(table), runs_each, seed)
     results = {}
     with progress_bar("studies", len(names)) as advance:
         for name in names:
@@ -113,23 +105,17 @@ def run_studies(names: Sequence[str], bench: Workbench) -> dict[str, Study]:
 
 def show_study(result: Study) -> None:
     """Print the table of a study."""
-    table = Table(title=result.name, caption=result.notes)
-    for column in result.rows[0]:
-        table.add_column(column, justify="right")
-    for row in result.rows:
-        table.add_row(*("" if value is None else str(value) for value in row.values()))
-    console.print(table)
+    rows = [["" if value is None else str(value) for value in row.values()] for row in result.rows]
+    show_table(result.name, list(result.rows[0]), rows, caption=result.notes)
 
 
 def show_goals(studies: Mapping[str, Study]) -> None:
     """Print every goal with its limit, its measured value and the verdict."""
     from hedgespec.bench.simulation.goals import goals
 
-    table = Table(title="goals of the learner")
-    for column in ("goal", "limit", "measured", ""):
-        table.add_column(column)
+    rows = []
     for goal in goals(studies):
         limit = f"{'>=' if goal.at_least else '<='} {goal.limit:.3g}"
         measured = "" if goal.measured is None else f"{goal.measured:.3f}"
-        table.add_row(goal.name, limit, measured, goal.verdict)
-    console.print(table)
+        rows.append((goal.name, limit, measured, goal.verdict))
+    show_table("goals of the learner", ("goal", "limit", "measured", ""), rows)

@@ -1,15 +1,17 @@
-"""The command `hedgespec train-drafter`: train an EAGLE-3 head for a target and a text."""
+"""The commands `hedgespec train-drafter`, for a head of your own, and `hedgespec zoo`, for the embedded models."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from deployments.commands.option_types import OnDevice
 from deployments.commands.reports import console, share_bar
+
+zoo_app = typer.Typer(no_args_is_help=True, help="Build the embedded target and its drafters.")
 
 
 def train_drafter(
@@ -33,3 +35,28 @@ def train_drafter(
     with share_bar() as progress:
         train(target, text, out, settings, resume=resume, progress=progress)
     console.print(f"The head is in {out}. Add it to a configuration as: {{id: NAME, kind: eagle3, model: {out}}}")
+
+
+@zoo_app.command()
+def build(
+    out: Annotated[Path, typer.Option(help="Folder for the zoo; a stopped build in it continues.")] = Path("zoo"),
+    preset: Annotated[
+        Literal["cpu", "gpu"], typer.Option(help="gpu: the same shapes, more text, far more steps.")
+    ] = "cpu",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of data, initial weights and order.")] = 0,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Heads trained side by side, each in a process of one thread.")
+    ] = 1,
+    target_minutes: Annotated[
+        float | None, typer.Option(min=0.1, help="End the target's training after this many minutes.")
+    ] = None,
+) -> None:
+    """Build corpus, tokenizer, target, a generic head, six domain heads, held-out prompts and the model card."""
+    from hedgespec.zoo.build import build_zoo
+    from hedgespec.zoo.settings import preset_settings
+
+    settings = preset_settings(preset, out, seed, workers=workers, target_minutes=target_minutes)
+    with share_bar() as progress:
+        build_zoo(settings, progress)
+    console.print(f"The zoo is in {out}. Use it: HEDGESPEC_ZOO={out} hedgespec serve")
+    console.print(f"Measure it: HEDGESPEC_ZOO={out} hedgespec bench acceptance --card")

@@ -144,12 +144,12 @@ async def bench_rpc(
     shapes: Sequence[RpcShape],
     num_rounds: int = 100,
     num_repeats: int = 5,
-    on_case: Callable[[RpcCase], None] = lambda case: None,
+    advance: Callable[[], None] = lambda: None,
 ) -> RpcReport:
     """Measure every shape.
 
     num_rounds: per repeat and way, shared by the sessions, at least MIN_ROUNDS_EACH for each
-    on_case:    called after every shape
+    advance:    called after every shape
     """
     cases = {}
     for fleet in dict.fromkeys((shape.num_sparse_ids, shape.is_grouped) for shape in shapes):
@@ -159,7 +159,7 @@ async def bench_rpc(
             for shape in chosen:
                 used = addresses if is_grouped else addresses[: shape.num_drafters + 1]
                 cases[shape] = await _measure(used, shape, num_rounds, num_repeats)
-                on_case(cases[shape])
+                advance()
     return RpcReport(num_rounds, num_repeats, tuple(cases[shape] for shape in shapes))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from deployments.commands.loading import read_args
+from deployments.commands.inputs import read_args
 from hedgespec.assembly.local_service import local_service
 from hedgespec.config import DrafterConfig
 from hedgespec.errors import ConfigError

@@ -11,7 +11,7 @@ import pytest
 
 from deployments import fleet as fleet_module
 from deployments.fleet import ServeFleet
-from deployments.leased_replica import DrafterOffer, Offer
+from deployments.replicas import DrafterOffer, Offer
 from hedgespec.errors import TargetUnavailable
 from hedgespec.models.tabular import TabularDrafter, TabularModel, TabularTarget
 from hedgespec.rpc.leases import Leases

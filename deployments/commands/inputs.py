@@ -1,16 +1,25 @@
-"""Read configuration files for the commands."""
+"""The inputs that commands share: configuration files and held-out prompts."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import typer
 import yaml
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from hedgespec import zoo
 from hedgespec.config import AppArgs, Device, laptop_args
 from hedgespec.errors import ConfigError
+from hedgespec.tokenization import Tokenizer
+
+PromptIds = dict[str, list[NDArray[np.int32]]]
+"""domain -> prompts as token ids"""
 
 MAX_CONFIG_BYTES = 1 << 20
 
@@ -28,12 +37,19 @@ def read_args(config: Path | None, device: Device = "cpu") -> AppArgs:
     try:
         return AppArgs.model_validate(content)
     except ValidationError as error:
-        raise ConfigError("\n".join(explain(error))) from error
+        # without the values, which may be secrets
+        problems = [f"{'.'.join(map(str, e['loc'])) or 'config'}: {e['msg']}" for e in error.errors()]
+        raise ConfigError("\n".join(problems)) from error
 
 
 def without_prefix_cache(args: AppArgs) -> AppArgs:
     """Return the configuration without prefix cache, which would favour the later ones of arms that share prompts."""
-    return args.model_copy(update={"target": args.target.model_copy(update={"prefix_cache_tokens": 0})})
+    return changed(args, "target", prefix_cache_tokens=0)
+
+
+def changed(args: AppArgs, section: str, **values: Any) -> AppArgs:
+    """Return the configuration with other values in one of its sections."""
+    return args.model_copy(update={section: getattr(args, section).model_copy(update=values)})
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
@@ -60,6 +76,19 @@ def serve_config_args(path: Path, content: dict[str, Any]) -> Any:
     return applications[0].get("args", {})
 
 
-def explain(error: ValidationError) -> list[str]:
-    """Return one line per problem, without the value, which may be a secret."""
-    return [f"{'.'.join(map(str, e['loc'])) or 'config'}: {e['msg']}" for e in error.errors()]
+def held_out_texts(domains: Sequence[str] | None, count: int) -> dict[str, list[str]]:
+    """Return `count` prompts of each domain, or of all domains. Raises BadParameter for an unknown domain."""
+    unknown = sorted(set(domains or ()) - set(zoo.DOMAINS))
+    if unknown:
+        raise typer.BadParameter(f"no such domain: {unknown}; there are {list(zoo.DOMAINS)}")
+    return {domain: zoo.held_out_prompts(domain)[:count] for domain in domains or zoo.DOMAINS}
+
+
+def encoded(tokenizer: Tokenizer, texts: Mapping[str, Sequence[str]]) -> PromptIds:
+    """Encode the texts of each domain."""
+    return {domain: [tokenizer.encode(text) for text in row] for domain, row in texts.items()}
+
+
+def num_prompts(work: Mapping[str, Sequence[object]]) -> int:
+    """Count the prompts of all domains."""
+    return sum(map(len, work.values()))
