@@ -1,1 +1,0 @@
-"""Pictures of what `hedgespec bench policies` and `hedgespec simulate study` have measured, from their JSON files."""

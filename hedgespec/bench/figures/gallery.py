@@ -1,16 +1,15 @@
-"""Draw all pictures that the given report files allow."""
+"""Draw what `hedgespec bench policies` and `hedgespec simulate study` have measured, from their JSON files."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
-from hedgespec.bench.figures import accepted_tokens, pool_size, regret, rewrite, shifts, weights
 from hedgespec.bench.figures.picture import Picture
+from hedgespec.bench.figures.policy_pictures import accepted_tokens, rewrite
 from hedgespec.bench.figures.source import Source
+from hedgespec.bench.figures.study_pictures import OF_STUDIES
 from hedgespec.errors import ConfigError
-
-OF_STUDIES = {module.STUDY: module.picture for module in (regret, pool_size, weights, shifts)}
 
 
 def draw_figures(policies: Path | None, rewritten: Path | None, studies: Path | None, out: Path) -> list[Path]:
@@ -32,10 +31,10 @@ def _of_policies(policies: Path | None, rewritten: Path | None) -> Iterator[tupl
             raise ConfigError(f"{rewritten} is drawn against usual prompts: give --policies as well.")
         return
     usual = Source.read(policies)
-    yield accepted_tokens.picture(usual), usual
+    yield accepted_tokens(usual), usual
     if rewritten is not None:
         other = Source.read(rewritten)
-        yield rewrite.picture(usual, other), other
+        yield rewrite(usual, other), other
 
 
 def _of_studies(studies: Path | None) -> Iterator[tuple[Picture, Source]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,3 +79,8 @@ def marker_legend_below(figure: Any, axes: Any, faces: Mapping[str, str]) -> Non
         axes.plot([], [], "o", color="#444444", mfc=face, ms=9, mew=2, label=label)[0] for label, face in faces.items()
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(faces))
+
+
+def titled(subject: str, findings: Sequence[str], otherwise: str = "") -> str:
+    """Return a title with the findings behind its subject, or with something else when there are none."""
+    return f"{subject}: {', '.join(findings)}" if findings else subject + otherwise
