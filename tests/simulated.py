@@ -1,9 +1,10 @@
-"""Random recordings for the tests of the simulation: no model behind them, any numbers in [0, 1] are a possible one."""
+"""Random recordings for the tests of the simulation (any numbers in [0, 1] are a possible one), and exact expectations."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from hedgespec.bench.simulation.hindsight import emitted_probs
 from hedgespec.bench.simulation.recording import Recording
 
 DOMAINS = ("python", "c")
@@ -31,3 +32,22 @@ def random_recording(
         token_ids=rng.integers(0, 9, (num_answers, num_tokens)).astype(np.int32),
         target_probs=rng.random((num_answers, num_tokens)).astype(np.float32),
     )
+
+
+def repeated(num_answers: int, num_runs_each: int) -> np.ndarray:
+    """The answers of runs for `replay`, the runs of an answer next to each other."""
+    return np.repeat(np.arange(num_answers), num_runs_each)
+
+
+def passes_of_weights(acceptance: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Expected passes, [num_answers], of a policy that draws the drafter of a round starting at t with weights[answer, t].
+
+    Backwards over the answer: the passes to come after t are 1 + sum_k P(k + 1 tokens emitted) * (those after t + k + 1).
+    """
+    probs = emitted_probs(acceptance)
+    num_answers, _, num_tokens, lengths = probs.shape
+    to_come = np.zeros((num_answers, num_tokens + lengths))
+    for t in range(num_tokens - 1, -1, -1):
+        by_drafter = 1.0 + (probs[:, :, t] * to_come[:, None, t + 1 : t + 1 + lengths]).sum(axis=2)
+        to_come[:, t] = np.einsum("ai,ai->a", weights[:, t], by_drafter)
+    return to_come[:, 0]

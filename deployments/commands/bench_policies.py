@@ -11,9 +11,8 @@ from deployments.commands.inputs import changed, encoded, held_out_texts, num_pr
 from deployments.commands.option_types import Domains, JsonFile, NumPrompts, Temperatures
 from deployments.commands.reports import console, progress_bar, show_by_domain, write_json
 from hedgespec import zoo
-from hedgespec.bench.foreign_text import OUT_OF_DOMAIN, mixed
 from hedgespec.bench.policies import ALL, PoliciesReport, Policy, measure_policies
-from hedgespec.bench.prompt_router import PromptRouter, rewritten
+from hedgespec.bench.prompt_router import OUT_OF_DOMAIN, PromptRouter, mixed, rewritten
 from hedgespec.types import SamplingParams
 
 TEMPERATURES, NUM_TOKENS = (0.0, 1.0), 256
@@ -43,7 +42,7 @@ def policies(
 ) -> None:
     """Compare ways to choose drafters: none, a fixed one, a prompt classifier, bandits and learners."""
     from hedgespec.assembly.local_service import local_service
-    from hedgespec.bench.policy_sets import more_policies, standard_policies, tree_policies
+    from hedgespec.bench.policies import more_policies, standard_policies, tree_policies
 
     if trees and (rewrite or full):
         raise typer.BadParameter("--trees is a comparison of its own; leave out --rewrite and --full")

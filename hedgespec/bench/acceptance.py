@@ -14,8 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hedgespec.bench.answers import measure_answer
-from hedgespec.bench.estimates import Ratio, ratio
+from hedgespec.bench.answers import Ratio, measure_answer, ratio
 from hedgespec.router.service import GenerationService
 from hedgespec.types import SamplingParams
 

@@ -1,4 +1,4 @@
-"""Run one prompt through a generator, and collect what the answers of one way of decoding needed."""
+"""Run one prompt through a generator, and sum up what the answers of one way of decoding needed, with intervals."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 
-from hedgespec.bench.estimates import Ratio, ratio
 from hedgespec.protocols import Generator
 from hedgespec.types import DecodeStats, GenerationRequest, SamplingParams
 
@@ -21,6 +20,8 @@ PLAIN, LEARNED = "plain", "learned"
 
 ROUND_PARTS = ("draft", "verify", "transport", "learn", "overhead")
 """The parts of a round that are timed; transport is contained in draft and verify."""
+
+NUM_RESAMPLES = 2000
 
 T = TypeVar("T")
 
@@ -55,6 +56,32 @@ async def measure_answer(
             stats = chunk.stats
     assert stats is not None
     return MeasuredAnswer(text, time.perf_counter() - started, stats)
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """The sum of numerators over the sum of denominators, with a 95 % bootstrap interval over prompts."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
+
+
+def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Ratio:
+    """Return the ratio of two sums over prompts, with a percentile bootstrap interval.
+
+    Whole prompts are resampled, because tokens of one answer depend on each other. NaN when the denominators sum to 0.
+    """
+    top, bottom = np.asarray(numerators, dtype=np.float64), np.asarray(denominators, dtype=np.float64)
+    if len(top) == 0 or bottom.sum() <= 0.0:
+        return Ratio(float("nan"), float("nan"), float("nan"))
+    picks = np.random.default_rng(0).integers(0, len(top), (NUM_RESAMPLES, len(top)))
+    resampled = top[picks].sum(axis=1) / np.maximum(bottom[picks].sum(axis=1), 1e-12)
+    low, high = np.quantile(resampled, [0.025, 0.975])
+    return Ratio(float(top.sum() / bottom.sum()), float(low), float(high))
 
 
 @dataclass(slots=True)

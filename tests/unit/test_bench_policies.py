@@ -7,9 +7,8 @@ import math
 import numpy as np
 
 from hedgespec.assembly.local_service import local_service
-from hedgespec.bench.foreign_text import mixed
-from hedgespec.bench.policies import ALL, Policy, measure_policies
-from hedgespec.bench.policy_sets import tree_policies, with_form
+from hedgespec.bench.policies import ALL, Policy, measure_policies, tree_policies, with_trees
+from hedgespec.bench.prompt_router import mixed
 from hedgespec.types import SamplingParams
 from tests.toy_args import NEAR_AND_FAR
 
@@ -68,7 +67,7 @@ async def test_tree_policies_have_the_same_node_budget() -> None:
             "merged trees of 2",
             "merged trees of 3",
         ]
-        assert {with_form(NEAR_AND_FAR, "tree", count).speculation.num_nodes for count in (1, 2, 3)} == {12}
+        assert {with_trees(NEAR_AND_FAR, count).speculation.num_nodes for count in (1, 2, 3)} == {12}
         samplings = [SamplingParams(temperature=0.0, max_tokens=40)]
         report = await measure_policies(policies, prompts, samplings, 1, lambda: None)
     row = report.results["0"]["one"]

@@ -8,17 +8,12 @@ import numpy as np
 import pytest
 
 from hedgespec.bench.simulation.bandits import Exp3SpecPolicy, UcbPolicy, UcbSpecPolicy
-from hedgespec.bench.simulation.hindsight import (
-    best_per_round_passes,
-    best_switch_passes,
-    fixed_passes,
-    passes_of_weights,
-)
+from hedgespec.bench.simulation.hindsight import best_per_round_passes, best_switch_passes, fixed_passes
 from hedgespec.bench.simulation.learned_weights import NEVER, answer_losses, weights_by_position
 from hedgespec.bench.simulation.policies import FixedPolicy, RandomPolicy, Schedule, WeightsPolicy
 from hedgespec.bench.simulation.pools import mixed_answers
 from hedgespec.bench.simulation.recording import Recording
-from hedgespec.bench.simulation.replay import Policy, repeated, replay
+from hedgespec.bench.simulation.replay import Policy, replay
 from hedgespec.bench.simulation.served import replay_served
 from hedgespec.learning.answer_learner import AnswerLearner
 from hedgespec.learning.baselines.exp3 import Exp3
@@ -26,7 +21,7 @@ from hedgespec.learning.baselines.ucb import UcbSpec
 from hedgespec.learning.build import make_learner
 from hedgespec.learning.feedback import make_feedback
 from hedgespec.learning.scoring_plan import ScoringPlan, sweep
-from tests.simulated import random_recording
+from tests.simulated import passes_of_weights, random_recording, repeated
 
 RUNS = 2000
 
@@ -60,7 +55,7 @@ def test_replayed_passes_of_a_learner_are_the_exact_expectation_of_its_weights()
     recording = random_recording(seed=1)
     weights = learned_weights(recording)
     expected = passes_of_weights(recording.acceptance, weights[:, :-1])
-    assert_means(recording, WeightsPolicy(weights), expected, seed=5)
+    assert_means(recording, WeightsPolicy(weights, Schedule()), expected, seed=5)
 
 
 def test_random_choice_is_uniform_weights() -> None:
@@ -72,8 +67,8 @@ def test_random_choice_is_uniform_weights() -> None:
 
 @pytest.mark.parametrize(
     "schedule",
-    [Schedule(), Schedule(2, 3, 0, 0, 3), Schedule(4, 2, 1, 3, 3), Schedule(0, 4, 4, 2), Schedule(1, 5, 1, 0, 2)],
-    ids=lambda schedule: f"{schedule.dense_rounds}-{schedule.every}-{schedule.num_groups}",
+    [Schedule(), Schedule(2, 3), Schedule(4, 2, 1, 3), Schedule(0, 4, 4, 2), Schedule(1, 5, 1, 0)],
+    ids=lambda schedule: f"{schedule.dense_rounds}-{schedule.every}",
 )
 @pytest.mark.parametrize("objective", ["rounds", "length"])
 def test_weights_by_position_are_those_of_the_routers_own_learner(schedule: Schedule, objective: str) -> None:
@@ -84,8 +79,7 @@ def test_weights_by_position_are_those_of_the_routers_own_learner(schedule: Sche
     fast = WeightsPolicy(learned_weights(recording, objective), schedule, "leader")
 
     def new_learning(answer: int) -> AnswerLearner:
-        groups = {1: [0, 0, 0], 2: [0, 1, 1], 3: [0, 1, 2]}[schedule.num_groups]
-        plan = ScoringPlan(3, schedule.dense_rounds, schedule.every, groups)
+        plan = ScoringPlan(3, schedule.dense_rounds, schedule.every, [0, 0, 0])
         feedback = make_feedback(objective, 3, recording.max_draft_tokens, score_timeout_rounds=1000)
         return AnswerLearner(make_learner("normalhedge"), np.full(3, 1.0 / 3.0), feedback, plan=plan)
 
@@ -100,7 +94,7 @@ def test_weights_by_position_are_those_of_the_routers_own_learner(schedule: Sche
 def test_same_seed_same_replay_and_another_seed_another() -> None:
     recording = random_recording(seed=6)
     weights = learned_weights(recording)
-    makers = (lambda: WeightsPolicy(weights), lambda: RandomPolicy(3), lambda: Exp3SpecPolicy(3, 3))
+    makers = (lambda: WeightsPolicy(weights, Schedule()), lambda: RandomPolicy(3), lambda: Exp3SpecPolicy(3, 3))
     for make in makers:
         answers = repeated(4, 5)
         first, again, other = (replay(recording, make(), answers, seed) for seed in (7, 7, 8))
@@ -117,7 +111,7 @@ def test_policies_on_one_seed_meet_the_same_luck() -> None:
     assert np.array_equal(passes[0], passes[1])
     weights = np.zeros((4, recording.num_tokens + 1, 3))
     weights[:, :, :2] = 0.5
-    assert np.array_equal(replay(recording, WeightsPolicy(weights), answers, 1).passes, passes[0])
+    assert np.array_equal(replay(recording, WeightsPolicy(weights, Schedule()), answers, 1).passes, passes[0])
 
 
 def test_seconds_add_up_the_costs_of_the_chosen_experts() -> None:
@@ -191,15 +185,13 @@ def test_discounted_ucb_forgets() -> None:
 
 def test_scores_are_never_forgotten_and_never_from_the_future() -> None:
     """The last scored round rises with the rounds, lags by the delay, and every sweep's turn comes."""
-    for dense, every, delay, wait, groups in itertools.product((0, 3), (1, 2, 5), (0, 1, 4), (0, 4), (1, 8)):
-        schedule = Schedule(dense, every, delay, wait, groups)
+    for dense, every, delay, wait in itertools.product((0, 3), (1, 2, 5), (0, 1, 4), (0, 4)):
+        schedule = Schedule(dense, every, delay, wait)
         last = [schedule.last_scored_round(r) for r in range(60)]
         assert all(a <= b for a, b in itertools.pairwise(last))
         assert all(known < r for r, known in enumerate(last))
-        firsts, lengths = zip(*(sweep(r, dense, every) for r in range(60)), strict=True)
+        firsts = [sweep(r, dense, every)[0] for r in range(60)]
         assert set(firsts) >= set(last) - {-1}
         assert last[-1] >= 59 - 1 - delay - 2 * (every - 1)
         for r in range(1, wait + 1):
-            lasting = [length if groups > 1 else 1 for length in lengths]
-            ended = [first for first, length in zip(firsts, lasting, strict=True) if first + length <= r]
-            assert last[r] == max(ended, default=-1)
+            assert last[r] == max((first for first in firsts if first < r), default=-1)

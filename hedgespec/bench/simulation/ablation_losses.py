@@ -14,13 +14,17 @@ from hedgespec.learning.objectives.length import Length
 from hedgespec.learning.objectives.objective import Losses, Objective, Pool, bounded_vectors, loss_vectors
 
 
-class ChunkLosses(Objective):
+class Ablation(Objective):
+    """An objective of the ablation study; all of them read sum_x min(p, q)."""
+
+    needs_acceptance_prob = True
+
+
+class ChunkLosses(Ablation):
     """Update once per chunk, with the mean of the chunk's token-level loss vectors.
 
     An expert is awake when it was awake in all of them: means over different tokens would compare text, not drafters.
     """
-
-    needs_acceptance_prob = True
 
     def __init__(self, inner: Objective) -> None:
         super().__init__(inner.pool)
@@ -35,10 +39,8 @@ class ChunkLosses(Objective):
         return loss_vectors(losses.mean(axis=0, keepdims=True), in_all)
 
 
-class SkippingLosses(Objective):
+class SkippingLosses(Ablation):
     """Update with only the first of every `period` loss vectors, counted over the whole answer."""
-
-    needs_acceptance_prob = True
 
     def __init__(self, inner: Objective, period: int) -> None:
         super().__init__(inner.pool)
@@ -53,28 +55,24 @@ class SkippingLosses(Objective):
         return vectors[first :: self._period]
 
 
-class CensoredLengthLosses(Objective):
+class CensoredLengthLosses(Ablation):
     """Objective `length` without waiting: starts whose K positions do not lie in one chunk are dropped. Biased.
 
     Long chunks come where the chosen drafter is right, so only such text counts and a choice confirms itself.
     """
-
-    needs_acceptance_prob = True
 
     def close(self, round_starts: Floats, acceptance: Floats, acceptance_prob: Floats, awake: Mask) -> Losses:
         chunk_alone = Length(self.pool)
         return chunk_alone.close(round_starts, acceptance, acceptance_prob, awake)
 
 
-class ProvisionalLengthLosses(Objective):
+class ProvisionalLengthLosses(Ablation):
     """Objective `length` at once: a start counts truncated where the verified text ends and is corrected when complete.
 
     The horizon h is the same for all drafters. First 1 - L_h / (K + 1), later (K - h - (L - L_h)) / (K + 1): each is in
     [0, 1], and together they are the loss of `length` plus (K - h) / (K + 1), which no comparison notices. (A drafter
     that falls asleep in between keeps its truncated loss.)
     """
-
-    needs_acceptance_prob = True
 
     def __init__(self, pool: Pool) -> None:
         super().__init__(pool)
@@ -118,7 +116,7 @@ class ProvisionalLengthLosses(Objective):
         return expected_length(acceptance[:, start + depths, depths], acceptance_prob[:, start + depths, depths])
 
 
-class ForwardLengthLosses(Objective):
+class ForwardLengthLosses(Ablation):
     """Objective `length` by position (our own): each position at once takes the terms of all starts that reach it.
 
     The loss is (K - sum_j m_j s_j) / (K + 1): s_j is the acceptance probability at depth j, and m_j = prod_{i<j} a_i is
@@ -127,8 +125,6 @@ class ForwardLengthLosses(Objective):
     nothing is corrected. A drafter that was asleep has no starts from that time, so its losses are too high in its first
     K - 1 positions awake.
     """
-
-    needs_acceptance_prob = True
 
     def __init__(self, pool: Pool) -> None:
         super().__init__(pool)
@@ -151,10 +147,8 @@ class ForwardLengthLosses(Objective):
         return bounded_vectors(losses, awake.T)
 
 
-class HybridLosses(Objective):
+class HybridLosses(Ablation):
     """Two loss vectors per position: weight * `acceptance` at once and (1 - weight) * `length` when it is complete."""
-
-    needs_acceptance_prob = True
 
     def __init__(self, pool: Pool, weight: float) -> None:
         super().__init__(pool)

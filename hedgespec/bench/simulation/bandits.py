@@ -8,12 +8,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hedgespec.bench.simulation.policies import drawn
-from hedgespec.bench.simulation.replay import Ints, Moment
-
-Floats = NDArray[np.float64]
+from hedgespec.bench.simulation.recording import Floats, Ints
+from hedgespec.bench.simulation.replay import Moment
 
 DELTA = 0.1
 """Confidence of UCBSpec; its paper gives none."""

@@ -1,4 +1,4 @@
-"""Expected target passes on a recording, computed exactly: of fixed drafters, of weights, of the best choices in hindsight.
+"""Expected target passes on a recording, computed exactly: of fixed drafters and of the best choices in hindsight.
 
 Nothing is drawn at random. `fixed_passes` uses the u recursion of design 5; the others go backwards over the answer: the
 passes still to come after position t are 1 + sum_k P(k tokens accepted | round starts at t) * (those after t + k + 1).
@@ -6,15 +6,11 @@ passes still to come after position t are 1 + sum_k P(k tokens accepted | round 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 
-from hedgespec.bench.simulation.recording import by_start
+from hedgespec.bench.simulation.recording import Floats, by_start
 from hedgespec.learning.estimators import RoundsCursor, advance
-
-Floats = NDArray[np.float64]
 
 
 def round_starts(acceptance: NDArray[np.float32]) -> Floats:
@@ -43,22 +39,16 @@ def emitted_probs(acceptance: NDArray[np.float32]) -> Floats:
     return probs
 
 
-def passes_of_weights(acceptance: NDArray[np.float32], weights: Floats) -> Floats:
-    """Return the expected passes of a policy that draws the drafter of a round starting at t with weights[answer, t].
-
-    weights: [num_answers, num_tokens, num_drafters]; returns [num_answers].
-    """
-
-    def mix(values: Floats, position: int) -> Floats:
-        mixed: Floats = np.einsum("ai,ai->a", weights[:, position], values)
-        return mixed
-
-    return _backwards(acceptance, mix)
-
-
 def best_per_round_passes(acceptance: NDArray[np.float32]) -> Floats:
     """Return the expected passes when every round uses the best drafter for the known text, [num_answers]."""
-    return _backwards(acceptance, lambda values, position: values.min(axis=1))
+    probs = emitted_probs(acceptance)
+    num_answers, _, num_tokens, lengths = probs.shape
+    to_come = np.zeros((num_answers, num_tokens + lengths))
+    for t in range(num_tokens - 1, -1, -1):
+        ahead = to_come[:, None, t + 1 : t + 1 + lengths]
+        to_come[:, t] = 1.0 + (probs[:, :, t] * ahead).sum(axis=2).min(axis=1)
+    passes: Floats = to_come[:, 0]
+    return passes
 
 
 def best_switch_passes(acceptance: NDArray[np.float32], switch_at: int) -> Floats:
@@ -75,19 +65,4 @@ def best_switch_passes(acceptance: NDArray[np.float32], switch_at: int) -> Float
         ahead = both[..., t + 1 : t + 1 + lengths]
         both[..., t] = 1.0 + (probs[:, :, None, t] * ahead).sum(axis=3)
     passes: Floats = both[..., 0].min(axis=(1, 2))
-    return passes
-
-
-def _backwards(acceptance: NDArray[np.float32], combine: Callable[[Floats, int], Floats]) -> Floats:
-    """Return the expected passes of a policy, [num_answers], from the last position to the first.
-
-    combine: (passes to come per drafter [num_answers, num_drafters], position) -> passes to come of the policy
-    """
-    probs = emitted_probs(acceptance)
-    num_answers, _, num_tokens, lengths = probs.shape
-    to_come = np.zeros((num_answers, num_tokens + lengths))
-    for t in range(num_tokens - 1, -1, -1):
-        ahead = to_come[:, None, t + 1 : t + 1 + lengths]
-        to_come[:, t] = combine(1.0 + (probs[:, :, t] * ahead).sum(axis=2), t)
-    passes: Floats = to_come[:, 0]
     return passes

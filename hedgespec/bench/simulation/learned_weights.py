@@ -7,15 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from hedgespec.bench.simulation.recording import Recording
+from hedgespec.bench.simulation.recording import Floats, Ints, Recording
 from hedgespec.learning.feedback import Feedback
 from hedgespec.learning.learners.learner import Learner
 from hedgespec.learning.objectives.objective import Losses
 from hedgespec.types import Scores
-
-Floats = NDArray[np.float64]
 
 NEVER = 1 << 30
 """The score timeout in rounds: every drafter of a recording answers, so no position closes without one."""
@@ -29,7 +26,7 @@ class AnswerLosses:
     """
 
     vectors: Losses
-    num_complete: NDArray[np.int64]
+    num_complete: Ints
 
 
 def answer_losses(recording: Recording, new_feedback: Callable[[], Feedback]) -> list[AnswerLosses]:

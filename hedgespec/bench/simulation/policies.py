@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from hedgespec.bench.simulation.replay import Ints, Moment
-from hedgespec.learning.scoring_plan import sweep, turn
+from hedgespec.bench.simulation.recording import Floats, Ints
+from hedgespec.bench.simulation.replay import Moment
+from hedgespec.learning.scoring_plan import sweep
 
-Floats = NDArray[np.float64]
 Follow = Literal["sample", "leader"]
 
 
@@ -43,10 +42,9 @@ class RandomPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """The schedule by which scores of verified tokens arrive.
+    """The schedule by which scores of verified tokens arrive; all drafters score in the same rounds.
 
     dense_rounds, every: see `learning.scoring_plan.sweep`
-    num_groups:   groups of drafters that take turns in a sweep, see `learning.scoring_plan.ScoringPlan`
     delay_rounds: extra rounds until a round's scores are used; 0 uses them in the next round
     wait_rounds:  number of first rounds in which the router waits for outstanding scores
     """
@@ -55,28 +53,15 @@ class Schedule:
     every: int = 1
     delay_rounds: int = 0
     wait_rounds: int = 0
-    num_groups: int = 1
 
     def last_scored_round(self, round_index: int) -> int:
         """Return the last round whose scores from all drafters are used when round_index starts; -1 for none."""
         newest = round_index - 1 - (0 if round_index <= self.wait_rounds else self.delay_rounds)
-        scored = self._last_swept(newest)
+        scored = sweep(newest, self.dense_rounds, self.every)[0] if newest >= 0 else -1
         # scores that arrived in the rounds with waiting stay
         if round_index > self.wait_rounds > 0:
             scored = max(scored, self.last_scored_round(self.wait_rounds))
         return scored
-
-    def _last_swept(self, newest: int) -> int:
-        """Return the first round of the last sweep whose last group was asked in round `newest` or before."""
-        if newest < 0:
-            return -1
-        first, length = sweep(newest, self.dense_rounds, self.every)
-        if newest >= first + turn(self.num_groups - 1, self.num_groups, length):
-            return first
-        return sweep(first - 1, self.dense_rounds, self.every)[0] if first > 0 else -1
-
-
-EVERY_ROUND = Schedule()
 
 
 class WeightsPolicy:
@@ -86,7 +71,7 @@ class WeightsPolicy:
     depend on which drafter was chosen, so one pass of the learner serves all runs of an answer
     """
 
-    def __init__(self, weights: Floats, schedule: Schedule = EVERY_ROUND, follow: Follow = "sample") -> None:
+    def __init__(self, weights: Floats, schedule: Schedule, follow: Follow = "sample") -> None:
         self._levels = np.cumsum(weights, axis=2)
         self._leaders = weights.argmax(axis=2)
         self._schedule = schedule

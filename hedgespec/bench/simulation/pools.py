@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hedgespec.bench.simulation.recording import Recording
 from hedgespec.learning.experts import Expert
-
-Floats = NDArray[np.float64]
 
 
 def larger_pool(recording: Recording, num_drafters: int, seed: int) -> Recording:
@@ -54,24 +51,11 @@ def mixed_answers(recording: Recording, seed: int) -> Recording:
     Both halves keep their positions, because scores are stored by position.
     """
     rng = np.random.default_rng(seed)
-    half = recording.num_tokens // 2
-    others = np.array([_of_another_domain(recording, a, rng) for a in range(recording.num_answers)])
-
-    def joined(rows: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
-        first, second = np.split(rows, [half], axis=axis)[0], np.split(rows[others], [half], axis=axis)[1]
-        return np.concatenate([first, second], axis=axis)
-
+    own = np.arange(recording.num_answers)
+    others = np.array([_of_another_domain(recording, answer, rng) for answer in range(recording.num_answers)])
     pairs = [f"{a}+{b}" for a, b in zip(recording.domains, recording.domains[others], strict=True)]
-    return Recording(
-        drafter_ids=recording.drafter_ids,
-        domains=np.array(pairs),
-        temperatures=recording.temperatures,
-        acceptance=joined(recording.acceptance, 2),
-        acceptance_prob=joined(recording.acceptance_prob, 2),
-        prompt_overlap=recording.prompt_overlap,
-        token_ids=np.concatenate([recording.token_ids[:, :half], recording.token_ids[others, half:]], axis=1),
-        target_probs=joined(recording.target_probs, 1),
-    )
+    is_first_half = np.arange(recording.num_tokens) < recording.num_tokens // 2
+    return recording.spliced(np.where(is_first_half, own[:, None], others[:, None]), np.array(pairs))
 
 
 def with_experts(recording: Recording, experts: Sequence[Expert]) -> Recording:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,6 @@ from hedgespec.types import (
     DraftRequest,
     Observation,
     SamplingParams,
-    Scores,
     SessionSpec,
     SparseRows,
     Verdict,
@@ -34,6 +34,10 @@ NUM_PROMPT_SCORES = 64
 
 NUM_CONCURRENT = 4
 """Answers decoded at the same time: a pass over a batch is cheaper than several passes, also on a CPU."""
+
+
+Rows = dict[str, NDArray[Any]]
+"""field of `Recording` -> one answer's part of it"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,7 @@ async def record(
     ]
     room = asyncio.Semaphore(NUM_CONCURRENT)
 
-    async def one(job: Job) -> _Rows:
+    async def one(job: Job) -> Rows:
         async with room, fleet.lease_target() as target:
             rows = await _record_answer(target, list(drafters.values()), job, max_draft_tokens, max_tokens)
             advance()
@@ -82,11 +86,7 @@ async def record(
         drafter_ids=np.array(names),
         domains=np.array([job.domain for job in jobs]),
         temperatures=np.array([job.temperature for job in jobs]),
-        acceptance=np.stack([rows.acceptance for rows in answers]),
-        acceptance_prob=np.stack([rows.acceptance_prob for rows in answers]),
-        prompt_overlap=np.stack([rows.prompt_overlap for rows in answers]),
-        token_ids=np.stack([rows.token_ids for rows in answers]),
-        target_probs=np.stack([rows.target_probs for rows in answers]),
+        **{field: np.stack([rows[field] for rows in answers]) for field in answers[0]},
     )
 
 
@@ -95,28 +95,9 @@ def noise_seed(*key: int) -> int:
     return int(np.random.default_rng(key).integers(2**63))
 
 
-class _Rows:
-    """One answer's rows of the recording."""
-
-    def __init__(self, num_drafters: int, answer: Observation, depth: int) -> None:
-        shape = (num_drafters, len(answer.token_ids), depth)
-        self.acceptance = np.zeros(shape, np.float32)
-        self.acceptance_prob = np.zeros(shape, np.float32)
-        self.prompt_overlap = np.full((num_drafters, NUM_PROMPT_SCORES), np.nan, np.float32)
-        self.token_ids = answer.token_ids
-        self.target_probs = answer.target_probs
-
-    def add(self, drafter: Drafter, index: int, scores: Scores | None) -> None:
-        if scores is None or scores.acceptance_prob is None or len(scores.acceptance) != len(self.token_ids):
-            raise HedgeSpecError(f"Drafter {drafter.drafter_id!r} left scores out; a recording needs all of them.")
-        self.acceptance[index] = scores.acceptance
-        # the estimate from a few ids can exceed 1, which is right for a loss and stays
-        self.acceptance_prob[index] = scores.acceptance_prob
-
-
 async def _record_answer(
     target: Target, drafters: Sequence[Drafter], job: Job, max_draft_tokens: int, max_tokens: int
-) -> _Rows:
+) -> Rows:
     spec = SessionSpec(
         session_id=f"decode-{job.noise_seed}",
         prompt_ids=job.prompt_ids,
@@ -166,9 +147,9 @@ async def _score(
     spec: SessionSpec,
     answer: Observation,
     prompt_top: SparseRows | None,
-) -> _Rows:
+) -> Rows:
     """Score the whole answer with every drafter at once: a few passes over all positions instead of some per round."""
-    rows = _Rows(len(drafters), answer, spec.max_draft_tokens)
+    prompt_overlap = np.full((len(drafters), NUM_PROMPT_SCORES), np.nan, np.float32)
     try:
         await asyncio.gather(*(drafter.open(spec) for drafter in drafters))
         # as after a fail-over: the target prefills prompt and answer and pushes the features of both
@@ -177,13 +158,25 @@ async def _score(
         if prompt_top is not None and prompt_top.num_rows:
             for index, drafter in enumerate(drafters):
                 overlap = await drafter.score_prompt(spec.session_id, prompt_top)
-                rows.prompt_overlap[index, -len(overlap) :] = overlap
+                prompt_overlap[index, -len(overlap) :] = overlap
         scores = await asyncio.gather(*(drafter.observe(spec.session_id, 0, answer) for drafter in drafters))
-        for index, (drafter, own) in enumerate(zip(drafters, scores, strict=True)):
-            rows.add(drafter, index, own)
     finally:
         await asyncio.gather(target.close(spec.session_id), *(drafter.close(spec.session_id) for drafter in drafters))
-    return rows
+    shape = len(answer.token_ids), spec.max_draft_tokens
+    acceptance, acceptance_prob = [], []
+    for drafter, own in zip(drafters, scores, strict=True):
+        if own is None or own.acceptance_prob is None or len(own.acceptance) != len(answer.token_ids):
+            raise HedgeSpecError(f"Drafter {drafter.drafter_id!r} left scores out; a recording needs all of them.")
+        acceptance.append(np.broadcast_to(own.acceptance, shape))
+        # the estimate from a few ids can exceed 1, which is right for a loss and stays
+        acceptance_prob.append(np.broadcast_to(own.acceptance_prob, shape))
+    return {
+        "acceptance": np.stack(acceptance),
+        "acceptance_prob": np.stack(acceptance_prob),
+        "prompt_overlap": prompt_overlap,
+        "token_ids": answer.token_ids,
+        "target_probs": answer.target_probs,
+    }
 
 
 def _joined(parts: Sequence[SparseRows]) -> SparseRows:

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from hedgespec.errors import ConfigError
 
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
 FORMAT = 1
 
 
@@ -60,7 +63,7 @@ class Recording:
         """The domains, in order of appearance."""
         return list(dict.fromkeys(self.domains.tolist()))
 
-    def take(self, answers: NDArray[np.int64] | NDArray[np.bool_]) -> Recording:
+    def take(self, answers: Ints | NDArray[np.bool_]) -> Recording:
         """Return a recording of some answers: indices, or a mask [num_answers]."""
         own = {f.name: getattr(self, f.name)[answers] for f in fields(self) if f.name != "drafter_ids"}
         return Recording(drafter_ids=self.drafter_ids, **own)
@@ -73,6 +76,23 @@ class Recording:
         scored = replace(self, drafter_ids=drafter_ids, acceptance=acceptance, acceptance_prob=acceptance_prob)
         return replace(scored, prompt_overlap=overlap)
 
+    def spliced(self, owners: Ints, domains: NDArray[np.str_]) -> Recording:
+        """Return answers whose tokens come from several answers, each at the position where it was scored.
+
+        owners: [num_new_answers, num_tokens], the answer of each position; domains: [num_new_answers]
+        """
+        positions = np.arange(self.num_tokens)
+        return Recording(
+            drafter_ids=self.drafter_ids,
+            domains=domains,
+            temperatures=self.temperatures[owners[:, 0]],
+            acceptance=self.acceptance[owners, :, positions].swapaxes(1, 2),
+            acceptance_prob=self.acceptance_prob[owners, :, positions].swapaxes(1, 2),
+            prompt_overlap=self.prompt_overlap[owners[:, 0]],
+            token_ids=self.token_ids[owners, positions],
+            target_probs=self.target_probs[owners, positions],
+        )
+
     def save(self, path: Path) -> None:
         """Write the recording to a NumPy .npz file."""
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,12 +103,11 @@ class Recording:
     @staticmethod
     def load(path: Path) -> Recording:
         """Read a recording. Raises ConfigError when the file is not one."""
-        names = [f.name for f in fields(Recording)]
         try:
             with np.load(path, allow_pickle=False) as content:
                 if int(content["format"]) != FORMAT:
                     raise ConfigError(f"{path}: format {int(content['format'])}, expected {FORMAT}; record it again")
-                return Recording(**{name: content[name] for name in names})
+                return Recording(**{f.name: content[f.name] for f in fields(Recording)})
         except (OSError, KeyError, ValueError) as error:
             raise ConfigError(
                 f"{path} is not a recording; make one with `hedgespec simulate record`: {error}"

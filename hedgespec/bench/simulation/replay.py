@@ -13,11 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hedgespec.bench.simulation.recording import Recording, by_start
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
-Mask = NDArray[np.bool_]
+from hedgespec.bench.simulation.recording import Floats, Ints, Recording, by_start
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +55,6 @@ class Replayed:
     passes: Ints
     seconds: Floats
     chosen: NDArray[np.int16]
-
-
-def repeated(num_answers: int, num_runs_each: int) -> Ints:
-    """Return the answers of runs, num_runs_each per answer, the runs of an answer next to each other."""
-    return np.repeat(np.arange(num_answers), num_runs_each)
 
 
 def replay(recording: Recording, policy: Policy, answers: Ints, seed: int, costs: Floats | None = None) -> Replayed:

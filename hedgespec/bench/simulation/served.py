@@ -10,15 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hedgespec.bench.simulation.policies import Follow
-from hedgespec.bench.simulation.recording import Recording, by_start
+from hedgespec.bench.simulation.recording import Floats, Recording, by_start
 from hedgespec.learning.answer_learner import AnswerLearner
 from hedgespec.router.selection import DraftLimits, LearnedSelection
 from hedgespec.types import Scores
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

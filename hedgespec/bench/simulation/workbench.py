@@ -13,17 +13,15 @@ from numpy.typing import NDArray
 
 from hedgespec.bench.simulation.hindsight import fixed_passes
 from hedgespec.bench.simulation.learned_weights import NEVER, AnswerLosses, answer_losses, weights_by_position
-from hedgespec.bench.simulation.policies import FixedPolicy, Follow, Schedule, WeightsPolicy
-from hedgespec.bench.simulation.recording import Recording
-from hedgespec.bench.simulation.replay import Policy, Replayed, repeated, replay
+from hedgespec.bench.simulation.policies import FixedPolicy, Schedule, WeightsPolicy
+from hedgespec.bench.simulation.recording import Floats, Ints, Recording
+from hedgespec.bench.simulation.replay import Policy, Replayed, replay
 from hedgespec.bench.simulation.served import ServedAnswers, replay_served
 from hedgespec.config import SpeculationConfig
 from hedgespec.learning.answer_learner import AnswerLearner
 from hedgespec.learning.build import make_learner
 from hedgespec.learning.feedback import make_feedback
 from hedgespec.learning.learners.learner import Learner
-
-Floats = NDArray[np.float64]
 
 NUM_RESAMPLES = 1000
 
@@ -37,7 +35,6 @@ SHIPPED = Schedule(
     every=_DEFAULTS.score_every,
     delay_rounds=1,
     wait_rounds=_DEFAULTS.warm_rounds,
-    num_groups=1,
 )
 """The default schedule, with all drafters in one group as in the embedded configuration. Scores of a round are used one
 round late, except in the first rounds, which wait for them."""
@@ -106,8 +103,8 @@ class Workbench:
         return self._weights[learner, objective]
 
     def run(self, policy: Policy, costs: Floats | None = None) -> Replayed:
-        """Replay every answer `runs_each` times."""
-        answers = repeated(self.recording.num_answers, self.runs_each)
+        """Replay every answer `runs_each` times, the runs of an answer next to each other."""
+        answers = np.repeat(np.arange(self.recording.num_answers), self.runs_each)
         return replay(self.recording, policy, answers, self.seed, costs)
 
     def passes(self, policy: Policy) -> Floats:
@@ -119,27 +116,22 @@ class Workbench:
         means: Floats = values.reshape(-1, self.runs_each).mean(axis=1)
         return means
 
-    def domain_best(self, costs: Floats | None = None) -> NDArray[np.int64]:
+    def domain_best(self, costs: Floats | None = None) -> Ints:
         """Return the cheapest fixed drafter over all answers of an answer's domain and temperature, [num_answers].
 
         costs: [num_drafters], of one round; None is 1
         """
         totals = self.fixed if costs is None else self.fixed * costs
         best = np.zeros(self.recording.num_answers, np.int64)
-        for own in cells_of(self.recording).values():
+        for own in self._cells().values():
             best[own] = totals[own].sum(axis=0).argmin()
         return best
 
     def learned_passes(
-        self,
-        learner: Learner[Any] | str,
-        objective: str = "rounds",
-        priors: Floats | None = None,
-        schedule: Schedule = SHIPPED,
-        follow: Follow = "sample",
+        self, learner: Learner[Any] | str, objective: str = "rounds", priors: Floats | None = None
     ) -> Floats:
-        """Return the mean passes when a learner's weights choose, [num_answers]."""
-        return self.passes(WeightsPolicy(self.weights(learner, objective, priors), schedule, follow))
+        """Return the mean passes when a learner's weights choose, on the shipped schedule, [num_answers]."""
+        return self.passes(WeightsPolicy(self.weights(learner, objective, priors), SHIPPED))
 
     def served(self, new_learning: Callable[[int], AnswerLearner]) -> ServedAnswers:
         """Average SERVED_RUNS replays with the router's own learner, at the default delays.
@@ -151,44 +143,39 @@ class Workbench:
         runs = []
         for seed in range(self.seed, self.seed + SERVED_RUNS):
             served = replay_served(self.recording, new_learning, seed, SHIPPED.delay_rounds, SHIPPED.wait_rounds)
-            luck = replay(self.recording, best, repeated(self.recording.num_answers, 1), seed).passes - self.best
+            luck = replay(self.recording, best, np.arange(self.recording.num_answers), seed).passes - self.best
             runs.append(replace(served, passes=served.passes - luck))
         means = (np.mean([getattr(run, field.name) for run in runs], axis=0) for field in fields(ServedAnswers))
         return ServedAnswers(*means)
 
     def summary(self, used: Floats, best: Floats | None = None) -> Summary:
         """Summarise best / used, both [num_answers]. best: None is the passes of the best fixed drafter in hindsight."""
-        return summarise(self.recording, self.best if best is None else best, used)
+        best = self.best if best is None else best
+        rng = np.random.default_rng(0)
+        cells: dict[tuple[str, str], float] = {}
+        resampled = []
+        for cell, own in self._cells().items():
+            cells[cell] = float(best[own].sum() / used[own].sum())
+            picks = rng.choice(own, size=(NUM_RESAMPLES, len(own)))
+            resampled.append(best[picks].sum(axis=1) / used[picks].sum(axis=1))
+        low, high = np.quantile(np.mean(resampled, axis=0), [0.025, 0.975])
+        return Summary(
+            mean=float(np.mean(list(cells.values()))),
+            low=float(low),
+            high=float(high),
+            domains={name: _mean_where(cells, 1, name) for name in self.recording.domain_names},
+            temperatures={name: _mean_where(cells, 0, name) for name in dict.fromkeys(t for t, _ in cells)},
+        )
 
-
-def cells_of(recording: Recording) -> dict[tuple[str, str], NDArray[np.int64]]:
-    """Return the answers of every (temperature, domain) that has any."""
-    cells = {}
-    for temperature in np.unique(recording.temperatures):
-        for domain in recording.domain_names:
-            own = np.flatnonzero((recording.temperatures == temperature) & (recording.domains == domain))
-            if len(own):
-                cells[f"{temperature:g}", domain] = own
-    return cells
-
-
-def summarise(recording: Recording, best: Floats, used: Floats) -> Summary:
-    """Summarise best / used over cells of temperature and domain. Both: [num_answers]."""
-    rng = np.random.default_rng(0)
-    cells: dict[tuple[str, str], float] = {}
-    resampled = []
-    for cell, own in cells_of(recording).items():
-        cells[cell] = float(best[own].sum() / used[own].sum())
-        picks = rng.choice(own, size=(NUM_RESAMPLES, len(own)))
-        resampled.append(best[picks].sum(axis=1) / used[picks].sum(axis=1))
-    low, high = np.quantile(np.mean(resampled, axis=0), [0.025, 0.975])
-    return Summary(
-        mean=float(np.mean(list(cells.values()))),
-        low=float(low),
-        high=float(high),
-        domains={name: _mean_where(cells, 1, name) for name in recording.domain_names},
-        temperatures={name: _mean_where(cells, 0, name) for name in dict.fromkeys(t for t, _ in cells)},
-    )
+    def _cells(self) -> dict[tuple[str, str], Ints]:
+        """Return the answers of every (temperature, domain) that has any."""
+        cells = {}
+        for temperature in np.unique(self.recording.temperatures):
+            for domain in self.recording.domain_names:
+                is_own = (self.recording.temperatures == temperature) & (self.recording.domains == domain)
+                if is_own.any():
+                    cells[f"{temperature:g}", domain] = np.flatnonzero(is_own)
+        return cells
 
 
 def _mean_where(cells: dict[tuple[str, str], float], part: int, name: str) -> float:

@@ -1,4 +1,4 @@
-"""Policy studies: how close every policy comes to the best fixed drafter in hindsight, and when learners lose passes."""
+"""Policy studies: how close policies come to the best fixed drafter, with how many drafters, and when learners lose."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import numpy as np
 from hedgespec.bench.simulation.bandits import Exp3SpecPolicy, UcbPolicy, UcbSpecPolicy
 from hedgespec.bench.simulation.hindsight import best_per_round_passes, round_starts
 from hedgespec.bench.simulation.policies import FixedPolicy, RandomPolicy, WeightsPolicy
+from hedgespec.bench.simulation.pools import larger_pool, smaller_pool
+from hedgespec.bench.simulation.recording import Recording
 from hedgespec.bench.simulation.replay import Policy, Replayed
 from hedgespec.bench.simulation.studies.study import Row, Study
 from hedgespec.bench.simulation.workbench import SHIPPED, Workbench
@@ -21,6 +23,7 @@ DISCOUNTS = (0.9, 0.95, 0.98)
 OBJECTIVES: tuple[str, ...] = ("rounds", "length", "length_product", "acceptance")
 FIRST = (8, 16, 32, 64, 128)
 EARLY = 32
+SIZES, RUNS_PER_SIZE = (2, 4, 8, 16, 32, 64), 8
 MIN_EXCESS = 0.5
 """Excess passes per answer below which a share is only noise."""
 
@@ -62,6 +65,34 @@ def early_study(bench: Workbench) -> Study:
         "Objective rounds, uniform start, shipped schedule.",
         rows,
     )
+
+
+def pool_size_study(bench: Workbench) -> Study:
+    """Compare NormalHedge and bandits over pools of every size."""
+    rows = []
+    for size in SIZES:
+        own = Workbench(pool(bench.recording, size, bench.seed), RUNS_PER_SIZE, bench.seed)
+        depth = own.recording.max_draft_tokens
+        means = {
+            "normalhedge": own.summary(own.learned_passes("normalhedge")).mean,
+            "tuned ucb": float(str(tuned_ucb(own)["mean"])),
+            "ucbspec": own.summary(own.passes(UcbSpecPolicy(size, depth))).mean,
+            "exp3spec": own.summary(own.passes(Exp3SpecPolicy(size, depth))).mean,
+        }
+        rows.append({"drafters": size, **{name: round(mean, 4) for name, mean in means.items()}})
+    return Study(
+        "pool_size",
+        "Mean ratio to the best fixed drafter of the pool. A pool smaller than the recorded one is drawn at random for each "
+        "answer; a larger one adds perturbed mixtures of two recorded drafters. UCB is tuned for each size.",
+        rows,
+    )
+
+
+def pool(recording: Recording, size: int, seed: int) -> Recording:
+    """Return the recording with `size` drafters."""
+    if size < recording.num_drafters:
+        return smaller_pool(recording, size, seed)
+    return larger_pool(recording, size, seed) if size > recording.num_drafters else recording
 
 
 def tuned_ucb(bench: Workbench, discounts: tuple[float, ...] = (1.0,)) -> dict[str, object]:

@@ -1,22 +1,22 @@
-"""Prior study: what a tenant's stored preference gains when it fits the answer, and costs when it does not."""
+"""Studies of priors: what a tenant's stored preference gains or costs, and what scores of the prompt gain."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import product
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hedgespec.bench.simulation.policies import Follow, WeightsPolicy
+from hedgespec.bench.simulation.recording import Floats
 from hedgespec.bench.simulation.studies.study import COMPARED, Study
 from hedgespec.bench.simulation.workbench import SHIPPED, Workbench
 from hedgespec.config import LearnerConfig
-from hedgespec.learning.prior import mixed_prior
+from hedgespec.learning.prior import mixed_prior, prompt_loss, tilted_prior
 from hedgespec.store.preference import ALPHA, AnswerOutcome, answer_totals
 
-Floats = NDArray[np.float64]
-
 FOLLOWS: tuple[Follow, ...] = ("sample", "leader")
+PROMPT_LENGTHS = (8, 16, 32, 64)
 
 
 def study(bench: Workbench) -> Study:
@@ -68,3 +68,42 @@ def answer_wins(passes: Floats, num_tokens: int) -> Floats:
     """Return what one answer adds to a preference by the store's rule, [num_drafters]."""
     totals = answer_totals(AnswerOutcome({str(i): float(p) for i, p in enumerate(passes)}, num_tokens))
     return np.array([totals[str(i)].wins for i in range(len(passes))])
+
+
+def prompt_study(bench: Workbench) -> Study:
+    """Compare priors with and without scores of the prompt."""
+    rows = []
+    has_prompt_scores = np.isfinite(bench.recording.prompt_overlap).any()
+    for learner in COMPARED:
+        uniform = bench.summary(bench.learned_passes(learner))
+        rows.append(uniform.row(learner=learner, prior="uniform", prompt_tokens=0))
+        for name, length, priors in tilted_priors(bench) if has_prompt_scores else ():
+            summary = bench.summary(bench.learned_passes(learner, priors=priors))
+            rows.append(summary.row(learner=learner, prior=name, prompt_tokens=length))
+    return Study(
+        "prompt",
+        "Objective rounds, shipped schedule; the prior is tilted by the drafters' scores on the last prompt "
+        "tokens as in the server, as if they arrived before the first round. A recording without prompt scores gives only "
+        "the rows with 0 prompt tokens.",
+        rows,
+    )
+
+
+def tilted_priors(bench: Workbench) -> Iterator[tuple[str, int, Floats]]:
+    """Yield (name of the preference, number of prompt tokens, priors tilted by them)."""
+    for length in PROMPT_LENGTHS:
+        yield "uniform", length, tilted(bench, bench.uniform, length)
+    yield "single domain", PROMPT_LENGTHS[-1], tilted(bench, preferences(bench, [0]), PROMPT_LENGTHS[-1])
+    yield "wrong domain", PROMPT_LENGTHS[-1], tilted(bench, preferences(bench, [1]), PROMPT_LENGTHS[-1])
+
+
+def tilted(bench: Workbench, priors: Floats, num_tokens: int) -> Floats:
+    """Tilt priors, [num_answers, num_drafters], by the last tokens of each prompt that all drafters have scored."""
+    mixing = LearnerConfig().prior_mixing
+    result = priors.copy()
+    for answer, overlap in enumerate(bench.recording.prompt_overlap):
+        is_scored = np.isfinite(overlap).all(axis=0)
+        rows = overlap[:, is_scored][:, -num_tokens:]
+        losses = {drafter: prompt_loss(own, rows.shape[1]) for drafter, own in enumerate(rows)}
+        result[answer] = tilted_prior(priors[answer], losses, mixing)
+    return result

@@ -1,11 +1,14 @@
-"""Schedule and delay studies: what it costs to score less often, to let drafters sleep, and to get scores late."""
+"""Studies of scores: the costs of scoring less often or only the first depth, of sleeping drafters and of late scores."""
 
 from __future__ import annotations
+
+from itertools import product
 
 import numpy as np
 
 from hedgespec.bench.simulation.policies import Schedule, WeightsPolicy
-from hedgespec.bench.simulation.studies.study import Row, Study
+from hedgespec.bench.simulation.recording import Recording
+from hedgespec.bench.simulation.studies.study import COMPARED, Row, Study
 from hedgespec.bench.simulation.workbench import SHIPPED, Workbench
 from hedgespec.learning.answer_learner import AnswerLearner
 from hedgespec.learning.build import make_learner
@@ -19,6 +22,7 @@ SLEEP = ((0.0, 0), (0.001, 16), (0.003, 16), (0.003, 24), (0.003, 48), (0.01, 24
 """(weight below which a drafter falls asleep, rounds until it wakes); with 0 rounds no drafter sleeps"""
 DELAYS = (0, 1, 4)
 WAITS = (0, 4, 8)
+OBJECTIVES = ("rounds", "length")
 
 
 def study(bench: Workbench) -> Study:
@@ -48,6 +52,30 @@ def delay_study(bench: Workbench) -> Study:
         "in the first wait_rounds rounds.",
         rows,
     )
+
+
+def score_depth_study(bench: Workbench) -> Study:
+    """Compare the score depths `exact` and `depth1`."""
+    scored = {"exact": bench, "depth1": Workbench(first_depth_everywhere(bench.recording), bench.runs_each, bench.seed)}
+    rows = []
+    for learner, objective, (depth, scores) in product(COMPARED, OBJECTIVES, scored.items()):
+        summary = bench.summary(bench.passes(WeightsPolicy(scores.weights(learner, objective), SHIPPED)))
+        rows.append(summary.row(learner=learner, objective=objective, score_depth=depth))
+    return Study(
+        "score_depth",
+        "The learner sees exact scores or those of depth 1 at every depth; acceptance is the same. Uniform start, shipped "
+        "schedule.",
+        rows,
+    )
+
+
+def first_depth_everywhere(recording: Recording) -> Recording:
+    """Replace the scores by those that drafters send with score_depth `depth1`."""
+    columns = (
+        np.repeat(rows[..., :1], recording.max_draft_tokens, axis=-1)
+        for rows in (recording.acceptance, recording.acceptance_prob)
+    )
+    return recording.with_drafters(recording.drafter_ids, *columns)
 
 
 def _dense_row(bench: Workbench, dense: int, every: int) -> Row:

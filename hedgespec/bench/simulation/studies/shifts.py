@@ -7,17 +7,15 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hedgespec.bench.simulation.hindsight import best_switch_passes
 from hedgespec.bench.simulation.pools import mixed_answers
-from hedgespec.bench.simulation.studies.study import Row, Study, mean_interval
-from hedgespec.bench.simulation.workbench import Workbench
+from hedgespec.bench.simulation.recording import Floats
+from hedgespec.bench.simulation.studies.study import Row, Study
+from hedgespec.bench.simulation.workbench import NUM_RESAMPLES, Workbench
 from hedgespec.catalogue import LEARNERS
 from hedgespec.learning.learners.learner import Learner
 from hedgespec.learning.learners.normalhedge import NormalHedge
-
-Floats = NDArray[np.float64]
 
 OBJECTIVES: tuple[str, ...] = ("rounds", "length")
 DISCOUNTS = (0.995, 0.99, 0.98, 0.95, 0.9)
@@ -80,8 +78,15 @@ class Shifted:
         }
 
 
-def fixed_choice(bench: Workbench, objective: str) -> np.ndarray:
+def fixed_choice(bench: Workbench, objective: str) -> Floats:
     """Return the passes of the drafter with the smallest summed loss on each whole answer, [num_answers]."""
     sums = np.stack([np.sum([losses for losses, _ in own.vectors], axis=0) for own in bench.losses(objective)])
-    passes: np.ndarray = bench.fixed[np.arange(len(sums)), sums.argmin(axis=1)]
+    passes: Floats = bench.fixed[np.arange(len(sums)), sums.argmin(axis=1)]
     return passes
+
+
+def mean_interval(values: Floats) -> tuple[float, float, float]:
+    """Return the mean over answers and the ends of its 95 % bootstrap interval."""
+    picks = np.random.default_rng(0).integers(0, len(values), (NUM_RESAMPLES, len(values)))
+    low, high = np.quantile(values[picks].mean(axis=1), [0.025, 0.975])
+    return float(values.mean()), float(low), float(high)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hedgespec.bench.simulation.learned_weights import NEVER, answer_losses, weights_by_position
 from hedgespec.bench.simulation.policies import FixedPolicy, WeightsPolicy
 from hedgespec.bench.simulation.pools import with_experts
+from hedgespec.bench.simulation.recording import Floats
+from hedgespec.bench.simulation.replay import Policy
 from hedgespec.bench.simulation.studies.study import Study
 from hedgespec.bench.simulation.workbench import SHIPPED, Workbench
 from hedgespec.learning.build import make_learner
@@ -24,16 +25,17 @@ LENGTHS = (1, 2, 3, 5)
 def study(bench: Workbench) -> Study:
     """Compare objective `throughput` with full-length drafts and with the best fixed choices."""
     rows = []
+    experts = experts_by_length(bench.recording.num_drafters, LENGTHS, bench.recording.max_draft_tokens)
+    own = Workbench(with_experts(bench.recording, experts), bench.runs_each, bench.seed)
+    priors = np.tile(per_expert(experts, bench.uniform[0]), (bench.recording.num_answers, 1))
     for cost in DRAFT_COSTS:
-        seconds, best, own = experts_at(bench, cost)
-        learned = _learned_seconds(bench, own, seconds)
-        longest = WeightsPolicy(bench.weights("normalhedge"), SHIPPED)
+        seconds = np.array([1.0 + cost * expert.num_draft_tokens for expert in experts])
+        best = (own.fixed * seconds).min(axis=1)
         full_length = 1.0 + cost * bench.recording.max_draft_tokens
-        alone = own.per_answer(own.run(FixedPolicy(own.domain_best(seconds)), seconds).seconds)
         cases = {
-            "throughput": learned,
-            "rounds, longest drafts": bench.passes(longest) * full_length,
-            "best expert of the domain": alone,
+            "throughput": _seconds(own, WeightsPolicy(_weights(bench, seconds, priors), SHIPPED), seconds),
+            "rounds, longest drafts": bench.learned_passes("normalhedge") * full_length,
+            "best expert of the domain": _seconds(own, FixedPolicy(own.domain_best(seconds)), seconds),
             "no speculation": np.full(len(best), float(bench.recording.num_tokens)),
         }
         for name, used in cases.items():
@@ -46,24 +48,18 @@ def study(bench: Workbench) -> Study:
     )
 
 
-def experts_at(bench: Workbench, cost: float) -> tuple[NDArray[np.float64], NDArray[np.float64], Workbench]:
-    """Return seconds of a round [num_experts], seconds of the best fixed expert [num_answers], and the experts' bench."""
-    experts = experts_by_length(bench.recording.num_drafters, LENGTHS, bench.recording.max_draft_tokens)
-    seconds = np.array([1.0 + cost * expert.num_draft_tokens for expert in experts])
-    own = Workbench(with_experts(bench.recording, experts), bench.runs_each, bench.seed)
-    return seconds, (own.fixed * seconds).min(axis=1), own
+def _seconds(own: Workbench, policy: Policy, costs: Floats) -> Floats:
+    """Return the mean seconds of a policy over the experts' workbench, [num_answers]."""
+    return own.per_answer(own.run(policy, costs).seconds)
 
 
-def _learned_seconds(bench: Workbench, own: Workbench, seconds: NDArray[np.float64]) -> NDArray[np.float64]:
-    recording = bench.recording
-    num_drafters, depth = recording.num_drafters, recording.max_draft_tokens
-    experts = experts_by_length(num_drafters, LENGTHS, depth)
+def _weights(bench: Workbench, seconds: Floats, priors: Floats) -> Floats:
+    """Return the weights of NormalHedge over experts by position. seconds: of a round of each expert."""
+    num_drafters, depth = bench.recording.num_drafters, bench.recording.max_draft_tokens
     losses = answer_losses(
-        recording,
+        bench.recording,
         lambda: make_feedback(
             "throughput", num_drafters, depth, NEVER, draft_lengths=LENGTHS, seconds=lambda experts: seconds
         ),
     )
-    priors = np.tile(per_expert(experts, bench.uniform[0]), (recording.num_answers, 1))
-    weights = weights_by_position(losses, make_learner("normalhedge"), priors)
-    return own.per_answer(own.run(WeightsPolicy(weights, SHIPPED), seconds).seconds)
+    return weights_by_position(losses, make_learner("normalhedge"), priors)

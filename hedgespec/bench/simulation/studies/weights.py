@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hedgespec.bench.simulation.hindsight import fixed_passes
-from hedgespec.bench.simulation.recording import Recording
+from hedgespec.bench.simulation.recording import Ints, Recording
 from hedgespec.bench.simulation.studies.study import COMPARED, Row, Study
 from hedgespec.bench.simulation.workbench import Workbench
 
@@ -72,21 +71,11 @@ def of_different_domains(recording: Recording) -> list[int]:
 
 
 def spliced(recording: Recording, answers: Sequence[int]) -> Recording:
-    """Make one answer of NUM_PARTS equal parts, each from its own answer and at the positions where it was scored."""
+    """Make one answer of NUM_PARTS equal parts, each from its own answer."""
     owner = np.asarray(answers)[part_of(recording.num_tokens)]
-    positions = np.arange(recording.num_tokens)
-    return Recording(
-        drafter_ids=recording.drafter_ids,
-        domains=np.array(["+".join(recording.domains[list(answers)].tolist())]),
-        temperatures=recording.temperatures[list(answers[:1])],
-        acceptance=recording.acceptance[owner, :, positions].swapaxes(0, 1)[None],
-        acceptance_prob=recording.acceptance_prob[owner, :, positions].swapaxes(0, 1)[None],
-        prompt_overlap=recording.prompt_overlap[list(answers[:1])],
-        token_ids=recording.token_ids[owner, positions][None],
-        target_probs=recording.target_probs[owner, positions][None],
-    )
+    return recording.spliced(owner[None], np.array(["+".join(recording.domains[list(answers)].tolist())]))
 
 
-def part_of(num_tokens: int) -> NDArray[np.int64]:
+def part_of(num_tokens: int) -> Ints:
     """Return the part that each position belongs to, [num_tokens]."""
     return np.arange(num_tokens, dtype=np.int64) * NUM_PARTS // num_tokens
