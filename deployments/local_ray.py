@@ -16,10 +16,9 @@ from pathlib import Path
 
 import structlog
 
-from deployments.process import LOOPBACK
-
 log = structlog.get_logger(__name__)
 
+LOOPBACK = "127.0.0.1"
 START_ATTEMPTS = 2
 OBJECT_STORE_BYTES = 100 << 20
 MAX_TEMP_ROOT_LENGTH = 24

@@ -22,60 +22,45 @@ def target_options(config: ReplicaConfig, limits: LimitsConfig) -> dict[str, Any
     """Return the target's options. Leases are ongoing requests, so their cap is that of sessions; draining waits for the
     longest answer."""
     return {
-        **_model_options(config),
+        **_options(config),
         "max_ongoing_requests": config.max_sessions,
         "graceful_shutdown_timeout_s": limits.request_timeout_s + DRAIN_MARGIN_S,
-        **_scaling(config.replicas),
     }
 
 
 def drafter_options(config: ReplicaConfig) -> dict[str, Any]:
     """Return a drafter's options. Its leases do not show load, so it scales by the session counts that it records."""
-    scaling = _scaling(config.replicas)
+    options = {
+        **_options(config),
+        "max_ongoing_requests": MAX_DRAFTER_LEASES,
+        "graceful_shutdown_timeout_s": DRAFTER_DRAIN_S,
+    }
     if isinstance(config.replicas, AutoscalingConfig):
-        scaling["autoscaling_config"]["policy"] = {
+        options["autoscaling_config"]["policy"] = {
             "policy_function": SESSIONS_POLICY,
             "policy_kwargs": {"target_sessions": config.replicas.target_ongoing_requests},
         }
-    return {
-        **_model_options(config),
-        "max_ongoing_requests": MAX_DRAFTER_LEASES,
-        "graceful_shutdown_timeout_s": DRAFTER_DRAIN_S,
-        **scaling,
-    }
+    return options
 
 
 def router_options(config: RouterConfig, limits: LimitsConfig) -> dict[str, Any]:
     """Return the router's options. The API limits tenants; Serve's queue is only a wide safety net."""
     return {
-        **_common(),
-        "ray_actor_options": _actor_options(config.cpus, 0.0, config.node_label),
+        **_options(config),
         "max_ongoing_requests": config.max_ongoing_requests,
         "max_queued_requests": QUEUED_PER_ONGOING * config.max_ongoing_requests,
         "graceful_shutdown_timeout_s": limits.request_timeout_s + DRAIN_MARGIN_S,
-        **_scaling(config.replicas),
     }
 
 
-def _model_options(config: ReplicaConfig) -> dict[str, Any]:
-    gpus = config.gpus if config.device == "cuda" else 0.0
-    return {**_common(), "ray_actor_options": _actor_options(config.cpus, gpus, config.node_label)}
-
-
-def _common() -> dict[str, Any]:
-    return {"health_check_period_s": 5.0, "health_check_timeout_s": 15.0, "graceful_shutdown_wait_loop_s": 0.5}
-
-
-def _actor_options(cpus: float, gpus: float, node_label: str | None) -> dict[str, Any]:
-    options: dict[str, Any] = {"num_cpus": cpus}
-    if gpus:
-        options["num_gpus"] = gpus
-    if node_label is not None:
-        options["label_selector"] = {ROLE_LABEL: node_label}
-    return options
-
-
-def _scaling(replicas: int | AutoscalingConfig) -> dict[str, Any]:
-    if isinstance(replicas, int):
-        return {"num_replicas": replicas}
-    return {"autoscaling_config": replicas.model_dump()}
+def _options(config: ReplicaConfig | RouterConfig) -> dict[str, Any]:
+    """Return what all deployments have in common: health checks, placement and number of replicas."""
+    actor: dict[str, Any] = {"num_cpus": config.cpus}
+    if isinstance(config, ReplicaConfig) and config.device == "cuda":
+        actor["num_gpus"] = config.gpus
+    if config.node_label is not None:
+        actor["label_selector"] = {ROLE_LABEL: config.node_label}
+    options = {"health_check_period_s": 5.0, "health_check_timeout_s": 15.0, "graceful_shutdown_wait_loop_s": 0.5}
+    if isinstance(config.replicas, int):
+        return {**options, "ray_actor_options": actor, "num_replicas": config.replicas}
+    return {**options, "ray_actor_options": actor, "autoscaling_config": config.replicas.model_dump()}

@@ -6,12 +6,15 @@ The target is leased once per request, so that Serve sees its load.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import ray
+
 from deployments.autoscaling import SESSIONS_STAT
-from deployments.process import limit_threads, own_host
+from deployments.local_ray import LOOPBACK
 from hedgespec.config import DrafterConfig, TargetConfig
 from hedgespec.rpc.channel import TlsFiles
 from hedgespec.rpc.leases import Leases
@@ -111,3 +114,15 @@ class DrafterReplica(LeasedReplica):
 
     async def __del__(self) -> None:
         await self._server.stop()
+
+
+def own_host() -> str:
+    """Return the address at which other replicas reach this process; loopback outside of Ray (local testing mode)."""
+    return ray.util.get_node_ip_address() if ray.is_initialized() else LOOPBACK
+
+
+def limit_threads(num_threads: int) -> None:
+    """Limit the numeric libraries' threads. It only works before torch is imported, so replicas call it first."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = str(num_threads)
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"

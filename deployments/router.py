@@ -14,7 +14,7 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
 from deployments.fleet import ServeFleet
-from deployments.process import limit_threads
+from deployments.replicas import limit_threads
 from hedgespec.api.app import create_app
 from hedgespec.assembly.model_sources import load_tokenizer, served_name, target_identity
 from hedgespec.config import AppArgs

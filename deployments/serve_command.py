@@ -18,8 +18,7 @@ from rich.console import Console
 
 from deployments.commands.inputs import changed, read_args
 from deployments.commands.option_types import ConfigFile
-from deployments.local_ray import local_ray
-from deployments.process import LOOPBACK
+from deployments.local_ray import LOOPBACK, local_ray
 from hedgespec.assembly.model_sources import check_sources, served_name
 from hedgespec.config import AppArgs, Device
 from hedgespec.errors import ConfigError

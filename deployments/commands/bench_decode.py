@@ -17,7 +17,7 @@ from deployments.commands.reports import console, progress_bar, show_by_domain, 
 from hedgespec import zoo
 from hedgespec.bench.answers import LEARNED, ROUND_PARTS
 from hedgespec.bench.concurrency import ConcurrencyReport, measure_concurrency
-from hedgespec.bench.decode import DecodeReport, measure_decode
+from hedgespec.bench.decode import DecodeReport, measure_decode, transformers_baselines
 from hedgespec.config import AppArgs
 from hedgespec.tokenization import Tokenizer
 from hedgespec.types import SamplingParams
@@ -66,7 +66,6 @@ def decode(
 
 async def _local(args: AppArgs, texts: Texts, sampling: SamplingParams, transformers: bool) -> DecodeReport:
     from hedgespec.assembly.local_service import local_service
-    from hedgespec.bench.transformers_baselines import transformers_baselines
 
     drafter_ids = [drafter.id for drafter in args.drafters]
     async with local_service(args) as local:

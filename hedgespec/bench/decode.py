@@ -5,8 +5,11 @@ All arms take turns on each prompt: a noisy machine is noisy for all of them.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -88,3 +91,33 @@ async def measure_decode(
                 advance()
     same_text = {"equal_to_plain": f"{equal} of {compared}"} if compared else {}
     return DecodeReport(sampling.temperature, sampling.max_tokens, tuple(drafter_ids), results, same_text)
+
+
+def transformers_baselines(target_folder: Path, max_draft_tokens: int) -> dict[str, Baseline]:
+    """Return transformers on the same weights, float32 on the CPU: `generate` with a growing cache (`hf generate`) and with
+    a static one (`hf static`), and assisted generation by prompt lookup with our draft length (`hf assisted`).
+
+    There is no compiled variant: torch.compile on the CPU needs a C++ compiler at run time.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(target_folder, dtype=torch.float32, local_files_only=True).eval()
+
+    def run(prompt_ids: NDArray[np.int32], sampling: SamplingParams, options: Mapping[str, Any]) -> tuple[int, float]:
+        ids = torch.as_tensor(prompt_ids, dtype=torch.long)[None]
+        settings: dict[str, Any] = {"max_new_tokens": sampling.max_tokens, "do_sample": sampling.temperature > 0.0}
+        if sampling.temperature > 0.0:
+            settings |= {"temperature": sampling.temperature, "top_k": 0, "top_p": 1.0}
+        if sampling.ignore_eos:
+            settings |= {"eos_token_id": None}
+        started = time.perf_counter()
+        with torch.inference_mode():
+            output = model.generate(ids, attention_mask=torch.ones_like(ids), **settings, **options)
+        return int(output.shape[1]) - len(prompt_ids), time.perf_counter() - started
+
+    return {
+        "hf generate": partial(run, options={}),
+        "hf static": partial(run, options={"cache_implementation": "static"}),
+        "hf assisted": partial(run, options={"prompt_lookup_num_tokens": max_draft_tokens}),
+    }

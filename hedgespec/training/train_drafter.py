@@ -21,7 +21,7 @@ from hedgespec.training.optimizer import Optimizers, schedule
 from hedgespec.training.own_text import continue_prompts
 from hedgespec.training.teacher import Teacher
 from hedgespec.training.text import Windows, read_documents, text_windows
-from hedgespec.training.ttt_loss import ttt_loss
+from hedgespec.training.ttt import ttt_loss
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from functools import partial
 from random import Random
 
 import numpy as np
@@ -22,10 +23,9 @@ from hedgespec.training.teacher import Teacher
 from hedgespec.training.text import Windows
 from hedgespec.training.train_drafter import mixed, train_head
 from hedgespec.zoo import DOMAINS, DRAFTERS
-from hedgespec.zoo.card import CardFacts, write_card
-from hedgespec.zoo.dataset import encode_stream, training_texts, windows
+from hedgespec.zoo.card import write_card
+from hedgespec.zoo.dataset import encode_stream, prepare, training_documents, training_texts, windows
 from hedgespec.zoo.parallel import run_parallel
-from hedgespec.zoo.prepare import prepare, training_documents
 from hedgespec.zoo.prompts import cut_prompts, held_out_prompts
 from hedgespec.zoo.settings import ZooSettings
 from hedgespec.zoo.train_target import export_target, held_out_loss, train_target
@@ -57,11 +57,8 @@ def _build_target(settings: ZooSettings, progress: Progress) -> None:
     folder, work = settings.out / "target", settings.work
     if (work / "losses.json").is_file():
         return
-
-    def report(share: float, figures: str) -> None:
-        progress("target", share, figures)
-
-    model = train_target(settings.target, np.load(work / "train.npy"), work / "target.pt", report)
+    tokens = np.load(work / "train.npy")
+    model = train_target(settings.target, tokens, work / "target.pt", partial(progress, "target"))
     export_target(model, folder)
     for name in _TOKENIZER_FILES:
         shutil.copyfile(work / name, folder / name)
@@ -135,23 +132,10 @@ def _write_prompts(settings: ZooSettings, tokenizer: Tokenizer) -> None:
 
 def _write_card(settings: ZooSettings, tokenizer: Tokenizer) -> None:
     state = torch.load(settings.work / "target.pt", map_location="cpu", weights_only=True)
-    drafter = settings.drafter
-    losses = json.loads((settings.work / "losses.json").read_text(encoding="utf-8"))
-    facts = CardFacts(
-        num_parameters=sum(t.numel() for name, t in state["model"].items() if name != "lm_head.weight"),
-        target_steps=state["step"],
-        target_tokens=state["step"] * settings.target.tokens_per_step,
-        target_minutes=state["elapsed"] / 60,
-        drafter_steps=drafter.steps,
-        drafter_tokens=drafter.steps * drafter.sequences_per_step * drafter.sequence_length,
-        own_tokens=drafter.num_own_windows * (drafter.sequence_length - drafter.max_prompt_length),
-        own_share=drafter.own_text_share,
-        intermediate_size=drafter.intermediate_size or settings.target.intermediate_size,
-        draft_vocab_size=drafter.draft_vocab_size,
-        seed=settings.seed,
-        losses={d: (loss, loss / math.log(2) / _bytes_per_token(settings, tokenizer, d)) for d, loss in losses.items()},
-    )
-    write_card(facts, settings.out)
+    num_parameters = sum(t.numel() for name, t in state["model"].items() if name != "lm_head.weight")
+    nats = json.loads((settings.work / "losses.json").read_text(encoding="utf-8"))
+    losses = {d: (loss, loss / math.log(2) / _bytes_per_token(settings, tokenizer, d)) for d, loss in nats.items()}
+    write_card(settings, num_parameters, state["step"], state["elapsed"] / 60, losses)
 
 
 def _bytes_per_token(settings: ZooSettings, tokenizer: Tokenizer, domain: str) -> float:

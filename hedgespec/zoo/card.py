@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 
 from hedgespec.errors import ConfigError
 from hedgespec.zoo import DOMAINS, ZOO_DIR
+from hedgespec.zoo.settings import ZooSettings
 
 _MARKER = "<!-- acceptance-table -->"
 _SOURCES = {
@@ -19,32 +20,18 @@ _SOURCES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class CardFacts:
-    """The numbers of a build that the card shows.
+Losses = Mapping[str, tuple[float, float]]
+"""domain -> (nats per token, bits per byte) of the target, on documents that it was not trained on"""
 
-    losses: domain -> (nats per token, bits per byte) of the target, on documents that it was not trained on
+
+def write_card(settings: ZooSettings, num_parameters: int, steps: int, minutes: float, losses: Losses) -> None:
+    """Write the card of a build; an acceptance table that is already in it is kept.
+
+    num_parameters, steps, minutes: of the target and its training
     """
-
-    num_parameters: int
-    target_steps: int
-    target_tokens: int
-    target_minutes: float
-    drafter_steps: int
-    drafter_tokens: int
-    own_tokens: int
-    own_share: float
-    intermediate_size: int
-    draft_vocab_size: int
-    seed: int
-    losses: dict[str, tuple[float, float]]
-
-
-def write_card(facts: CardFacts, folder: Path = ZOO_DIR) -> None:
-    """Write the card; an acceptance table that is already in it is kept."""
-    path = folder / "README.md"
-    table = _table(path.read_text(encoding="utf-8")) if path.is_file() else "Not measured yet.\n"
-    path.write_text(_card(facts, table), encoding="utf-8")
+    path = settings.out / "README.md"
+    table = _parts(path.read_text(encoding="utf-8"))[1] if path.is_file() else "Not measured yet."
+    path.write_text(_card(settings, num_parameters, steps, minutes, losses, table), encoding="utf-8")
 
 
 def write_acceptance_table(markdown: str, folder: Path = ZOO_DIR) -> None:
@@ -56,10 +43,6 @@ def write_acceptance_table(markdown: str, folder: Path = ZOO_DIR) -> None:
     path.write_text(f"{before}{_MARKER}\n{markdown.strip()}\n{_MARKER}{after}", encoding="utf-8")
 
 
-def _table(card: str) -> str:
-    return _parts(card)[1].lstrip("\n")
-
-
 def _parts(card: str) -> tuple[str, str, str]:
     parts = card.split(_MARKER)
     if len(parts) != 3:
@@ -67,19 +50,20 @@ def _parts(card: str) -> tuple[str, str, str]:
     return parts[0], parts[1], parts[2]
 
 
-def _card(facts: CardFacts, table: str) -> str:
-    rows = "\n".join(
-        f"| {domain} | {_SOURCES[domain]} | {facts.losses[domain][0]:.2f} | {facts.losses[domain][1]:.2f} |"
-        for domain in DOMAINS
-    )
+def _card(settings: ZooSettings, num_parameters: int, steps: int, minutes: float, losses: Losses, table: str) -> str:
+    rows = "\n".join(f"| {d} | {_SOURCES[d]} | {losses[d][0]:.2f} | {losses[d][1]:.2f} |" for d in DOMAINS)
+    target, drafter = settings.target, settings.drafter
+    head_width = drafter.intermediate_size or target.intermediate_size
+    drafter_tokens = drafter.steps * drafter.sequences_per_step * drafter.sequence_length
+    own_tokens = drafter.num_own_windows * (drafter.sequence_length - drafter.max_prompt_length)
     return f"""# The HedgeSpec zoo
 
-A Llama-shaped target of {facts.num_parameters / 1e6:.1f} M parameters and seven EAGLE-3 heads for it: `generic` and one
+A Llama-shaped target of {num_parameters / 1e6:.1f} M parameters and seven EAGLE-3 heads for it: `generic` and one
 expert for each of six domains. They exist to show and test speculative decoding with several drafters on any machine.
 They are far too small to be useful for their text: the target's sentences are fluent at best, its facts and sums often
 wrong.
 
-Built by `hedgespec zoo build`, seed {facts.seed}, from text that a machine with Python has or generates; nothing is
+Built by `hedgespec zoo build`, seed {settings.seed}, from text that a machine with Python has or generates; nothing is
 downloaded. The generated domains are the same everywhere; the others depend on the Python version and on what is
 installed. One seed fixes data, initial weights and order; a target whose training ends by the clock (`--target-minutes`)
 or is interrupted differs from run to run all the same.
@@ -96,15 +80,15 @@ Documents are assigned to training, validation and test by a hash of their name.
 
 - Tokenizer: byte-level BPE, 4096 tokens, digits apart, a space joined to the word after it; chat template with
   `<|system|>`, `<|user|>`, `<|assistant|>` and `<|end|>`. Chats about the documents are part of the mix.
-- Target: {facts.target_steps} steps, {facts.target_tokens / 1e6:.1f} M tokens, sequences of 256, then 512, at last 2048
+- Target: {steps} steps, {steps * target.tokens_per_step / 1e6:.1f} M tokens, sequences of 256, then 512, at last 2048
   tokens; Muon (0.02) for the hidden matrices, AdamW (0.004) for the rest, bfloat16 autocast; warm-up over 2 %, constant,
-  linear decay to zero over the last 55 %. It took {facts.target_minutes:.0f} minutes.
-- Heads: the published EAGLE-3 architecture with a feed-forward layer of {facts.intermediate_size};
-  {facts.drafter_steps} steps, {facts.drafter_tokens / 1e3:.0f} k tokens each, from one common start whose output rows are
-  the target's embedding of the head's {facts.draft_vocab_size} most frequent tokens. Small on purpose: quick on a CPU,
+  linear decay to zero over the last 55 %. It took {minutes:.0f} minutes.
+- Heads: the published EAGLE-3 architecture with a feed-forward layer of {head_width};
+  {drafter.steps} steps, {drafter_tokens / 1e3:.0f} k tokens each, from one common start whose output rows are
+  the target's embedding of the head's {drafter.draft_vocab_size} most frequent tokens. Small on purpose: quick on a CPU,
   and one domain is easier to know than six. Training-time test with five unrolled steps, loss weights 0.8^i, soft
   cross-entropy against the target renormalised over the draft vocabulary.
-- Data of a head: {facts.own_share:.0%} text that the target wrote itself, at least {facts.own_tokens / 1e3:.0f} k tokens
+- Data of a head: {drafter.own_text_share:.0%} text that the target wrote itself, at least {own_tokens / 1e3:.0f} k tokens
   per domain, continuing prompts cut from training documents as the held-out ones are, at temperatures 0, 0.7 and 1; the
   rest is domain text.
   `generic` has the same steps and tokens, from all domains in equal parts.

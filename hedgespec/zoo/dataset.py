@@ -1,23 +1,47 @@
-"""Make the zoo's token streams: documents and chats of all domains, shuffled and packed end to end."""
+"""Make the zoo's tokenizer and token streams: documents and chats of all domains, shuffled and packed end to end."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from random import Random
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from hedgespec.zoo.corpus import Document
-from hedgespec.zoo.tokenizer import BOS, EOS, render_chat
+from hedgespec.zoo import DOMAINS
+from hedgespec.zoo.corpus import Document, documents
+from hedgespec.zoo.tokenizer import BOS, EOS, render_chat, save_tokenizer, train_tokenizer
 
 Tokens = NDArray[np.uint16]
 Message = dict[str, str]
 
 _SYSTEMS = ("You are a helpful assistant.", "Answer briefly.", "You are a careful assistant.")
 _MAX_CHARS = 16_000
+_MIX_SHARE = {"python": 0.24, "c": 0.24, "prose": 0.24, "sql": 0.09, "arithmetic": 0.09, "json": 0.10}
 _CHAT_SHARE = {"python": 0.06, "c": 0.06, "prose": 0.25, "sql": 0.3, "arithmetic": 0.3, "json": 0.3}
+
+
+def training_documents(domain: str, *, seed: int, train_bytes: int) -> list[Document]:
+    """Choose a domain's documents for a training mix of `train_bytes`."""
+    return documents(domain, "train", seed=seed, max_bytes=int(train_bytes * _MIX_SHARE[domain]))
+
+
+def prepare(folder: Path, *, seed: int, train_bytes: int, held_out_bytes: int, vocab_size: int) -> Tokenizer:
+    """Write tokenizer files, `train.npy` and `validation-<domain>.npy` into a folder, unless they exist."""
+    if (folder / "prepared").is_file():
+        return Tokenizer.from_file(str(folder / "tokenizer.json"))
+    chosen = [training_documents(domain, seed=seed, train_bytes=train_bytes) for domain in DOMAINS]
+    texts = training_texts([document for part in chosen for document in part], seed)
+    tokenizer = train_tokenizer(Random(seed).sample(texts, len(texts) // 2), vocab_size)
+    save_tokenizer(tokenizer, folder)
+    np.save(folder / "train.npy", encode_stream(tokenizer, texts))
+    for domain in DOMAINS:
+        held_out = documents(domain, "validation", seed=seed, max_bytes=held_out_bytes)
+        np.save(folder / f"validation-{domain}.npy", encode_stream(tokenizer, training_texts(held_out, seed)))
+    (folder / "prepared").touch()
+    return tokenizer
 
 
 def training_texts(documents: list[Document], seed: int) -> list[str]:

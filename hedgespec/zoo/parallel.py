@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import suppress
-from queue import Empty
-from typing import Protocol
+from functools import partial
+from queue import Empty, Queue
 
 from hedgespec.training import Progress, StageProgress
 from hedgespec.zoo.settings import ZooSettings
 
-
-class Task(Protocol):
-    """The work of a stage for one name: a module-level function, so that another process can import it."""
-
-    def __call__(self, settings: ZooSettings, name: str, progress: StageProgress, /) -> None: ...
-
-
-class _Updates(Protocol):
-    def put(self, update: tuple[str, float, str]) -> None: ...
+Task = Callable[[ZooSettings, str, StageProgress], None]
+"""The work of a stage for one name: a module-level function, so that another process can import it."""
 
 
 def run_parallel(task: Task, settings: ZooSettings, names: Sequence[str], stage: str, progress: Progress) -> None:
     """Run `task` for every name; progress is reported as `<stage> <name>`. The first failure is raised."""
     if settings.workers == 1:
         for name in names:
-            task(settings, name, _reporter(progress, f"{stage} {name}"))
+            task(settings, name, partial(progress, f"{stage} {name}"))
         return
     context = multiprocessing.get_context("spawn")
     with context.Manager() as manager, ProcessPoolExecutor(settings.workers, mp_context=context) as pool:
@@ -41,10 +34,6 @@ def run_parallel(task: Task, settings: ZooSettings, names: Sequence[str], stage:
             progress(*updates.get())
 
 
-def _reporter(progress: Progress, label: str) -> StageProgress:
-    return lambda share, figures: progress(label, share, figures)
-
-
 def _finished(futures: set[Future[None]]) -> set[Future[None]]:
     done = {future for future in futures if future.done()}
     for future in done:
@@ -52,7 +41,9 @@ def _finished(futures: set[Future[None]]) -> set[Future[None]]:
     return done
 
 
-def _run_alone(task: Task, settings: ZooSettings, name: str, label: str, updates: _Updates) -> None:
+def _run_alone(
+    task: Task, settings: ZooSettings, name: str, label: str, updates: Queue[tuple[str, float, str]]
+) -> None:
     import torch
 
     from hedgespec.training.allocator import keep_freed_memory

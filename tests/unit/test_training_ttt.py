@@ -11,7 +11,7 @@ from hedgespec.models.eagle3.config import Eagle3Config
 from hedgespec.models.eagle3.head import Eagle3Head
 from hedgespec.models.rotary import RopeConfig
 from hedgespec.training.lessons import Lesson
-from hedgespec.training.ttt_loss import rollout, ttt_loss
+from hedgespec.training.ttt import rollout, ttt_loss
 
 _DEPTHS = 5
 

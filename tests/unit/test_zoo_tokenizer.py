@@ -10,10 +10,11 @@ import pytest
 from tokenizers import Tokenizer
 
 from hedgespec.errors import ConfigError
-from hedgespec.zoo.card import CardFacts, write_acceptance_table, write_card
+from hedgespec.zoo.card import write_acceptance_table, write_card
 from hedgespec.zoo.corpus import documents
 from hedgespec.zoo.dataset import conversation, pieces
 from hedgespec.zoo.prompts import held_out_prompts
+from hedgespec.zoo.settings import ZooSettings
 from hedgespec.zoo.tokenizer import CHAT_TEMPLATE, SPECIAL_TOKENS, render_chat, save_tokenizer, train_tokenizer
 
 
@@ -70,13 +71,12 @@ def test_prompts_come_from_held_out_documents_and_have_room_to_go_on(folder: Pat
 
 def test_acceptance_table_is_replaced_and_survives_a_new_card(tmp_path: Path) -> None:
     losses = dict.fromkeys(("python", "c", "prose", "sql", "arithmetic", "json"), (1.0, 0.5))
-    facts = CardFacts(1, 1, 1, 1.0, 1, 1, 1, 0.5, 1, 1, 0, losses)
     with pytest.raises(ConfigError):
         write_acceptance_table("| a |", tmp_path)
-    write_card(facts, tmp_path)
+    write_card(ZooSettings(tmp_path), 1, 1, 1.0, losses)
     write_acceptance_table("| first |", tmp_path)
     write_acceptance_table("| second |", tmp_path)
-    write_card(facts, tmp_path)
+    write_card(ZooSettings(tmp_path), 1, 1, 1.0, losses)
     card = (tmp_path / "README.md").read_text()
     assert "| second |" in card
     assert "| first |" not in card

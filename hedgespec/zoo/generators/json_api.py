@@ -24,7 +24,7 @@ def document(seed: int) -> list[Exchange]:
     """Make five to nine requests to one resource with their responses."""
     rng = Random(f"json-{seed}")
     resource = rng.choice(sorted(_RECORDS))
-    fields = rng.sample(sorted(_RECORDS[resource](rng, 0)), rng.randint(6, 9))
+    fields = rng.sample(sorted(_RECORDS[resource](rng)), rng.randint(6, 9))
     indent = rng.choice((2, 2, 4, None))
     return [_exchange(rng, resource, fields, indent) for _ in range(rng.randint(5, 9))]
 
@@ -38,8 +38,7 @@ def _exchange(rng: Random, resource: str, fields: list[str], indent: int | None)
     number, roll = rng.randint(1, 9999), rng.random()
 
     def record(n: int) -> Record:
-        full = _RECORDS[resource](rng, n)
-        return {"id": n, **{k: v for k, v in full.items() if k in fields and k != "id"}}
+        return {"id": n, **{k: v for k, v in _RECORDS[resource](rng).items() if k in fields}}
 
     if roll < 0.45:
         return _answer(f"GET /v1/{resource}/{number}", 200, record(number), indent)
@@ -71,10 +70,8 @@ def _answer(request: str, status: int, body: Record, indent: int | None) -> Exch
 
 
 def _time(rng: Random) -> str:
-    day, clock = (
-        f"{rng.randint(1, 12):02d}-{rng.randint(1, 28):02d}",
-        f"{rng.randint(0, 23):02d}:{rng.randint(0, 59):02d}",
-    )
+    day = f"{rng.randint(1, 12):02d}-{rng.randint(1, 28):02d}"
+    clock = f"{rng.randint(0, 23):02d}:{rng.randint(0, 59):02d}"
     return f"{rng.randint(2021, 2025)}-{day}T{clock}:00Z"
 
 
@@ -96,7 +93,7 @@ def _address(rng: Random) -> Record:
     }
 
 
-def _user(rng: Random, n: int) -> Record:
+def _user(rng: Random) -> Record:
     first, last = rng.choice(_FIRST), rng.choice(_LAST)
     return {
         "name": f"{first} {last}",
@@ -109,7 +106,7 @@ def _user(rng: Random, n: int) -> Record:
     }
 
 
-def _product(rng: Random, n: int) -> Record:
+def _product(rng: Random) -> Record:
     return {
         "name": f"{rng.choice(_ADJECTIVES)} {rng.choice(_NOUNS)}",
         "sku": f"{rng.choice('ABCDEFGH')}{rng.randint(100, 999)}-{rng.randint(10, 99)}",
@@ -121,7 +118,7 @@ def _product(rng: Random, n: int) -> Record:
     }
 
 
-def _order(rng: Random, n: int) -> Record:
+def _order(rng: Random) -> Record:
     items = [
         {"product_id": rng.randint(1, 999), "quantity": rng.randint(1, 5), "unit_price": rng.randint(1, 200)}
         for _ in range(rng.randint(1, 3))
@@ -137,7 +134,7 @@ def _order(rng: Random, n: int) -> Record:
     }
 
 
-def _device(rng: Random, n: int) -> Record:
+def _device(rng: Random) -> Record:
     return {
         "serial": f"SN-{rng.randint(100000, 999999)}",
         "model": f"{rng.choice(_NOUNS)}-{rng.randint(1, 9)}",
@@ -150,7 +147,7 @@ def _device(rng: Random, n: int) -> Record:
     }
 
 
-def _build(rng: Random, n: int) -> Record:
+def _build(rng: Random) -> Record:
     return {
         "branch": rng.choice(("main", "develop", "release", "hotfix")),
         "commit": f"{rng.getrandbits(28):07x}",
@@ -163,7 +160,7 @@ def _build(rng: Random, n: int) -> Record:
     }
 
 
-def _event(rng: Random, n: int) -> Record:
+def _event(rng: Random) -> Record:
     return {
         "type": rng.choice(("login", "logout", "purchase", "refund", "upload", "comment")),
         "user_id": rng.randint(1, 9999),
@@ -176,7 +173,7 @@ def _event(rng: Random, n: int) -> Record:
     }
 
 
-_RECORDS: dict[str, Callable[[Random, int], Record]] = {
+_RECORDS: dict[str, Callable[[Random], Record]] = {
     "users": _user,
     "products": _product,
     "orders": _order,

@@ -95,13 +95,11 @@ def _tables(rng: Random) -> list[Table]:
     names = rng.sample(sorted(_THEMES), rng.choice((1, 2, 2, 3)))
     tables: list[Table] = []
     for i, name in enumerate(names):
-        columns = list(_THEMES[name])
-        kept = rng.sample(columns, rng.randint(4, len(columns)))
-        texts = [c for c in columns if c.endswith("TEXT") and not c.startswith(("email", "name", "title"))]
-        numbers = [c for c in columns if not c.endswith("TEXT")]
-        needed = {rng.choice(texts), rng.choice(numbers)}
+        whole = Table(name, _THEMES[name], None)
+        kept = rng.sample(whole.columns, rng.randint(4, len(whole.columns)))
+        needed = {rng.choice(whole.texts), rng.choice(whole.numbers)}
         parent = names[rng.randrange(i)] if i else None
-        tables.append(Table(name, tuple(c for c in columns if c in kept or c in needed), parent))
+        tables.append(Table(name, tuple(c for c in whole.columns if c in kept or c.split()[0] in needed), parent))
     return tables
 
 
