@@ -86,9 +86,7 @@ class ServeFleet:
 
     def drafters(self) -> Mapping[str, Drafter]:
         """Implements `protocols.Fleet.drafters`."""
-        connected: dict[str, Drafter] = {}
-        for link in self._links:
-            connected.update(link.drafters)
+        connected = {name: drafter for link in self._links for name, drafter in link.drafters.items()}
         return {name: connected[name] for name in self._drafter_order if name in connected}
 
     @asynccontextmanager

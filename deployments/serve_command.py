@@ -34,7 +34,7 @@ console = Console(stderr=True)
 def serve(
     config: ConfigFile = None,
     target: Annotated[
-        Path | None, typer.Option(help="Folder of another target (safetensors); the zoo's drafters are left out.")
+        Path | None, typer.Option(help="Folder of another target; the zoo's drafters are left out.")
     ] = None,
     redis: Annotated[str | None, typer.Option(help="Keep preferences in this Redis, redis://HOST:PORT/DB.")] = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,

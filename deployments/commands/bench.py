@@ -7,17 +7,14 @@ from typing import Annotated
 
 import typer
 
-from deployments.commands.bench_acceptance import acceptance
 from deployments.commands.bench_decode import decode
-from deployments.commands.bench_engine import engine
-from deployments.commands.bench_heads import heads
-from deployments.commands.bench_learner import learner
-from deployments.commands.bench_overheads import overheads
+from deployments.commands.bench_models import engine, heads, synthetic
+from deployments.commands.bench_overheads import acceptance, overheads
+from deployments.commands.bench_parts import learner, rpc
 from deployments.commands.bench_policies import policies
-from deployments.commands.bench_rpc import rpc
 from deployments.commands.bench_serve import serve
-from deployments.commands.bench_synthetic import synthetic
 from deployments.commands.reports import console
+from hedgespec.bench.figures.gallery import draw_figures
 
 app = typer.Typer(no_args_is_help=True, help="Measure speed and acceptance, side by side in one run.")
 for command in (decode, policies, serve, acceptance, overheads, rpc, engine, heads, synthetic, learner):
@@ -32,7 +29,5 @@ def figures(
     out: Annotated[Path, typer.Option(help="Folder for the pictures and their numbers.")] = Path("docs/figures"),
 ) -> None:
     """Draw every picture that the given JSON files allow, and write each one's numbers beside it."""
-    from hedgespec.bench.figures.gallery import draw_figures
-
     for path in draw_figures(policies, rewrite, studies, out):
         console.print(f"Wrote {path}")

@@ -15,9 +15,11 @@ from deployments.commands.inputs import encoded, held_out_texts, num_prompts, re
 from deployments.commands.option_types import ApiKey, ConfigFile, Domains, JsonFile, MaxTokens, NumPrompts, Temperature
 from deployments.commands.reports import console, progress_bar, show_by_domain, show_table, write_json
 from hedgespec import zoo
+from hedgespec.assembly.local_service import local_service
 from hedgespec.bench.answers import LEARNED, ROUND_PARTS
 from hedgespec.bench.concurrency import ConcurrencyReport, measure_concurrency
 from hedgespec.bench.decode import DecodeReport, measure_decode, transformers_baselines
+from hedgespec.bench.http_generator import HttpGenerator
 from hedgespec.config import AppArgs
 from hedgespec.tokenization import Tokenizer
 from hedgespec.types import SamplingParams
@@ -34,10 +36,7 @@ def decode(
     transformers: Annotated[bool, typer.Option(help="Also run transformers' generate and assisted generation.")] = True,
     url: Annotated[str | None, typer.Option(help="Measure the HedgeSpec server at this URL instead.")] = None,
     api_key: ApiKey = None,
-    concurrency: Annotated[
-        list[int] | None,
-        typer.Option(min=1, help="Decode this many answers at once, beside one after the other; may be repeated."),
-    ] = None,
+    concurrency: Annotated[list[int] | None, typer.Option(min=1, help="Answers at once; may be repeated.")] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Repeats of every measurement with --concurrency.")] = 3,
     json: JsonFile = None,
 ) -> None:
@@ -61,11 +60,10 @@ def decode(
     show_decode(report)
     if url is not None:
         show_rounds(report)
-    write_json(json, report.as_json(), command="bench decode", url=url, prompts=prompts, temperature=temperature)
+    write_json(json, report, command="bench decode", url=url, prompts=prompts, temperature=temperature)
 
 
 async def _local(args: AppArgs, texts: Texts, sampling: SamplingParams, transformers: bool) -> DecodeReport:
-    from hedgespec.assembly.local_service import local_service
 
     drafter_ids = [drafter.id for drafter in args.drafters]
     async with local_service(args) as local:
@@ -77,7 +75,6 @@ async def _local(args: AppArgs, texts: Texts, sampling: SamplingParams, transfor
 
 
 async def _served(url: str, api_key: str | None, texts: Texts, sampling: SamplingParams) -> DecodeReport:
-    from hedgespec.bench.http_generator import HttpGenerator
 
     async with HttpGenerator(url, api_key) as generator:
         drafter_ids = await generator.drafter_ids()
@@ -116,8 +113,6 @@ def concurrent_decode(
     json: Path | None,
 ) -> None:
     """Measure and print. texts: by domain. Raises BadParameter for more answers at once than the target has sessions."""
-    from hedgespec.assembly.local_service import local_service
-
     if max(concurrencies) > args.target.max_sessions:
         raise typer.BadParameter(f"the target takes {args.target.max_sessions} sessions (target.max_sessions)")
     ids = [d.id for d in args.drafters]
@@ -132,7 +127,7 @@ def concurrent_decode(
     report = asyncio.run(run())
     show_concurrency(report)
     settings = {"concurrency": list(concurrencies), "repeats": repeats, "temperature": sampling.temperature}
-    write_json(json, report.as_json(), command="bench decode --concurrency", **settings)
+    write_json(json, report, command="bench decode --concurrency", **settings)
 
 
 def alternating(work: Mapping[str, Sequence[NDArray[np.int32]]]) -> list[NDArray[np.int32]]:

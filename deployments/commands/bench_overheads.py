@@ -1,16 +1,18 @@
-"""The command `hedgespec bench overheads`: the time of a round by part, and every drafter's acceptance by domain."""
+"""The commands `hedgespec bench overheads` and `acceptance`: a round's parts, and every drafter's acceptance by domain."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from typing import Annotated
 
 import typer
 
 from deployments.commands.inputs import changed, encoded, held_out_texts, num_prompts, read_args, without_prefix_cache
 from deployments.commands.option_types import ConfigFile, Domains, JsonFile, MaxTokens, NumPrompts, Temperatures
 from deployments.commands.reports import console, progress_bar, show_table, write_json
-from hedgespec.bench.acceptance import to_markdown
+from hedgespec.assembly.local_service import local_service
+from hedgespec.bench.acceptance import AcceptanceTable, measure_acceptance, to_markdown
 from hedgespec.bench.answers import PLAIN
 from hedgespec.bench.learner import time_learner
 from hedgespec.bench.overheads import ARMS, BEST, OverheadReport, measure_overheads, time_feedback
@@ -18,9 +20,38 @@ from hedgespec.bench.rpc import RpcCase, RpcShape, bench_rpc
 from hedgespec.config import AppArgs, LearnerConfig
 from hedgespec.types import SamplingParams
 
+TEMPERATURES = (0.0, 1.0)
 LEARNER_REPEATS = 2048
 FEEDBACK_REPEATS = 8
 RPC_ROUNDS, RPC_REPEATS = 100, 3
+
+
+def acceptance(
+    prompts: NumPrompts = 24,
+    max_tokens: MaxTokens = 128,
+    draft_tokens: Annotated[int, typer.Option(min=1, max=16, help="Longest draft, in tokens.")] = 5,
+    card: Annotated[bool, typer.Option(help="Write the table into the zoo's model card.")] = False,
+    json: JsonFile = None,
+) -> None:
+    """Mean accepted tokens of every drafter in every domain, at temperatures 0 and 1."""
+    from hedgespec.zoo.card import write_acceptance_table
+
+    always_exact = {"max_draft_tokens": draft_tokens, "score_depth": "exact", "score_timeout_rounds": 1000}
+    args = changed(read_args(None), "speculation", **always_exact)
+    texts = held_out_texts(None, prompts)
+
+    async def run() -> AcceptanceTable:
+        async with local_service(args) as local:
+            work = encoded(local.tokenizer, texts)
+            with progress_bar("scoring", len(TEMPERATURES) * num_prompts(work)) as advance:
+                return await measure_acceptance(local.service, work, TEMPERATURES, draft_tokens, max_tokens, advance)
+
+    table = asyncio.run(run())
+    markdown = to_markdown(table)
+    console.print(markdown)
+    if card:
+        write_acceptance_table(markdown)
+    write_json(json, table, command="bench acceptance")
 
 
 def overheads(
@@ -40,7 +71,7 @@ def overheads(
     if not num_drafters:
         raise typer.BadParameter("no drafters are configured, so there is nothing to compare")
     samplings = [
-        SamplingParams(temperature=t, max_tokens=max_tokens, ignore_eos=True) for t in temperature or (0.0, 1.0)
+        SamplingParams(temperature=t, max_tokens=max_tokens, ignore_eos=True) for t in temperature or TEMPERATURES
     ]
     texts = held_out_texts(domain, prompts)
     case = time_transport(num_drafters)
@@ -55,7 +86,7 @@ def overheads(
         "select_and_update_us": learner_us,
         "learner_and_feedback_us": feedback_us,
         "transport": {"round_ms": loop_ms, "echo_ms": case.costs["echo"].median_ms, "ratio": case.loop_ratio},
-        "temperatures": {f"{report.temperature:g}": report.as_json() for report in reports},
+        "temperatures": {f"{report.temperature:g}": report for report in reports},
     }
     write_json(json, content, command="bench overheads", max_tokens=max_tokens)
 
@@ -79,8 +110,6 @@ async def measure_answers(
     args: AppArgs, texts: Mapping[str, Sequence[str]], samplings: Sequence[SamplingParams]
 ) -> list[OverheadReport]:
     """Measure the arms with each of the sampling parameters. texts: by domain."""
-    from hedgespec.assembly.local_service import local_service
-
     async with local_service(args) as local:
         scoring_service = local.variant(scoring_args(args))
         work = encoded(local.tokenizer, texts)

@@ -11,7 +11,16 @@ from deployments.commands.inputs import changed, encoded, held_out_texts, num_pr
 from deployments.commands.option_types import Domains, JsonFile, NumPrompts, Temperatures
 from deployments.commands.reports import console, progress_bar, show_by_domain, write_json
 from hedgespec import zoo
-from hedgespec.bench.policies import ALL, PoliciesReport, Policy, measure_policies
+from hedgespec.assembly.local_service import local_service
+from hedgespec.bench.policies import (
+    ALL,
+    PoliciesReport,
+    Policy,
+    measure_policies,
+    more_policies,
+    standard_policies,
+    tree_policies,
+)
 from hedgespec.bench.prompt_router import OUT_OF_DOMAIN, PromptRouter, mixed, rewritten
 from hedgespec.types import SamplingParams
 
@@ -26,24 +35,12 @@ def policies(
     seeds: Annotated[int, typer.Option(min=1, help="Repeats of every answer.")] = 1,
     domain: Domains = None,
     policy: Annotated[list[str] | None, typer.Option(help="Only this policy; may be repeated.")] = None,
-    rewrite: Annotated[
-        bool,
-        typer.Option(help="Put a document of another domain before each prompt, which misleads the prompt router."),
-    ] = False,
-    full: Annotated[
-        bool,
-        typer.Option(help="Also every learner and draft trees, also at temperature 0.6, 1024 tokens: hours."),
-    ] = False,
-    trees: Annotated[
-        bool,
-        typer.Option(help="Instead compare draft trees of one and of several drafters, also on foreign text."),
-    ] = False,
+    rewrite: Annotated[bool, typer.Option(help="Mislead the prompt router by a document before each prompt.")] = False,
+    full: Annotated[bool, typer.Option(help="Also all learners, trees, temperature 0.6; 1024 tokens: hours.")] = False,
+    trees: Annotated[bool, typer.Option(help="Instead compare trees of one and of several drafters.")] = False,
     json: JsonFile = None,
 ) -> None:
     """Compare ways to choose drafters: none, a fixed one, a prompt classifier, bandits and learners."""
-    from hedgespec.assembly.local_service import local_service
-    from hedgespec.bench.policies import more_policies, standard_policies, tree_policies
-
     if trees and (rewrite or full):
         raise typer.BadParameter("--trees is a comparison of its own; leave out --rewrite and --full")
     args = without_prefix_cache(read_args(None))
@@ -82,7 +79,7 @@ def policies(
     if router is not None:
         accuracy = settings["router_accuracy"] = router.accuracy(texts)
         console.print(f"The prompt router sends {accuracy:.0%} of these prompts to their own domain's drafter.")
-    write_json(json, report.as_json(), command="bench policies", **settings)
+    write_json(json, report, command="bench policies", **settings)
 
 
 def named(policies: list[Policy], names: list[str] | None) -> list[Policy]:

@@ -18,13 +18,9 @@ from hedgespec.errors import ConfigError
 
 
 def serve(
-    url: Annotated[
-        str, typer.Option(help="URL of an OpenAI-compatible server, without /v1.")
-    ] = "http://127.0.0.1:8000",
+    url: Annotated[str, typer.Option(help="OpenAI-compatible server, without /v1.")] = "http://127.0.0.1:8000",
     api_key: ApiKey = None,
-    model: Annotated[
-        str | None, typer.Option(help="Model name (default: the first one that the server lists).")
-    ] = None,
+    model: Annotated[str | None, typer.Option(help="Model name (default: the server's first one).")] = None,
     requests: Annotated[int, typer.Option(min=1, help="Number of requests.")] = 64,
     rate: Annotated[
         float, typer.Option(min=0.0, help="Mean arrivals per second (Poisson); 0 sends all at once.")
@@ -33,11 +29,10 @@ def serve(
     max_tokens: Annotated[int, typer.Option(min=1, help="Tokens of each answer.")] = 128,
     temperature: Temperature = 0.0,
     prompts_file: Annotated[
-        Path | None, typer.Option(help="File with one prompt per line (default: the zoo's, mixed).")
+        Path | None, typer.Option(help="File with one prompt per line (default: the zoo's).")
     ] = None,
     ttft_limit_ms: Annotated[
-        float | None,
-        typer.Option(min=0.0, help="Goodput counts only answers whose TTFT is within this."),
+        float | None, typer.Option(min=0.0, help="Goodput counts answers with TTFT within this.")
     ] = None,
     tpot_limit_ms: Annotated[float | None, typer.Option(min=0.0, help="... and whose TPOT is within this.")] = None,
     ignore_eos: Annotated[bool, typer.Option(help="Ask for exactly --max-tokens (an extension of the API).")] = True,
@@ -61,7 +56,7 @@ def serve(
             temperature=temperature,
             max_concurrency=max_concurrency,
             seed=seed,
-            extra={"ignore_eos": True} if ignore_eos else {},
+            ignore_eos=ignore_eos,
         )
         with progress_bar("requests", requests) as advance:
             return await run_load(url, api_key, plan, advance)

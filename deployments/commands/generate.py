@@ -13,6 +13,7 @@ import typer
 from deployments.commands.inputs import read_args
 from deployments.commands.option_types import ConfigFile, JsonFile, Temperature
 from deployments.commands.reports import console, write_json
+from hedgespec.assembly.local_service import local_service
 from hedgespec.types import DecodeStats, GenerationRequest, SamplingParams
 
 
@@ -20,9 +21,7 @@ def generate(
     prompt: Annotated[str, typer.Argument(help="Text to continue.")],
     max_tokens: Annotated[int, typer.Option(min=1, help="Tokens to generate at most.")] = 256,
     temperature: Temperature = 1.0,
-    top_p: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Sample from the likeliest tokens with this total probability.")
-    ] = 1.0,
+    top_p: Annotated[float, typer.Option(min=0.0, max=1.0, help="Likeliest tokens of this total probability.")] = 1.0,
     top_k: Annotated[int, typer.Option(min=0, help="Sample from this many likeliest tokens; 0 is no limit.")] = 0,
     seed: Annotated[
         int | None, typer.Option(help="The same seed gives the same text, whichever drafters are used.")
@@ -34,8 +33,6 @@ def generate(
     json: JsonFile = None,
 ) -> None:
     """Continue a prompt and show how many tokens came from which drafters."""
-    from hedgespec.assembly.local_service import local_service
-
     args = read_args(config)
     sampling = SamplingParams(
         temperature=temperature, top_p=top_p, top_k=top_k, seed=seed, max_tokens=max_tokens, stop=tuple(stop or ())
@@ -44,11 +41,8 @@ def generate(
     async def run() -> tuple[str, DecodeStats | None]:
         text, stats = "", None
         async with local_service(args) as local:
-            ids = (
-                local.tokenizer.apply_chat_template([{"role": "user", "content": prompt}])
-                if chat
-                else local.tokenizer.encode(prompt)
-            )
+            messages = [{"role": "user", "content": prompt}]
+            ids = local.tokenizer.apply_chat_template(messages) if chat else local.tokenizer.encode(prompt)
             request = GenerationRequest(uuid4().hex, "default", ids, sampling, drafter=drafter)
             async with aclosing(local.service.generate(request)) as chunks:
                 async for chunk in chunks:

@@ -45,7 +45,9 @@ def write_json(path: Path | None, report: Any, **settings: Any) -> None:
 
 
 def plain(value: Any) -> Any:
-    """Convert a value for JSON: dataclasses to objects, everything else to text."""
+    """Convert a value for JSON: a report by its own `as_json`, other dataclasses by field, everything else to text."""
+    if hasattr(value, "as_json"):
+        return value.as_json()
     return asdict(value) if is_dataclass(value) and not isinstance(value, type) else str(value)
 
 

@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from deployments.commands.inputs import encoded, held_out_texts, num_prompts, read_args
 from deployments.commands.option_types import ConfigFile, JsonFile, MaxTokens, NumPrompts
 from deployments.commands.reports import console, progress_bar, show_table, write_json
-
-if TYPE_CHECKING:
-    from hedgespec.bench.simulation.recording import Recording
-    from hedgespec.bench.simulation.studies.study import Study
+from hedgespec.assembly.local_fleet import open_local_fleet
+from hedgespec.assembly.model_sources import load_tokenizer
+from hedgespec.bench.simulation.goals import NEEDED, goals
+from hedgespec.bench.simulation.recorder import record as record_answers
+from hedgespec.bench.simulation.recording import Recording
+from hedgespec.bench.simulation.studies import STUDIES
+from hedgespec.bench.simulation.studies.study import Study
+from hedgespec.bench.simulation.workbench import Workbench
 
 app = typer.Typer(no_args_is_help=True, help="Record answers once, then replay on them any way to choose drafters.")
 
@@ -36,10 +40,6 @@ def record(
     seed: Seed = 0,
 ) -> None:
     """Decode held-out prompts at temperatures 0 and 1 and record how every drafter would have fared on every token."""
-    from hedgespec.assembly.local_fleet import open_local_fleet
-    from hedgespec.assembly.model_sources import load_tokenizer
-    from hedgespec.bench.simulation.recorder import record as record_answers
-
     args = read_args(config)
     work = encoded(load_tokenizer(args.target), held_out_texts(None, prompts))
     temperatures = (0.0, 1.0)
@@ -63,8 +63,6 @@ def study(
     json: JsonFile = None,
 ) -> None:
     """Replay one study of how to choose drafters, or all of them, and print its table."""
-    from hedgespec.bench.simulation.studies import STUDIES
-
     if name not in (*STUDIES, ALL):
         raise typer.BadParameter(f"no such study: {name!r}; there are {[*STUDIES, ALL]}")
     chosen = list(STUDIES) if name == ALL else [name]
@@ -79,8 +77,6 @@ def study(
 @app.command()
 def check(table: TableFile, runs_each: RunsEach = 16, seed: Seed = 0, json: JsonFile = None) -> None:
     """Measure the learner's goals on a recording: PASS or MISS. Exits with 1 when a goal is missed."""
-    from hedgespec.bench.simulation.goals import NEEDED, goals
-
     studies = run_studies(NEEDED, table, runs_each, seed)
     show_goals(studies)
     write_json(json, goals(studies), command="simulate check", runs_each=runs_each, seed=seed)
@@ -90,10 +86,6 @@ def check(table: TableFile, runs_each: RunsEach = 16, seed: Seed = 0, json: Json
 
 def run_studies(names: Sequence[str], table: Path, runs_each: int, seed: int) -> dict[str, Study]:
     """Run studies by name on a recording."""
-    from hedgespec.bench.simulation.recording import Recording
-    from hedgespec.bench.simulation.studies import STUDIES
-    from hedgespec.bench.simulation.workbench import Workbench
-
     bench = Workbench(Recording.load(table), runs_each, seed)
     results = {}
     with progress_bar("studies", len(names)) as advance:
@@ -111,8 +103,6 @@ def show_study(result: Study) -> None:
 
 def show_goals(studies: Mapping[str, Study]) -> None:
     """Print every goal with its limit, its measured value and the verdict."""
-    from hedgespec.bench.simulation.goals import goals
-
     rows = []
     for goal in goals(studies):
         limit = f"{'>=' if goal.at_least else '<='} {goal.limit:.3g}"

@@ -16,9 +16,7 @@ zoo_app = typer.Typer(no_args_is_help=True, help="Build the embedded target and 
 
 def train_drafter(
     target: Annotated[Path, typer.Option(help="Folder of the target: safetensors and tokenizer.json.")],
-    text: Annotated[
-        Path, typer.Option(help="A text file, or a folder of them, of the domain that the drafter is for.")
-    ],
+    text: Annotated[Path, typer.Option(help="A text file, or a folder of them, of the drafter's domain.")],
     out: Annotated[Path, typer.Option(help="Folder to write the head to.")],
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps (default: those of the recipe).")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of data order and initial weights.")] = 0,
@@ -44,11 +42,9 @@ def build(
         Literal["cpu", "gpu"], typer.Option(help="gpu: the same shapes, more text, far more steps.")
     ] = "cpu",
     seed: Annotated[int, typer.Option(min=0, help="Seed of data, initial weights and order.")] = 0,
-    workers: Annotated[
-        int, typer.Option(min=1, help="Heads trained side by side, each in a process of one thread.")
-    ] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Heads trained side by side, in processes of one thread.")] = 1,
     target_minutes: Annotated[
-        float | None, typer.Option(min=0.1, help="End the target's training after this many minutes.")
+        float | None, typer.Option(min=0.1, help="End the target's training after this time.")
     ] = None,
 ) -> None:
     """Build corpus, tokenizer, target, a generic head, six domain heads, held-out prompts and the model card."""

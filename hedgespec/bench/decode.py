@@ -53,7 +53,7 @@ class DecodeReport:
             "max_tokens": self.max_tokens,
             "learned_share_of_best_single": self.learned_share,
             "same_text": self.same_text,
-            "domains": {d: {arm: result.as_json() for arm, result in row.items()} for d, row in self.results.items()},
+            "domains": self.results,
         }
 
 

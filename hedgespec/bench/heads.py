@@ -82,7 +82,8 @@ class Bench:
     """Drafters over random heads, each with one open session."""
 
     def __init__(self, heads: Sequence[Eagle3Head], arm: Arm, num_prompt: int, max_tokens: int) -> None:
-        limit, together = 2 * (num_prompt + max_tokens), arm.together
+        self._together = together = arm.together
+        limit = 2 * (num_prompt + max_tokens)
         groups = [heads] if together else [[head] for head in heads]
         self.banks = [lean_bank(group, in_int8=arm.in_int8) for group in groups]
         self.drafters = [
@@ -121,12 +122,9 @@ class Bench:
 
     def score(self, requests: Sequence[ScoreRequest]) -> None:
         """Compute scores as the engine does: drafters that share passes get their requests together."""
-        by_id = {drafter.drafter_id: drafter for drafter in self.drafters}
-        batches: dict[str, list[ScoreRequest]] = {}
-        for request in requests:
-            batches.setdefault(by_id[request.drafter_id].batched_by, []).append(request)
-        for drafter_id, own in batches.items():
-            for _ in by_id[drafter_id].score_passes(own):
+        batches = [requests] if self._together else [[request] for request in requests]
+        for drafter, own in zip(self.drafters, batches, strict=False):
+            for _ in drafter.score_passes(own):
                 pass
 
     def _push(self, start: int, num_rows: int) -> None:

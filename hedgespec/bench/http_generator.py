@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 
+from hedgespec.bench.answers import ROUND_PARTS
 from hedgespec.bench.load import first_model, open_client, sse_events
 from hedgespec.errors import HedgeSpecError
 from hedgespec.sampling.values import plan
@@ -78,7 +79,6 @@ def sampling_fields(sampling: SamplingParams) -> Mapping[str, Any]:
 
 def stats_from_report(report: Mapping[str, Any]) -> DecodeStats:
     """Return the statistics that a speculation report stands for."""
-    seconds = report["seconds"]
     return DecodeStats(
         num_emitted=round(report["mean_accepted_tokens"] * report["rounds"]),
         num_rounds=report["rounds"],
@@ -91,9 +91,5 @@ def stats_from_report(report: Mapping[str, Any]) -> DecodeStats:
         accepted_by_drafter=dict(report["accepted_per_drafter"]),
         expected_passes=dict(report["expected_passes"]),
         weights=dict(report["weights"]),
-        draft_s=seconds["draft"],
-        verify_s=seconds["verify"],
-        learn_s=seconds["learn"],
-        transport_s=seconds["transport"],
-        overhead_s=seconds["overhead"],
+        **{f"{part}_s": report["seconds"][part] for part in ROUND_PARTS},
     )

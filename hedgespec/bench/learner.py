@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from hedgespec.catalogue import BANDITS, LEARNERS
 from hedgespec.learning.build import make_learner
 
+Floats = NDArray[np.float64]
+
 NAMES = (*LEARNERS.names(), *BANDITS.names())
 
 ANSWER = 256
@@ -73,10 +75,10 @@ def measure_growth(
 
     horizons: numbers of updates, rising. advance: called at each horizon.
     """
-    regrets = normalhedge_regrets(num_experts, num_seeds, horizons, advance)
+    regrets = _regrets(num_experts, num_seeds, horizons, advance)
     log_horizons = np.log(np.asarray(horizons, dtype=np.float64))
 
-    def slope(rows: NDArray[np.float64]) -> float:
+    def slope(rows: Floats) -> float:
         return float(np.polyfit(log_horizons, np.log(rows.mean(axis=0)), 1)[0])
 
     picks = np.random.default_rng(1).integers(0, num_seeds, (200, num_seeds))
@@ -85,13 +87,11 @@ def measure_growth(
     return RegretGrowth(num_experts, num_seeds, tuple(horizons), means, slope(regrets), spread)
 
 
-def normalhedge_regrets(
-    num_experts: int, num_seeds: int, horizons: Sequence[int], advance: Callable[[], None] = lambda: None
-) -> NDArray[np.float64]:
+def _regrets(num_experts: int, num_seeds: int, horizons: Sequence[int], advance: Callable[[], None]) -> Floats:
     """Return NormalHedge's regret to the best expert from a uniform prior, [num_seeds, num_horizons]; seeds run in step."""
     rng = np.random.default_rng(0)
     regret = np.zeros((num_seeds, num_experts))
-    at_horizon: list[NDArray[np.float64]] = []
+    at_horizon: list[Floats] = []
     for position in range(1, horizons[-1] + 1):
         losses = rng.integers(0, 2, (num_seeds, num_experts)).astype(np.float64)
         weights = batched_weights(regret)
@@ -102,7 +102,7 @@ def normalhedge_regrets(
     return np.stack(at_horizon, axis=1)
 
 
-def batched_weights(regret: NDArray[np.float64]) -> NDArray[np.float64]:
+def batched_weights(regret: Floats) -> Floats:
     """Return NormalHedge's weights under the uniform prior for every row of regret, both [num_rows, num_experts]."""
     num_experts = regret.shape[1]
     positive = np.maximum(regret, 0.0)
@@ -118,5 +118,5 @@ def batched_weights(regret: NDArray[np.float64]) -> NDArray[np.float64]:
         slope = 1.0 + (terms * shifted).mean(axis=1, keepdims=True) / total
         x -= (x + np.log(total) - 1.0) / np.maximum(slope, 1e-12)
     weights = ratios * np.exp(x * shifted)
-    normalised: NDArray[np.float64] = weights / weights.sum(axis=1, keepdims=True)
+    normalised: Floats = weights / weights.sum(axis=1, keepdims=True)
     return normalised

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,9 +27,9 @@ class LoadPlan:
 
     prompts:         used in turn
     requests_per_s:  mean of the Poisson arrivals; inf sends everything at once
-    max_tokens:      of every answer; not fewer where the server supports `ignore_eos`
+    max_tokens:      of every answer
     max_concurrency: requests in flight at most, the others wait in this process and their wait counts; None is no limit
-    extra:           more fields of every request
+    ignore_eos:      ask for exactly max_tokens, an extension that not every server has
     """
 
     model: str
@@ -40,7 +40,7 @@ class LoadPlan:
     temperature: float = 0.0
     max_concurrency: int | None = None
     seed: int = 0
-    extra: Mapping[str, Any] = field(default_factory=lambda: {"ignore_eos": True})
+    ignore_eos: bool = True
 
 
 @dataclass(slots=True)
@@ -157,7 +157,7 @@ async def _request(client: httpx.AsyncClient, plan: LoadPlan, index: int, due: f
         "temperature": plan.temperature,
         "stream": True,
         "stream_options": {"include_usage": True},
-        **plan.extra,
+        **({"ignore_eos": True} if plan.ignore_eos else {}),
     }
     last, num_chunks = due, 0
     try:

@@ -58,11 +58,7 @@ class PoliciesReport:
 
     def as_json(self) -> dict[str, Any]:
         """Return the report with its derived figures, so that a reader of the JSON does not have to compute them."""
-        temperatures = {
-            temperature: {d: {name: result.as_json() for name, result in row.items()} for d, row in by_domain.items()}
-            for temperature, by_domain in self.results.items()
-        }
-        return {"max_tokens": self.max_tokens, "temperatures": temperatures}
+        return {"max_tokens": self.max_tokens, "temperatures": self.results}
 
 
 async def measure_policies(

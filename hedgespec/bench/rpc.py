@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -104,13 +105,8 @@ class RpcCase:
 
     def as_json(self) -> dict[str, Any]:
         """Return the costs with the derived figures."""
-        derived = {
-            "loop_ratio": self.loop_ratio,
-            "loop_min_ratio": self.loop_min_ratio,
-            "rounds_per_s": self.rounds_per_s,
-        }
-        costs = {name: cost.as_json(self.costs["echo"]) for name, cost in self.costs.items()}
-        return {"shape": self.shape, **derived, **costs}
+        derived = {key: getattr(self, key) for key in ("shape", "loop_ratio", "loop_min_ratio", "rounds_per_s")}
+        return derived | {name: cost.as_json(self.costs["echo"]) for name, cost in self.costs.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +125,7 @@ class RpcReport:
     def as_json(self) -> dict[str, Any]:
         """Return the report with its derived figures, so that a reader of the JSON does not have to compute them."""
         counts = {"num_rounds": self.num_rounds, "num_repeats": self.num_repeats}
-        return {**counts, "worst_loop_ratio": self.worst_loop_ratio, "cases": [case.as_json() for case in self.cases]}
+        return {**counts, "worst_loop_ratio": self.worst_loop_ratio, "cases": self.cases}
 
 
 def default_shapes(with_groups: bool) -> tuple[RpcShape, ...]:
@@ -193,18 +189,15 @@ async def _echoes(stack: AsyncExitStack, addresses: Sequence[ReplicaAddress], sh
 
 async def _ours(stack: AsyncExitStack, addresses: Sequence[ReplicaAddress], shape: RpcShape) -> dict[str, Way]:
     connections = [await stack.enter_async_context(ReplicaConnection(address.rounds)) for address in addresses]
-    target, ids = RemoteTarget(connections[0]), [f"d{i}" for i in range(shape.num_drafters)]
+    target, num_ids = RemoteTarget(connections[0]), shape.num_sparse_ids
+    ids = [f"d{i}" for i in range(shape.num_drafters)]
     homes = [connections[1]] * len(ids) if shape.is_grouped else connections[1:]
     drafters = [RemoteDrafter(connection, name) for connection, name in zip(homes, ids, strict=True)]
-    local_target, local_drafters = FreeTarget(), [FreeDrafter(name, shape.num_sparse_ids) for name in ids]
-    num_ids = shape.num_sparse_ids
     return {
-        "wire": lambda session, rounds: wire_rounds(target, drafters, session, rounds, num_ids),
-        "loop": lambda session, rounds: loop_rounds(target, drafters, session, rounds, num_ids),
-        "scheduled": lambda session, rounds: loop_rounds(
-            target, drafters, session, rounds, num_ids, is_scheduled=True, is_grouped=shape.is_grouped
-        ),
-        "local": lambda session, rounds: loop_rounds(local_target, local_drafters, session, rounds, num_ids),
+        "wire": partial(wire_rounds, target, drafters, num_ids),
+        "loop": partial(loop_rounds, target, drafters, num_ids),
+        "scheduled": partial(loop_rounds, target, drafters, num_ids, is_scheduled=True, is_grouped=shape.is_grouped),
+        "local": partial(loop_rounds, FreeTarget(), [FreeDrafter(name, num_ids) for name in ids], num_ids),
     }
 
 

@@ -27,7 +27,7 @@ _PROMPT = np.arange(32, dtype=np.int32)
 
 
 async def wire_rounds(
-    target: Target, drafters: Sequence[Drafter], session: int, num_rounds: int, num_sparse_ids: int
+    target: Target, drafters: Sequence[Drafter], num_sparse_ids: int, session: int, num_rounds: int
 ) -> None:
     """Run rounds over our stream without a decode loop; every score is awaited before the next round."""
     spec = _spec(session, num_rounds, num_sparse_ids)
@@ -46,9 +46,9 @@ async def wire_rounds(
 async def loop_rounds(
     target: Target,
     drafters: Sequence[Drafter],
+    num_sparse_ids: int,
     session: int,
     num_rounds: int,
-    num_sparse_ids: int,
     *,
     is_scheduled: bool = False,
     is_grouped: bool = False,

@@ -15,7 +15,7 @@ from hedgespec.errors import ConfigError
 Windows = NDArray[np.int64]  # [num_windows, length]
 
 _READ_SUFFIXES = {".txt", ".md", ".rst", ".csv", ".json", ".sql", ".html", ".js", ".ts", ".py", ".c", ".h", ".java", ".go",
-                  ".rs"}  # fmt: skip
+                  ".rs", ".jsonl"}  # fmt: skip
 
 
 def read_documents(path: Path, max_bytes: int, seed: int) -> list[str]:
@@ -26,7 +26,9 @@ def read_documents(path: Path, max_bytes: int, seed: int) -> list[str]:
     """
     if not path.exists():
         raise ConfigError(f"No training text at {path}.")
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file() and _is_text(p))
+    files = (
+        [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.suffix in _READ_SUFFIXES and p.is_file())
+    )
     Random(f"documents-{seed}").shuffle(files)
     documents: list[str] = []
     size = 0
@@ -37,7 +39,7 @@ def read_documents(path: Path, max_bytes: int, seed: int) -> list[str]:
             if size >= max_bytes:
                 return documents
     if not documents:
-        raise ConfigError(f"No readable text in {path}: looked for {', '.join(sorted(_READ_SUFFIXES))} and .jsonl.")
+        raise ConfigError(f"No readable text in {path}: looked for {', '.join(sorted(_READ_SUFFIXES))}.")
     return documents
 
 
@@ -66,7 +68,3 @@ def _texts(file: Path) -> list[str]:
         return [json.loads(line)["text"] for line in text.splitlines() if line.strip()]
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{file} must have one JSON object with a 'text' per line: {error!r}.") from error
-
-
-def _is_text(path: Path) -> bool:
-    return path.suffix in _READ_SUFFIXES or path.suffix == ".jsonl"

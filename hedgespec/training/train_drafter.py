@@ -16,10 +16,9 @@ from hedgespec.training import Progress
 from hedgespec.training.allocator import keep_freed_memory
 from hedgespec.training.checkpoint import Checkpoint
 from hedgespec.training.fresh_head import draft_vocabulary, fresh_head
-from hedgespec.training.lessons import Lessons
 from hedgespec.training.optimizer import Optimizers, schedule
 from hedgespec.training.own_text import continue_prompts
-from hedgespec.training.teacher import Teacher
+from hedgespec.training.teacher import Lessons, Teacher
 from hedgespec.training.text import Windows, read_documents, text_windows
 from hedgespec.training.ttt import ttt_loss
 
@@ -95,9 +94,8 @@ def domain_windows(teacher: Teacher, target: Path, text: Path, settings: Drafter
     documents = read_documents(text, max_bytes=max_bytes, seed=settings.seed)
     eos = teacher.config.eos_token_id
     eos_id = eos[0] if isinstance(eos, list) else eos
-    return text_windows(tokenizer, documents, eos_id, settings.sequence_length, settings.seed)[
-        : settings.num_text_windows
-    ]
+    windows = text_windows(tokenizer, documents, eos_id, settings.sequence_length, settings.seed)
+    return windows[: settings.num_text_windows]
 
 
 def beginnings(windows: Windows, settings: DrafterSettings) -> list[Windows]:
@@ -148,11 +146,8 @@ def train_head(
         step += 1
         hits = hit.cpu() if step == 1 else 0.95 * hits + 0.05 * hit.cpu()
         now = time.monotonic()
-        progress(
-            "head",
-            step / settings.steps,
-            f"step {step} loss {loss.item():.2f} hits {' '.join(f'{h:.2f}' for h in hits.tolist())}",
-        )
+        shown_hits = " ".join(f"{h:.2f}" for h in hits.tolist())
+        progress("head", step / settings.steps, f"step {step} loss {loss.item():.2f} hits {shown_hits}")
         if now - saved > settings.checkpoint_every_s:
             saved = now
             saved_run.save(step=step)

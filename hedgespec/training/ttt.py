@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from hedgespec.models.eagle3.head import Eagle3Head
-from hedgespec.training.lessons import Lesson
+from hedgespec.training.teacher import Lesson
 
 
 class TrainingTimeAttention:

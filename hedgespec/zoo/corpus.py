@@ -16,7 +16,9 @@ from hedgespec.zoo.sources import Source
 Split = Literal["train", "validation", "test"]
 
 _HELD_OUT = {0: "test", 1: "test", 2: "validation"}  # hash bucket of 40 -> split: 5 % test, 2.5 % validation
-_GENERATED = ("sql", "arithmetic", "json")
+_FORMS = {"sql": "-- {}\n{}", "arithmetic": "Question: {}\nAnswer: {}", "json": "{}\n{}"}
+"""generated domain -> how a question and its answer are written down"""
+
 _FORM_FEED = "\f"
 
 
@@ -42,7 +44,7 @@ def split_of(name: str) -> Split:
 
 def documents(domain: str, split: Split, *, seed: int, max_bytes: int) -> list[Document]:
     """Return documents of one domain and split in a seeded order, up to about `max_bytes` characters."""
-    candidates = _generated(domain, split, seed) if domain in _GENERATED else _found(domain, split, seed)
+    candidates = _generated(domain, split, seed) if domain in _FORMS else _found(domain, split, seed)
     chosen: list[Document] = []
     size = 0
     for document in candidates:
@@ -58,15 +60,14 @@ def _generated(domain: str, split: Split, seed: int) -> Iterator[Document]:
         name = f"{domain} {number}"
         if split_of(name) != split:
             continue
+        context = ""
         if domain == "sql":
-            schema, pairs = sql.document(number)
-            yield Document(domain, name, sql.as_text(schema, pairs), schema, tuple(pairs))
-        elif domain == "arithmetic":
-            problems = arithmetic.document(number)
-            yield Document(domain, name, arithmetic.as_text(problems), "", tuple(problems))
+            context, exchanges = sql.document(number)
         else:
-            exchanges = json_api.document(number)
-            yield Document(domain, name, json_api.as_text(exchanges), "", tuple(exchanges))
+            exchanges = (arithmetic if domain == "arithmetic" else json_api).document(number)
+        parts = [_FORMS[domain].format(e.question, e.answer) for e in exchanges]
+        text = "\n\n".join([context, *parts] if context else parts) + "\n"
+        yield Document(domain, name, text, context, tuple(exchanges))
 
 
 def _found(domain: str, split: Split, seed: int) -> Iterator[Document]:

@@ -91,9 +91,8 @@ def train_target(
         step += 1
         smooth = loss if step == 1 else 0.95 * smooth + 0.05 * loss
         now = time.monotonic()
-        progress(
-            done, f"step {step} loss {smooth:.3f} tokens/s {step * settings.tokens_per_step / (now - started):.0f}"
-        )
+        tokens_per_s = step * settings.tokens_per_step / (now - started)
+        progress(done, f"step {step} loss {smooth:.3f} tokens/s {tokens_per_s:.0f}")
         if now - saved > settings.checkpoint_every_s:
             saved = now
             saved_run.save(step=step, elapsed=now - started, smooth=smooth)

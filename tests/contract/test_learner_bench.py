@@ -6,7 +6,7 @@ from pathlib import Path
 import typer
 from typer.testing import CliRunner
 
-from deployments.commands.bench_learner import NUM_EXPERTS, learner
+from deployments.commands.bench_parts import NUM_EXPERTS, learner
 from hedgespec.catalogue import BANDITS, LEARNERS
 
 

@@ -45,7 +45,7 @@ async def test_the_echo_carries_as_many_bytes_as_our_frames(num_sparse_ids: int,
 
         connection._writer._write = counted
         drafters = [RemoteDrafter(connection, name) for name in ids]
-        await wire_rounds(RemoteTarget(connection), drafters, 0, 3, num_sparse_ids)
+        await wire_rounds(RemoteTarget(connection), drafters, num_sparse_ids, 0, 3)
         await asyncio.sleep(0.05)
     await server.stop()
     sizes = frame_sizes(num_sparse_ids, num_joined)
@@ -59,4 +59,4 @@ async def test_the_echo_carries_as_many_bytes_as_our_frames(num_sparse_ids: int,
 
 async def test_the_loop_runs_on_free_models_in_one_process() -> None:
     drafters = [FreeDrafter(f"d{i}", 0) for i in range(3)]
-    await loop_rounds(FreeTarget(), drafters, 0, 20, 0)
+    await loop_rounds(FreeTarget(), drafters, 0, 0, 20)

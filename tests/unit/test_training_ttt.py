@@ -10,7 +10,7 @@ from torch import Tensor
 from hedgespec.models.eagle3.config import Eagle3Config
 from hedgespec.models.eagle3.head import Eagle3Head
 from hedgespec.models.rotary import RopeConfig
-from hedgespec.training.lessons import Lesson
+from hedgespec.training.teacher import Lesson
 from hedgespec.training.ttt import rollout, ttt_loss
 
 _DEPTHS = 5

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -86,10 +87,9 @@ class Workbench:
     def losses(self, objective: str) -> list[AnswerLosses]:
         """Return the loss vectors of every answer; they are computed once."""
         if objective not in self._losses:
-            num_drafters, depth = self.recording.num_drafters, self.recording.max_draft_tokens
-            self._losses[objective] = answer_losses(
-                self.recording, lambda: make_feedback(objective, num_drafters, depth, NEVER)
-            )
+            shape = self.recording.num_drafters, self.recording.max_draft_tokens
+            new_feedback = partial(make_feedback, objective, *shape, NEVER)
+            self._losses[objective] = answer_losses(self.recording, new_feedback)
         return self._losses[objective]
 
     def weights(self, learner: Learner[Any] | str, objective: str = "rounds", priors: Floats | None = None) -> Floats:

@@ -21,11 +21,6 @@ def document(seed: int) -> list[Exchange]:
     return [rng.choice(kinds)(rng) for _ in range(rng.randint(6, 10))]
 
 
-def as_text(problems: list[Exchange]) -> str:
-    """Join problems into the text of a document."""
-    return "\n\n".join(f"Question: {p.question}\nAnswer: {p.answer}" for p in problems) + "\n"
-
-
 def _solution(lines: list[str], result: int, unit: str) -> str:
     return "\n".join([*lines, f"The answer is {result}{' ' + unit if unit else ''}."])
 

@@ -29,11 +29,6 @@ def document(seed: int) -> list[Exchange]:
     return [_exchange(rng, resource, fields, indent) for _ in range(rng.randint(5, 9))]
 
 
-def as_text(exchanges: list[Exchange]) -> str:
-    """Join exchanges into the text of a document."""
-    return "\n\n".join(f"{e.question}\n{e.answer}" for e in exchanges) + "\n"
-
-
 def _exchange(rng: Random, resource: str, fields: list[str], indent: int | None) -> Exchange:
     number, roll = rng.randint(1, 9999), rng.random()
 

@@ -81,11 +81,6 @@ def document(seed: int) -> tuple[str, list[Exchange]]:
     return "\n".join(t.create() for t in tables), [_pair(rng, tables) for _ in range(rng.randint(8, 14))]
 
 
-def as_text(schema: str, pairs: list[Exchange]) -> str:
-    """Join a schema and its pairs into the text of a document."""
-    return schema + "\n\n" + "\n\n".join(f"-- {p.question}\n{p.answer}" for p in pairs) + "\n"
-
-
 def singular(table: str) -> str:
     """Return the singular of a table's name: all are regular plurals."""
     return table[:-1]

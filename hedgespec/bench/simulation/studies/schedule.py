@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 
 from hedgespec.bench.simulation.policies import Schedule, WeightsPolicy
-from hedgespec.bench.simulation.recording import Recording
+from hedgespec.bench.simulation.recording import Floats, Recording
 from hedgespec.bench.simulation.studies.study import COMPARED, Row, Study
 from hedgespec.bench.simulation.workbench import SHIPPED, Workbench
 from hedgespec.learning.answer_learner import AnswerLearner
@@ -84,16 +84,8 @@ def _dense_row(bench: Workbench, dense: int, every: int) -> Row:
     # no scores are requested for the last round of an answer: nothing could be chosen with them
     due = np.cumsum([1 / sweep(r, dense, every)[1] for r in range(bench.recording.num_tokens)])
     calls = due[replayed.passes - 1].sum() / replayed.passes.sum()
-    summary = bench.summary(bench.per_answer(replayed.passes))
-    return {
-        "dense_rounds": dense,
-        "every": every,
-        "sleep_weight": 0.0,
-        "wake_rounds": 0,
-        "calls": round(float(calls), 3),
-        "scored": 1.0,
-        **summary.row(),
-    }
+    settings = {"dense_rounds": dense, "every": every, "sleep_weight": 0.0, "wake_rounds": 0}
+    return _row(bench, bench.per_answer(replayed.passes), calls, 1.0, settings)
 
 
 def _sleep_row(bench: Workbench, weight: float, wake: int) -> Row:
@@ -111,12 +103,12 @@ def _sleep_row(bench: Workbench, weight: float, wake: int) -> Row:
         )
 
     served = bench.served(learning)
-    return {
-        "dense_rounds": dense,
-        "every": every,
-        "sleep_weight": weight,
-        "wake_rounds": wake,
-        "calls": round(float(served.num_calls.sum() / (served.passes.sum() * num_drafters)), 3),
-        "scored": round(float(served.num_scored.mean() / (num_drafters * recording.num_tokens)), 3),
-        **bench.summary(served.passes).row(),
-    }
+    calls = served.num_calls.sum() / (served.passes.sum() * num_drafters)
+    scored = served.num_scored.mean() / (num_drafters * recording.num_tokens)
+    settings = {"dense_rounds": dense, "every": every, "sleep_weight": weight, "wake_rounds": wake}
+    return _row(bench, served.passes, calls, scored, settings)
+
+
+def _row(bench: Workbench, passes: Floats, calls: float, scored: float, settings: Row) -> Row:
+    shares = {"calls": round(float(calls), 3), "scored": round(float(scored), 3)}
+    return bench.summary(passes).row(**settings, **shares)

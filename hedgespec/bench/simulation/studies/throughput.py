@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from hedgespec.bench.simulation.learned_weights import NEVER, answer_losses, weights_by_position
@@ -55,11 +57,8 @@ def _seconds(own: Workbench, policy: Policy, costs: Floats) -> Floats:
 
 def _weights(bench: Workbench, seconds: Floats, priors: Floats) -> Floats:
     """Return the weights of NormalHedge over experts by position. seconds: of a round of each expert."""
-    num_drafters, depth = bench.recording.num_drafters, bench.recording.max_draft_tokens
-    losses = answer_losses(
-        bench.recording,
-        lambda: make_feedback(
-            "throughput", num_drafters, depth, NEVER, draft_lengths=LENGTHS, seconds=lambda experts: seconds
-        ),
+    shape = bench.recording.num_drafters, bench.recording.max_draft_tokens
+    new_feedback = partial(
+        make_feedback, "throughput", *shape, NEVER, draft_lengths=LENGTHS, seconds=lambda experts: seconds
     )
-    return weights_by_position(losses, make_learner("normalhedge"), priors)
+    return weights_by_position(answer_losses(bench.recording, new_feedback), make_learner("normalhedge"), priors)
