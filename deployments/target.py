@@ -18,8 +18,7 @@ class TargetReplica(LeasedReplica):
         limit_threads(config.num_threads)
         from hedgespec.assembly.model_sources import open_target
         from hedgespec.rpc.feature_push import GrpcFeatureTransport
-        from hedgespec.rpc.server import start_server
-        from hedgespec.rpc.servicer import ReplicaServicer
+        from hedgespec.rpc.server import ReplicaServicer, start_server
 
         tls = TlsFiles.from_environment()
         self._transport = GrpcFeatureTransport(tls)

@@ -11,7 +11,7 @@ import httpx
 import uvicorn
 
 from hedgespec.api.app import create_app
-from hedgespec.assembly.local_fleet import open_local_fleet
+from hedgespec.assembly.local_service import open_local_fleet
 from hedgespec.assembly.model_sources import load_tokenizer, target_identity
 from hedgespec.config import AppArgs
 from hedgespec.observability.metrics import Metrics

@@ -39,7 +39,7 @@ def record(
     seed: Seed = 0,
 ) -> None:
     """Decode held-out prompts at temperatures 0 and 1 and record how every drafter would have fared on every token."""
-    from hedgespec.assembly.local_fleet import open_local_fleet
+    from hedgespec.assembly.local_service import open_local_fleet
     from hedgespec.assembly.model_sources import load_tokenizer
     from hedgespec.bench.simulation.recorder import record as record_answers
 

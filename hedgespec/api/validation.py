@@ -11,7 +11,7 @@ from typing import Any, TypeVar, get_origin
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from hedgespec.api.errors import shown_name
+from hedgespec.api.errors import shown_name, wrong_value
 from hedgespec.api.neutral import drop_neutral
 from hedgespec.api.schemas import Strict
 from hedgespec.errors import RequestError
@@ -48,20 +48,17 @@ def _first_problem(details: list[ErrorDetails]) -> RequestError:
     if kind == "missing":
         return RequestError(f"Missing parameter: {param}.", code="missing_required_parameter", param=param)
     code = "invalid_type" if kind.endswith("_type") else "invalid_value"
-    return RequestError(f"Wrong value for {param}: {detail['msg']}.", code=code, param=param)
+    return wrong_value(param, detail["msg"], code)
 
 
 def _param(location: tuple[int | str, ...]) -> str:
     """Return `stop[2]` or `stream_options.include_usage`, without the branch names that pydantic adds for unions."""
+    # below these fields the keys are the client's own and are not repeated
+    open_dictionaries = {"metadata", *(own.name for own in parameters() if get_origin(own.accepts) is dict)}
     name = ""
-    for part in location[:1] if location[0] in _open_dictionaries() else location:
+    for part in location[:1] if location[0] in open_dictionaries else location:
         if isinstance(part, int):
             name += f"[{part}]"
         elif "[" not in part and part != "str":
             name += f".{shown_name(part)}" if name else shown_name(part)
     return name
-
-
-def _open_dictionaries() -> set[str]:
-    """The fields below which the keys are the client's own and are not repeated."""
-    return {"metadata", *(own.name for own in parameters() if get_origin(own.accepts) is dict)}

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hedgespec.engine.failures import as_own_error
 from hedgespec.engine.prefix_reuse import PrefixReuse
 from hedgespec.engine.scheduler import Prefill, TargetScheduler
 from hedgespec.engine.target_session import TargetSession
-from hedgespec.engine.work import CloseSession, OpenSession, Ticket, Verify
+from hedgespec.engine.work import CloseSession, OpenSession, Ticket, Verify, as_own_error
 from hedgespec.errors import InvalidDraft, ReplicaBusy, ReplicaLost, RequestError, UnknownSession
 from hedgespec.models.causal_lm.block import Block, BlockOutput
 from hedgespec.models.causal_lm.packed import PackedCausalLM

@@ -20,7 +20,7 @@ import pytest
 
 from hedgespec.assembly.model_sources import load_tokenizer, open_target
 from hedgespec.config import AppArgs, DrafterConfig, SpeculationConfig, StoreConfig, TargetConfig
-from hedgespec.engine.local_features import LocalFeatureTransport
+from hedgespec.engine.local import LocalFeatureTransport
 from hedgespec.types import EMPTY_DRAFT, SamplingParams, SessionSpec
 from tests.ray_cluster import ServedApp, served
 

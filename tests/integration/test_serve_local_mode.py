@@ -14,7 +14,7 @@ from ray.serve.handle import DeploymentHandle
 from deployments.app import build
 from hedgespec.assembly.model_sources import load_tokenizer, open_target
 from hedgespec.config import AppArgs, DrafterConfig, StoreConfig, TargetConfig
-from hedgespec.engine.local_features import LocalFeatureTransport
+from hedgespec.engine.local import LocalFeatureTransport
 from hedgespec.types import EMPTY_DRAFT, GenerationRequest, SamplingParams, SessionSpec
 
 # local testing mode never runs the replicas' destructors: their gRPC servers end with the garbage collector

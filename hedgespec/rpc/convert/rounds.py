@@ -140,7 +140,6 @@ def read_observation(message: pb.Observe) -> Observation:
 
 def write_scores(message: pb.Score, scores: Scores | None) -> None:
     """Write scores; None, when none were wanted, is a message of depth 0."""
-    message.SetInParent()
     if scores is None:
         return
     message.start = scores.start

@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 
 from hedgespec.config import LimitsConfig
 from hedgespec.errors import HedgeSpecError, InvalidObservation, ReplicaLost, RequestError
-from hedgespec.rpc.convert.arrays import float_bytes, read_ids, read_probs, read_rows, require, write_rows
+from hedgespec.rpc.convert.arrays import (
+    MAX_SESSION_ID_LENGTH,
+    float_bytes,
+    read_ids,
+    read_probs,
+    read_rows,
+    require,
+    write_rows,
+)
 from hedgespec.rpc.convert.rounds import MAX_SCORE_DEPTH
 from hedgespec.rpc.v1 import replica_pb2 as pb
 from hedgespec.sampling.values import parameters, value_of, with_values
@@ -33,7 +41,6 @@ from hedgespec.types import (
 MAX_SESSION_TOKENS = 1 << 19
 """Most ids in one `Open`; keeps the message under the 4 MiB cap of a frame."""
 
-MAX_SESSION_ID_LENGTH = 128
 MAX_FEATURE_SINKS = 64
 MAX_VOCAB = 1 << 31
 MAX_BRANCHING = 64
@@ -115,18 +122,15 @@ def read_opened(message: pb.Opened) -> Opened:
     """Read the answer to `Open`. Raises ReplicaLost."""
     prompt_top = None
     if message.HasField("prompt_top"):
-        prompt_top = _read_prompt_top(message.prompt_top, ReplicaLost)
+        prompt_top = read_prompt_top(message.prompt_top, ReplicaLost)
     return Opened(num_cached_tokens=message.num_cached_tokens, prompt_top=prompt_top)
 
 
-def write_score_prompt(message: pb.ScorePrompt, prompt_top: SparseRows) -> None:
-    """Write the target's distributions of the prompt's last tokens."""
-    write_rows(message.prompt_top, prompt_top)
-
-
-def read_score_prompt(message: pb.ScorePrompt) -> SparseRows:
-    """Read the target's distributions of the prompt's last tokens. Raises InvalidObservation."""
-    return _read_prompt_top(message.prompt_top, InvalidObservation)
+def read_prompt_top(message: pb.SparseRows, error: type[HedgeSpecError] = InvalidObservation) -> SparseRows:
+    """Read the target's distributions of the prompt's last tokens. Raises `error`."""
+    num_rows = len(message.lengths)
+    require(num_rows <= MAX_PROMPT_SCORES, error, "prompt_top", f"at most {MAX_PROMPT_SCORES} rows")
+    return read_rows(message, num_rows, error, is_complete=False)
 
 
 def write_prompt_scores(message: pb.PromptScores, overlap: NDArray[np.float32]) -> None:
@@ -193,9 +197,3 @@ def _read_form(message: pb.DraftForm) -> DraftForm:
         raise RequestError(f"draft_form on the wire has kind {message.kind}, which this replica does not support.")
     require(message.branching <= MAX_BRANCHING, RequestError, "branching", f"at most {MAX_BRANCHING}")
     return DraftForm(kind, message.branching or 1)
-
-
-def _read_prompt_top(message: pb.SparseRows, error: type[HedgeSpecError]) -> SparseRows:
-    num_rows = len(message.lengths)
-    require(num_rows <= MAX_PROMPT_SCORES, error, "prompt_top", f"at most {MAX_PROMPT_SCORES} rows")
-    return read_rows(message, num_rows, error, is_complete=False)
