@@ -38,7 +38,7 @@ class SamplingParams:
     temperature: 0 is greedy. top_k: 0 is off. repetition_penalty: 1 is off.
     seed: set -> `coupled` verification, the text is a function of prompt, seed, parameters and target alone.
     logit_bias: (token id, bias) pairs, each id in [0, vocab).
-    others: (name, value) of sampling parameters that have no attribute here, see `sampling.values`
+    others: (name, value) of sampling parameters that have no attribute here, see `sampling.parameter`
     """
 
     temperature: float = 1.0

@@ -16,7 +16,7 @@ from hedgespec.assembly.model_sources import load_tokenizer, target_identity
 from hedgespec.config import AppArgs
 from hedgespec.observability.metrics import Metrics
 from hedgespec.router.service import GenerationService
-from hedgespec.store.open import open_store
+from hedgespec.store.fields import open_store
 from hedgespec.store.preferences import Preferences
 from hedgespec.tenancy.tenants import Tenants
 

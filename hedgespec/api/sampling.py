@@ -6,7 +6,7 @@ from hedgespec.api.errors import wrong_value
 from hedgespec.api.prompts import check_token_ids
 from hedgespec.api.schemas import GenerationBody
 from hedgespec.config import LimitsConfig
-from hedgespec.sampling.values import parameters, with_values
+from hedgespec.sampling.parameter import parameters, with_values
 from hedgespec.types import SamplingParams
 
 MAX_STOP_CHARS = 64

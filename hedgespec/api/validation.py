@@ -15,7 +15,7 @@ from hedgespec.api.errors import shown_name, wrong_value
 from hedgespec.api.neutral import drop_neutral
 from hedgespec.api.schemas import Strict
 from hedgespec.errors import RequestError
-from hedgespec.sampling.values import parameters
+from hedgespec.sampling.parameter import parameters
 
 Body = TypeVar("Body", bound=Strict)
 

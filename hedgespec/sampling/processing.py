@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from hedgespec.sampling.parameter import plan
 from hedgespec.sampling.token_counts import TokenCounts
-from hedgespec.sampling.values import plan
 from hedgespec.types import SamplingParams
 
 Ancestors = Sequence[Sequence[int]]

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hedgespec.sampling.parameter import Active, plan
 from hedgespec.sampling.processing import filtered_softmax, one_hot_argmax, shape_logits
-from hedgespec.sampling.values import Active, plan
 from hedgespec.speculative.chain_rejection import reject_chains
 from hedgespec.speculative.matching import match_chains, match_largest
 from hedgespec.speculative.target_top import largest_probs

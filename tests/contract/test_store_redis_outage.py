@@ -9,8 +9,7 @@ import pytest
 
 from hedgespec.config import StoreConfig
 from hedgespec.errors import StoreUnavailable
-from hedgespec.store.fields import StoreEvent
-from hedgespec.store.open import open_store
+from hedgespec.store.fields import StoreEvent, open_store
 from hedgespec.store.preference import AnswerOutcome
 from hedgespec.store.preferences import Preferences
 from hedgespec.store.record import PreferenceKey, PreferenceRecord, merged

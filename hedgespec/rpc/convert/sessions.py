@@ -25,7 +25,7 @@ from hedgespec.rpc.convert.arrays import (
 )
 from hedgespec.rpc.convert.rounds import MAX_SCORE_DEPTH
 from hedgespec.rpc.v1 import replica_pb2 as pb
-from hedgespec.sampling.values import parameters, value_of, with_values
+from hedgespec.sampling.parameter import parameters, value_of, with_values
 from hedgespec.types import (
     CHAIN,
     MAX_SPARSE_IDS,
