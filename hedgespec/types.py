@@ -215,11 +215,6 @@ class Verdict:
     compute_s: float = 0.0
 
     @property
-    def next_token(self) -> int:
-        """The recovered or bonus token."""
-        return int(self.token_ids[-1])
-
-    @property
     def num_accepted(self) -> int:
         return len(self.accepted_nodes)
 

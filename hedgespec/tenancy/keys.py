@@ -63,7 +63,9 @@ def read_keys_file(path: Path) -> dict[str, str]:
     """Return the tenant id of every key hash. Raises ConfigError that lists every problem, never a key or a hash."""
     text = _read(path)
     try:
-        content = json.loads(text, object_pairs_hook=_unique) if path.suffix == ".json" else _load_yaml(text)
+        content = (
+            json.loads(text, object_pairs_hook=_unique) if path.suffix == ".json" else yaml.load(text, _StrictLoader)
+        )
     except _Duplicate as error:
         raise ConfigError(f"{path}: {error}") from None
     except yaml.MarkedYAMLError as error:
@@ -198,10 +200,6 @@ class _StrictLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         _refuse_repeated([key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)])
         return super().construct_mapping(node, deep)
-
-
-def _load_yaml(text: str) -> Any:
-    return yaml.load(text, Loader=_StrictLoader)  # a SafeLoader
 
 
 def _shown(name: Any) -> str:

@@ -55,7 +55,7 @@ def target_alone(sampling: SamplingParams) -> list[int]:
 
     async def decode() -> list[int]:
         await target.open(spec)
-        return [(await target.verify("s", i, EMPTY_DRAFT)).next_token for i in range(sampling.max_tokens)]
+        return [int((await target.verify("s", i, EMPTY_DRAFT)).token_ids[-1]) for i in range(sampling.max_tokens)]
 
     return asyncio.run(decode())
 

@@ -1,13 +1,9 @@
-"""Convert the messages that begin a session to protobuf and back: `Open` and the scores of the prompt.
-
-`write_*` fills a message in place. `read_*` returns a well-formed noun whatever a peer sends, or raises the error that its
-docstring names.
-"""
+"""Convert the messages that begin a session to protobuf and back, as `rounds` does: `Open` and the scores of the prompt."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,13 +47,8 @@ _LIMITS = LimitsConfig(max_logit_bias=1 << 12)
 _OWN_FIELDS = frozenset(pb.Sampling.DESCRIPTOR.fields_by_name)
 """The sampling parameters that have a field of their own on the wire."""
 
-_KINDS: dict[pb.DraftForm.Kind, DraftKind] = {
-    pb.DraftForm.KIND_CHAIN: "chain",
-    pb.DraftForm.KIND_TREE: "tree",
-    pb.DraftForm.KIND_IID: "iid",
-    pb.DraftForm.KIND_DISTINCT: "distinct",
-}
-_KIND_NUMBERS = {kind: number for number, kind in _KINDS.items()}
+_KIND_NUMBERS = {kind: getattr(pb.DraftForm, f"KIND_{kind.upper()}") for kind in get_args(DraftKind)}
+_KINDS: dict[pb.DraftForm.Kind, DraftKind] = {number: kind for kind, number in _KIND_NUMBERS.items()}
 
 
 def write_open(message: pb.Open, spec: SessionSpec, lease_id: str = "") -> None:
@@ -120,10 +111,8 @@ def write_opened(message: pb.Opened, opened: Opened) -> None:
 
 def read_opened(message: pb.Opened) -> Opened:
     """Read the answer to `Open`. Raises ReplicaLost."""
-    prompt_top = None
-    if message.HasField("prompt_top"):
-        prompt_top = read_prompt_top(message.prompt_top, ReplicaLost)
-    return Opened(num_cached_tokens=message.num_cached_tokens, prompt_top=prompt_top)
+    has_top = message.HasField("prompt_top")
+    return Opened(message.num_cached_tokens, read_prompt_top(message.prompt_top, ReplicaLost) if has_top else None)
 
 
 def read_prompt_top(message: pb.SparseRows, error: type[HedgeSpecError] = InvalidObservation) -> SparseRows:
