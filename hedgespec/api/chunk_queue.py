@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from types import TracebackType
 
 from hedgespec.api.errors import timed_out
 from hedgespec.errors import HedgeSpecError
@@ -39,9 +38,7 @@ class ChunkQueue:
         self._tasks = [asyncio.create_task(self._run(i, request)) for i, request in enumerate(self._requests)]
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         for task in self._tasks:
             task.cancel()
         if self._tasks:

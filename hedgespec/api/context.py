@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_address
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from starlette.requests import Request
 
 from hedgespec.api.body import read_json_object
+from hedgespec.api.neutral import Neutral
 from hedgespec.api.schemas import ChatBody, CompletionBody, DetokenizeBody, TokenizeBody
 from hedgespec.api.validation import parse_body
 from hedgespec.config import LimitsConfig
@@ -86,9 +87,7 @@ class ApiContext:
         request.state.tenant = tenant
         return tenant
 
-    async def accept(
-        self, request: Request, schema: type[Body], unsupported: Mapping[str, tuple[Any, ...]]
-    ) -> tuple[str, Body]:
+    async def accept(self, request: Request, schema: type[Body], unsupported: Neutral) -> tuple[str, Body]:
         """Return the tenant id and the checked body of a POST.
 
         unsupported: as in `neutral`. Raises RequestError 400, 401, 404, 408, 413 or 415.

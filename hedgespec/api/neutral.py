@@ -4,89 +4,56 @@ that names the parameter. A value is neutral when the answer would be the same w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hedgespec.errors import RequestError
 
-_EITHER = (True, False)
+Neutral = Mapping[str, tuple[Any, ...]]
+"""Name of a parameter -> its neutral values besides null."""
 
-_BOTH_ENDPOINTS: Mapping[str, tuple[Any, ...]] = {
-    # OpenAI
-    "n": (1,),
-    "best_of": (1,),
-    "echo": (False,),
-    # vLLM
-    "allowed_token_ids": (),
-    "bad_words": ([],),
-    "cache_salt": (),
-    "detokenize": (True,),
-    "early_stopping": (False,),
-    "guided_choice": (),
-    "guided_grammar": (),
-    "guided_json": (),
-    "guided_regex": (),
-    "include_stop_str_in_output": (False,),
-    "kv_transfer_params": (),
+
+def _each(names: Sequence[str], *neutral: Any) -> Neutral:
+    return dict.fromkeys(names, neutral)
+
+
+_BOTH_ENDPOINTS: Neutral = {
+    **_each(("allowed_token_ids", "cache_salt", "kv_transfer_params", "prompt_logprobs", "request_id")),
+    **_each(("guided_choice", "guided_grammar", "guided_json", "guided_regex", "structured_outputs")),
+    **_each(("bad_words", "logits_processors"), []),
+    **_each(("detokenize", "skip_special_tokens", "spaces_between_special_tokens"), True),
+    **_each(("early_stopping", "echo", "include_stop_str_in_output", "use_beam_search"), False),
+    **_each(("logprobs", "return_token_ids", "return_tokens_as_token_ids"), False),
+    **_each(("best_of", "n", "stream_interval"), 1),
+    **_each(("min_tokens", "priority"), 0),
     "length_penalty": (1, 1.0),
-    "logits_processors": ([],),
     "min_p": (0, 0.0),
-    "min_tokens": (0,),
-    "priority": (0,),
-    "prompt_logprobs": (),
-    "request_id": (),
-    "return_token_ids": (False,),
-    "return_tokens_as_token_ids": (False,),
-    "skip_special_tokens": (True,),
-    "spaces_between_special_tokens": (True,),
-    "stream_interval": (1,),
-    "structured_outputs": (),
+    "response_format": ({"type": "text"},),
     "truncate_prompt_tokens": (),
-    "use_beam_search": (False,),
     "vllm_xargs": ({},),
 }
 
-COMPLETIONS: Mapping[str, tuple[Any, ...]] = {
-    **_BOTH_ENDPOINTS,
-    "add_special_tokens": (True,),
-    "logprobs": (False,),
-    "response_format": ({"type": "text"},),
-    "suffix": ("",),
-}
+COMPLETIONS: Neutral = {**_BOTH_ENDPOINTS, "add_special_tokens": (True,), "suffix": ("",)}
 
-CHAT: Mapping[str, tuple[Any, ...]] = {
+CHAT: Neutral = {
     **_BOTH_ENDPOINTS,
+    **_each(("audio", "chat_template", "moderation", "prediction", "web_search_options")),
+    **_each(("prompt_cache_key", "prompt_cache_retention")),
+    **_each(("documents", "functions", "tools"), []),
+    **_each(("chat_template_kwargs", "mm_processor_kwargs", "prompt_cache_options"), {}),
+    **_each(("add_special_tokens", "continue_final_message", "store"), False),
+    **_each(("function_call", "tool_choice"), "none", "auto"),
     "add_generation_prompt": (True,),
-    "add_special_tokens": (False,),
-    "audio": (),
-    "chat_template": (),
-    "chat_template_kwargs": ({},),
-    "continue_final_message": (False,),
-    "documents": ([],),
-    "function_call": ("none", "auto"),
-    "functions": ([],),
-    "logprobs": (False,),
-    "mm_processor_kwargs": ({},),
     "modalities": (["text"],),
-    "moderation": (),
-    "parallel_tool_calls": _EITHER,
-    "prediction": (),
-    "prompt_cache_key": (),
-    "prompt_cache_options": ({},),
-    "prompt_cache_retention": (),
+    "parallel_tool_calls": (True, False),
     "reasoning_effort": ("none",),
-    "response_format": ({"type": "text"},),
     "service_tier": ("auto", "default"),
-    "store": (False,),
-    "tool_choice": ("none", "auto"),
-    "tools": ([],),
     "top_logprobs": (0,),
     "verbosity": ("medium",),
-    "web_search_options": (),
 }
 
 
-def drop_neutral(body: Mapping[str, Any], known: Mapping[str, tuple[Any, ...]], prefix: str = "") -> dict[str, Any]:
+def drop_neutral(body: Mapping[str, Any], known: Neutral, prefix: str = "") -> dict[str, Any]:
     """Return the body without unsupported parameters.
 
     known: name -> its neutral values. prefix: of the names in errors. Raises RequestError `unsupported_parameter`.

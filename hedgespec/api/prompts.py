@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hedgespec.api.context import ApiContext
 from hedgespec.api.errors import shown_name, wrong_value
-from hedgespec.api.neutral import drop_neutral
+from hedgespec.api.neutral import Neutral, drop_neutral
 from hedgespec.errors import RequestError
 
 Prompt = str | list[int]
@@ -30,16 +30,10 @@ _INLINE_CHARS = 2000
 """Shorter texts are tokenized at once: a thread would cost more than it saves."""
 
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
-_NEUTRAL_IN_MESSAGE: Mapping[str, tuple[Any, ...]] = {
+_NEUTRAL_IN_MESSAGE: Neutral = {
     # What the openai client adds when an earlier answer of ours is sent back as history.
-    "annotations": ([],),
-    "audio": (),
-    "function_call": (),
-    "name": (),
-    "reasoning_content": (),
-    "refusal": (),
-    "tool_call_id": (),
-    "tool_calls": ([],),
+    **dict.fromkeys(("audio", "function_call", "name", "reasoning_content", "refusal", "tool_call_id"), ()),
+    **dict.fromkeys(("annotations", "tool_calls"), ([],)),
 }
 
 

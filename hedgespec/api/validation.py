@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from hedgespec.api.errors import shown_name, wrong_value
-from hedgespec.api.neutral import drop_neutral
+from hedgespec.api.neutral import Neutral, drop_neutral
 from hedgespec.api.schemas import Strict
 from hedgespec.errors import RequestError
 from hedgespec.sampling.parameter import parameters
@@ -20,7 +20,7 @@ from hedgespec.sampling.parameter import parameters
 Body = TypeVar("Body", bound=Strict)
 
 
-def parse_body(body: Mapping[str, Any], schema: type[Body], unsupported: Mapping[str, tuple[Any, ...]]) -> Body:
+def parse_body(body: Mapping[str, Any], schema: type[Body], unsupported: Neutral) -> Body:
     """Return the body as its schema says. unsupported: see `neutral`; a field of the schema is supported whatever it says.
 
     Raises RequestError.

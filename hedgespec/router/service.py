@@ -14,8 +14,8 @@ from hedgespec.router.accounting import AnswerAccount
 from hedgespec.router.answer import Answer, AnswerMaker, preference_id
 from hedgespec.router.events import Events
 from hedgespec.router.stopping import StopStrings
-from hedgespec.store.preference import AnswerOutcome
 from hedgespec.store.preferences import Preferences
+from hedgespec.store.record import AnswerOutcome
 from hedgespec.tokenization import Detokenizer, Tokenizer
 from hedgespec.types import DecodeStats, GenerationChunk, GenerationRequest, RoundReport
 
