@@ -423,12 +423,9 @@ class GenerationChunk:
     """Text of one or more rounds. Exactly one chunk of an answer, the last, has finish_reason and stats.
 
     token_ids: ids of `text`; a stop string trims both
-    drafter_id, num_accepted: of the last round that produced it
     """
 
     text: str
     token_ids: tuple[int, ...]
-    drafter_id: str | None = None
-    num_accepted: int = 0
     finish_reason: FinishReason | None = None
     stats: DecodeStats | None = None

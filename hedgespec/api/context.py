@@ -13,9 +13,8 @@ from typing import TypeVar
 from starlette.requests import Request
 
 from hedgespec.api.body import read_json_object
-from hedgespec.api.neutral import Neutral
 from hedgespec.api.schemas import ChatBody, CompletionBody, DetokenizeBody, TokenizeBody
-from hedgespec.api.validation import parse_body
+from hedgespec.api.validation import Neutral, parse_body
 from hedgespec.config import LimitsConfig
 from hedgespec.errors import RequestError
 from hedgespec.observability.metrics import Metrics
@@ -90,7 +89,7 @@ class ApiContext:
     async def accept(self, request: Request, schema: type[Body], unsupported: Neutral) -> tuple[str, Body]:
         """Return the tenant id and the checked body of a POST.
 
-        unsupported: as in `neutral`. Raises RequestError 400, 401, 404, 408, 413 or 415.
+        unsupported: as in `parse_body`. Raises RequestError 400, 401, 404, 408, 413 or 415.
         """
         tenant = self.authenticate(request)
         body = parse_body(await read_json_object(request, self.limits.max_body_bytes), schema, unsupported)

@@ -10,7 +10,6 @@ from dataclasses import replace
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from hedgespec.api import neutral
 from hedgespec.api.context import ApiContext
 from hedgespec.api.errors import unavailable
 from hedgespec.api.formats import ChatFormat, Format
@@ -32,6 +31,7 @@ from hedgespec.api.schemas import (
     TokenizeBody,
     with_sampling_parameters,
 )
+from hedgespec.api.validation import NEUTRAL_IN_CHAT, NEUTRAL_IN_COMPLETIONS
 from hedgespec.errors import RequestError
 from hedgespec.observability.metrics import CONTENT_TYPE
 from hedgespec.types import GenerationRequest
@@ -39,7 +39,7 @@ from hedgespec.types import GenerationRequest
 
 async def complete(context: ApiContext, request: Request) -> Response:
     """Continue one prompt, or each of several: POST /v1/completions."""
-    tenant, body = await context.accept(request, with_sampling_parameters(CompletionBody), neutral.COMPLETIONS)
+    tenant, body = await context.accept(request, with_sampling_parameters(CompletionBody), NEUTRAL_IN_COMPLETIONS)
     tokenizer = context.tokenizer
     prompts = completion_prompts(body.prompt, tokenizer.vocab_size, tokenizer.max_model_len)
 
@@ -51,7 +51,7 @@ async def complete(context: ApiContext, request: Request) -> Response:
 
 async def chat(context: ApiContext, request: Request) -> Response:
     """Answer the last message of a conversation: POST /v1/chat/completions."""
-    tenant, body = await context.accept(request, with_sampling_parameters(ChatBody), neutral.CHAT)
+    tenant, body = await context.accept(request, with_sampling_parameters(ChatBody), NEUTRAL_IN_CHAT)
     if body.max_tokens is not None and body.max_completion_tokens is not None:
         raise RequestError(
             "Send max_tokens or max_completion_tokens, not both.", code="invalid_value", param="max_completion_tokens"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hedgespec.api.context import ApiContext
 from hedgespec.api.errors import shown_name, wrong_value
-from hedgespec.api.neutral import Neutral, drop_neutral
+from hedgespec.api.validation import Neutral, drop_neutral
 from hedgespec.errors import RequestError
 
 Prompt = str | list[int]

@@ -15,7 +15,7 @@ from hedgespec.api.chunk_queue import ChunkQueue, PromptChunk
 from hedgespec.api.context import ApiContext
 from hedgespec.api.errors import as_request_error, error_object
 from hedgespec.api.formats import Format, Json, speculation_report
-from hedgespec.api.schemas import GenerationBody
+from hedgespec.api.schemas import GenerationBody, StreamOptions
 from hedgespec.api.sse import CLIENT_GONE, DONE, KEEP_ALIVE, ClientGone, EventStream, encode_event, unless_gone
 from hedgespec.errors import RequestError, TargetUnavailable
 from hedgespec.observability.logging import failure_fields
@@ -66,6 +66,9 @@ class Responder:
         self._answers = [_Answer(len(r.prompt_ids)) for r in requests]
         self._request_id = request_id
         self._created = int(context.now())
+        options = body.stream_options or StreamOptions()
+        self._wants_continuous_usage = options.continuous_usage_stats
+        self._wants_usage = options.include_usage or options.continuous_usage_stats
 
     async def respond(self, request: Request, work: AsyncExitStack) -> Response:
         """Run the generations and answer with the result, or with a stream of it.
@@ -164,15 +167,6 @@ class Responder:
     def _with_report(self, content: Json) -> Json:
         report = self._answers[0].report
         return {**content, "hedgespec": report} if self._body.hedgespec.report and report is not None else content
-
-    @property
-    def _wants_usage(self) -> bool:
-        options = self._body.stream_options
-        return options is not None and (options.include_usage or options.continuous_usage_stats)
-
-    @property
-    def _wants_continuous_usage(self) -> bool:
-        return self._body.stream_options is not None and self._body.stream_options.continuous_usage_stats
 
     def _stream_error(self, error: Exception) -> RequestError:
         known = as_request_error(error)

@@ -49,7 +49,7 @@ class LocalTarget:
         return reply_of(self._engine.submit(OpenSession(spec)))
 
     def verify(self, session_id: str, round_index: int, tree: DraftTree) -> Awaitable[Verdict]:
-        return reply_of(self._engine.submit(Verify(session_id, round_index, tree)))
+        return reply_of(self._engine.submit(Verify(session_id, tree)))
 
     async def close(self, session_id: str) -> None:
         await reply_in_any_case(self._engine.submit(CloseSession(session_id)))

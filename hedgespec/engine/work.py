@@ -32,7 +32,6 @@ class Verify:
     """Verify a draft in one target pass."""
 
     session_id: str
-    round_index: int
     tree: DraftTree
 
 

@@ -6,6 +6,8 @@ keep that of `observe` and await `draft`, and the drafter still observes the tok
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,9 +26,7 @@ class RemoteTarget:
         self._lease_id = lease_id
 
     def open(self, spec: SessionSpec) -> Reply[Opened]:
-        def fill(message: pb.Open) -> None:
-            sessions.write_open(message, spec, self._lease_id)
-
+        fill = partial(sessions.write_open, spec=spec, lease_id=self._lease_id)
         return self._connection.request(spec.session_id, 0, "", "open", fill, sessions.read_opened)
 
     def verify(self, session_id: str, round_index: int, tree: DraftTree) -> Reply[Verdict]:
@@ -55,26 +55,17 @@ class RemoteDrafter:
         self._connection = connection
 
     def open(self, spec: SessionSpec) -> Reply[Opened]:
-        def fill(message: pb.Open) -> None:
-            sessions.write_open(message, spec)
-
+        fill = partial(sessions.write_open, spec=spec)
         return self._connection.request(spec.session_id, 0, self.drafter_id, "open", fill, sessions.read_opened)
 
     def draft(self, request: DraftRequest) -> Reply[DraftTree]:
-        def fill(message: pb.Draft) -> None:
-            rounds.write_draft_request(message, request)
-
-        def read(message: pb.Drafted) -> DraftTree:
-            return rounds.read_drafted(message, self.drafter_id)
-
+        fill = partial(rounds.write_draft_request, request=request)
+        read = partial(rounds.read_drafted, drafter_id=self.drafter_id)
         session_id, call_index = request.session_id, request.round_index
         return self._connection.request(session_id, call_index, self.drafter_id, "draft", fill, read)
 
     def observe(self, session_id: str, call_index: int, observation: Observation) -> Reply[Scores | None]:
-        def fill(message: pb.Observe) -> None:
-            rounds.write_observation(message, observation)
-
-        read = rounds.read_scores
+        fill, read = partial(rounds.write_observation, observation=observation), rounds.read_scores
         return self._connection.request(session_id, call_index, self.drafter_id, "observe", fill, read, observation)
 
     def score_prompt(self, session_id: str, prompt_top: SparseRows) -> Reply[NDArray[np.float32]]:

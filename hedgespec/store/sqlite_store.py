@@ -27,11 +27,7 @@ class SqliteStore(FieldStore):
     """One connection in one thread of its own, opened by the first call and again after an error."""
 
     def __init__(
-        self,
-        path: Path,
-        config: StoreConfig,
-        on_event: OnEvent = ignore_event,
-        wall_s: Callable[[], float] = time.time,
+        self, path: Path, config: StoreConfig, on_event: OnEvent = ignore_event, wall_s: Callable[[], float] = time.time
     ) -> None:
         super().__init__(on_event)
         self._path = path
