@@ -13,8 +13,8 @@ from hedgespec.models.memory.kv_memory import KvSlot
 from hedgespec.models.session_text import SessionText
 from hedgespec.protocols import FeatureSink
 from hedgespec.sampling.token_counts import token_counts
+from hedgespec.speculative.acceptance import prompt_top
 from hedgespec.speculative.sparse_rows import concatenate
-from hedgespec.speculative.target_top import prompt_top
 from hedgespec.speculative.verification import VerifyContext
 from hedgespec.types import FeatureBlock, Opened, SparseRows, Verdict
 
