@@ -76,8 +76,7 @@ class TargetReplica(LeasedReplica):
         limit_threads(config.num_threads)
         from hedgespec.assembly.model_sources import open_target
         from hedgespec.rpc.feature_push import GrpcFeatureTransport
-        from hedgespec.rpc.server import start_server
-        from hedgespec.rpc.servicer import ReplicaServicer
+        from hedgespec.rpc.server import ReplicaServicer, start_server
 
         tls = TlsFiles.from_environment()
         self._transport = GrpcFeatureTransport(tls)
@@ -99,8 +98,7 @@ class DrafterReplica(LeasedReplica):
     async def __init__(self, configs: tuple[DrafterConfig, ...], target: TargetConfig) -> None:
         limit_threads(max(config.num_threads for config in configs))
         from hedgespec.assembly.model_sources import open_drafters
-        from hedgespec.rpc.server import start_server
-        from hedgespec.rpc.servicer import ReplicaServicer
+        from hedgespec.rpc.server import ReplicaServicer, start_server
 
         drafters = await asyncio.to_thread(open_drafters, configs, target)
         self._leases = Leases()

@@ -22,7 +22,7 @@ from hedgespec.observability.logging import configure_logging
 from hedgespec.observability.metrics import Metrics
 from hedgespec.router.service import GenerationService
 from hedgespec.rpc.channel import TlsFiles
-from hedgespec.store.open import open_store
+from hedgespec.store.fields import open_store
 from hedgespec.store.preferences import Preferences
 from hedgespec.tenancy.tenants import Tenants
 from hedgespec.types import GenerationChunk, GenerationRequest

@@ -78,7 +78,7 @@ STORES: Registry[Any] = Registry(
         "rediss": "hedgespec.store.redis_store:RedisStore",
     },
 )
-"""URL scheme -> `(url: str, config: StoreConfig, on_event: OnEvent) -> PreferenceStore`, see `hedgespec.store.open`."""
+"""URL scheme -> `(url: str, config: StoreConfig, on_event: OnEvent) -> PreferenceStore`, see `hedgespec.store.fields`."""
 
 SAMPLING_PARAMETERS: Registry[Any] = Registry(
     "sampling parameter",

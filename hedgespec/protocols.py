@@ -42,7 +42,6 @@ class Target(Protocol):
 
         Raises ReplicaBusy (no slot or KV memory), ReplicaLost.
         """
-        ...
 
     def verify(self, session_id: str, round_index: int, tree: DraftTree) -> Awaitable[Verdict]:
         """One pass over [last token, draft nodes]: accept the longest path, add one token, keep KV rows of the accepted
@@ -51,11 +50,9 @@ class Target(Protocol):
         Lossless: whatever the tree, the emitted tokens follow the target's processed distribution.
         Raises InvalidDraft (nothing has changed, the caller may verify EMPTY_DRAFT), UnknownSession, ReplicaLost.
         """
-        ...
 
     async def close(self, session_id: str) -> None:
         """Free everything the session holds. Unknown sessions are ignored: closing twice is fine."""
-        ...
 
 
 @runtime_checkable
@@ -65,21 +62,17 @@ class Drafter(Protocol):
     @property
     def drafter_id(self) -> str:
         """The id of the configuration."""
-        ...
 
     @property
     def digest(self) -> str:
         """Short digest of its weights, part of its name in the preferences; empty when it has none."""
-        ...
 
     @property
     def feature_sink(self) -> str:
         """Address the target pushes features to; empty when this drafter uses none."""
-        ...
 
     def open(self, spec: SessionSpec) -> Awaitable[Opened]:
         """Open a session; the model processes its text when it first drafts or scores. Raises ReplicaBusy, ReplicaLost."""
-        ...
 
     def draft(self, request: DraftRequest) -> Awaitable[DraftTree]:
         """Append the request's observation, catch up with everything observed so far and propose tokens in the form of
@@ -88,7 +81,6 @@ class Drafter(Protocol):
         The caller puts a deadline on the await and goes on without speculation when it passes; the observation counts
         then too. Raises UnknownSession, InvalidObservation (a gap), ReplicaLost.
         """
-        ...
 
     def observe(self, session_id: str, call_index: int, observation: Observation) -> Awaitable[Scores | None]:
         """Append verified tokens. Idempotent by output index; may be called before the previous call's scores are back.
@@ -97,7 +89,6 @@ class Drafter(Protocol):
         Returns this drafter's scores when they are ready, None when `wants_scores` is False. The decode loop never waits
         for them inside a round. Raises UnknownSession, InvalidObservation (a gap), ReplicaLost.
         """
-        ...
 
     def score_prompt(self, session_id: str, prompt_top: SparseRows) -> Awaitable[NDArray[np.float32]]:
         """Return how well this drafter would have drafted the end of the prompt, without changing any draft.
@@ -107,11 +98,9 @@ class Drafter(Protocol):
 
         Raises UnknownSession, ReplicaLost.
         """
-        ...
 
     async def close(self, session_id: str) -> None:
         """Free everything the session holds; closing twice is fine."""
-        ...
 
 
 class FeatureSink(Protocol):
@@ -120,7 +109,6 @@ class FeatureSink(Protocol):
     def push(self, block: FeatureBlock) -> None:
         """Hand over without waiting, from any thread. A block for a slow or dead receiver is dropped: the drafter has a
         hole, which lowers acceptance and leaves the text's distribution as it is."""
-        ...
 
 
 class FeatureTransport(Protocol):
@@ -128,7 +116,6 @@ class FeatureTransport(Protocol):
 
     def sink(self, address: str) -> FeatureSink:
         """Return the receiver at an address. Raises UnknownDrafter."""
-        ...
 
 
 class PreferenceStore(Protocol):
@@ -136,14 +123,12 @@ class PreferenceStore(Protocol):
 
     async def load(self, key: PreferenceKey) -> Mapping[str, PreferenceRecord]:
         """Return all incarnations' records under `key`; corrupt ones are left out and counted. Raises StoreUnavailable."""
-        ...
 
     async def save(self, key: PreferenceKey, incarnation: str, record: PreferenceRecord) -> None:
         """Replace this incarnation's record unless the stored one has a higher sequence number.
 
         Raises RecordFolded when a fold has taken the record, StoreUnavailable.
         """
-        ...
 
     async def fold(self, key: PreferenceKey, unchanged: Mapping[str, int], oldest_bucket_s: int) -> None:
         """Add the records of these incarnations to one field and remove theirs, in one step.
@@ -152,7 +137,6 @@ class PreferenceStore(Protocol):
         oldest_bucket_s: start of the oldest time bucket that still counts
         Raises CorruptRecord (the field that holds the sum cannot be read), StoreUnavailable.
         """
-        ...
 
     async def close(self) -> None: ...
 
@@ -165,11 +149,9 @@ class Fleet(Protocol):
 
         Entering raises TargetUnavailable when no replica has a free slot in time.
         """
-        ...
 
     def drafters(self) -> Mapping[str, Drafter]:
         """Return drafter id -> a connected drafter, in the configured order; drafters that are down are absent."""
-        ...
 
 
 class Generator(Protocol):
@@ -180,4 +162,3 @@ class Generator(Protocol):
 
         Raises RequestError (too long for the context, unknown drafter), TargetUnavailable.
         """
-        ...

@@ -38,7 +38,7 @@ class SamplingParams:
     temperature: 0 is greedy. top_k: 0 is off. repetition_penalty: 1 is off.
     seed: set -> `coupled` verification, the text is a function of prompt, seed, parameters and target alone.
     logit_bias: (token id, bias) pairs, each id in [0, vocab).
-    others: (name, value) of sampling parameters that have no attribute here, see `sampling.values`
+    others: (name, value) of sampling parameters that have no attribute here, see `sampling.parameter`
     """
 
     temperature: float = 1.0
@@ -213,11 +213,6 @@ class Verdict:
     target_probs: NDArray[np.float32]
     target_top: SparseRows | None = None
     compute_s: float = 0.0
-
-    @property
-    def next_token(self) -> int:
-        """The recovered or bonus token."""
-        return int(self.token_ids[-1])
 
     @property
     def num_accepted(self) -> int:
@@ -428,12 +423,9 @@ class GenerationChunk:
     """Text of one or more rounds. Exactly one chunk of an answer, the last, has finish_reason and stats.
 
     token_ids: ids of `text`; a stop string trims both
-    drafter_id, num_accepted: of the last round that produced it
     """
 
     text: str
     token_ids: tuple[int, ...]
-    drafter_id: str | None = None
-    num_accepted: int = 0
     finish_reason: FinishReason | None = None
     stats: DecodeStats | None = None

@@ -48,8 +48,7 @@ class Speculation:
 async def speculate(target: PackedCausalLM, drafter: PackedCausalLM) -> Speculation:
     """Decode PROMPT greedily through the target's engine, each round with a draft of the drafter."""
     from hedgespec.engine.engine import Engine
-    from hedgespec.engine.local import LocalTarget
-    from hedgespec.engine.local_features import LocalFeatureTransport
+    from hedgespec.engine.local import LocalFeatureTransport, LocalTarget
     from hedgespec.engine.target_engine import TargetRunner
     from hedgespec.models.causal_lm.lm_drafter import lm_drafter
     from hedgespec.types import DraftRequest

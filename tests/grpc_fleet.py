@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from hedgespec.assembly.local_fleet import LocalFleet
-from hedgespec.assembly.local_service import LocalService
+from hedgespec.assembly.local_service import LocalFleet, LocalService
 from hedgespec.assembly.model_sources import (
     load_tokenizer,
     open_drafters,
@@ -22,8 +21,7 @@ from hedgespec.router.service import GenerationService
 from hedgespec.rpc.client import RemoteDrafter, RemoteTarget
 from hedgespec.rpc.connection import ReplicaConnection
 from hedgespec.rpc.feature_push import GrpcFeatureTransport
-from hedgespec.rpc.server import start_server
-from hedgespec.rpc.servicer import ReplicaServicer
+from hedgespec.rpc.server import ReplicaServicer, start_server
 from hedgespec.store.memory_store import MemoryStore
 from hedgespec.store.preferences import Preferences
 

@@ -11,12 +11,12 @@ import httpx
 import uvicorn
 
 from hedgespec.api.app import create_app
-from hedgespec.assembly.local_fleet import open_local_fleet
+from hedgespec.assembly.local_service import open_local_fleet
 from hedgespec.assembly.model_sources import load_tokenizer, target_identity
 from hedgespec.config import AppArgs
 from hedgespec.observability.metrics import Metrics
 from hedgespec.router.service import GenerationService
-from hedgespec.store.open import open_store
+from hedgespec.store.fields import open_store
 from hedgespec.store.preferences import Preferences
 from hedgespec.tenancy.tenants import Tenants
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hedgespec.rpc.convert import feature_blocks, rounds, sessions
+from hedgespec.rpc.convert import arrays, rounds, sessions
 from hedgespec.rpc.v1 import replica_pb2 as pb
 from hedgespec.types import (
     DraftForm,
@@ -80,7 +80,7 @@ def opened_message() -> pb.Opened:
 
 def score_prompt_message() -> pb.ScorePrompt:
     message = pb.ScorePrompt()
-    sessions.write_score_prompt(message, ROWS)
+    arrays.write_rows(message.prompt_top, ROWS)
     return message
 
 
@@ -98,7 +98,7 @@ def score_message() -> pb.Score:
 
 
 def feature_message() -> pb.FeatureBlock:
-    return feature_blocks.write_features(FeatureBlock("s", 5, np.arange(12, dtype=np.float32).reshape(3, 4)))
+    return arrays.write_features(FeatureBlock("s", 5, np.arange(12, dtype=np.float32).reshape(3, 4)))
 
 
 def assert_same_rows(left: SparseRows | None, right: SparseRows | None) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import tokenizers
 
-from hedgespec.assembly.local_fleet import LocalFleet
+from hedgespec.assembly.local_service import LocalFleet
 from hedgespec.config import AppArgs
 from hedgespec.errors import ReplicaLost
 from hedgespec.models.tabular import TabularDrafter, TabularModel, TabularTarget
@@ -24,8 +24,7 @@ from hedgespec.router.service import GenerationService
 from hedgespec.rpc.client import RemoteDrafter, RemoteTarget
 from hedgespec.rpc.connection import ReplicaConnection
 from hedgespec.rpc.feature_push import GrpcFeatureTransport
-from hedgespec.rpc.server import start_server
-from hedgespec.rpc.servicer import ReplicaServicer
+from hedgespec.rpc.server import ReplicaServicer, start_server
 from hedgespec.store.memory_store import MemoryStore
 from hedgespec.store.preferences import Preferences
 from hedgespec.tokenization import Tokenizer
@@ -126,8 +125,7 @@ async def tiny_service(folder: Path, is_remote: bool) -> AsyncIterator[SoakServi
     from hedgespec.engine.drafter_engine import DrafterRunner
     from hedgespec.engine.engine import Engine
     from hedgespec.engine.factory import build_target, load_drafters
-    from hedgespec.engine.local import LocalDrafter
-    from hedgespec.engine.local_features import LocalFeatureTransport
+    from hedgespec.engine.local import LocalDrafter, LocalFeatureTransport
     from hedgespec.models.drafting.network_drafter import NetworkDrafter
 
     config = TargetConfig(model=str(make_llama(folder / "target")), max_sessions=NUM_SLOTS)

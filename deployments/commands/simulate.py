@@ -12,7 +12,7 @@ import typer
 from deployments.commands.inputs import encoded, held_out_texts, num_prompts, read_args
 from deployments.commands.option_types import ConfigFile, JsonFile, MaxTokens, NumPrompts
 from deployments.commands.reports import console, progress_bar, show_table, write_json
-from hedgespec.assembly.local_fleet import open_local_fleet
+from hedgespec.assembly.local_service import open_local_fleet
 from hedgespec.assembly.model_sources import load_tokenizer
 from hedgespec.bench.simulation.goals import NEEDED, goals
 from hedgespec.bench.simulation.recorder import record as record_answers

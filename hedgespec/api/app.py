@@ -11,10 +11,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from hedgespec.api import completions, server_info, token_ids
-from hedgespec.api.admission import Admission
+from hedgespec.api import endpoints
 from hedgespec.api.boundary import Boundary
-from hedgespec.api.context import ApiContext
+from hedgespec.api.context import Admission, ApiContext
 from hedgespec.api.errors import as_request_error, error_response
 from hedgespec.config import LimitsConfig
 from hedgespec.errors import HedgeSpecError
@@ -26,21 +25,17 @@ from hedgespec.tokenization import Tokenizer
 Endpoint = Callable[[ApiContext, Request], Awaitable[Response]]
 
 ROUTES: tuple[tuple[str, str, Endpoint], ...] = (
-    ("POST", "/v1/completions", completions.complete),
-    ("POST", "/v1/chat/completions", completions.chat),
-    ("GET", "/v1/models", server_info.models),
-    ("GET", "/v1/models/{model_id:path}", server_info.model),
-    ("POST", "/tokenize", token_ids.tokenize),
-    ("POST", "/detokenize", token_ids.detokenize),
-    ("GET", "/health", server_info.health),
-    ("GET", "/version", server_info.version),
-    ("GET", "/metrics", server_info.metrics),
+    ("POST", "/v1/completions", endpoints.complete),
+    ("POST", "/v1/chat/completions", endpoints.chat),
+    ("GET", "/v1/models", endpoints.models),
+    ("GET", "/v1/models/{model_id:path}", endpoints.model),
+    ("POST", "/tokenize", endpoints.tokenize),
+    ("POST", "/detokenize", endpoints.detokenize),
+    ("GET", "/health", endpoints.health),
+    ("GET", "/version", endpoints.version),
+    ("GET", "/metrics", endpoints.metrics),
 )
 """Every public path; all others answer 404."""
-
-
-def new_request_id() -> str:
-    return secrets.token_hex(16)
 
 
 def create_app(
@@ -55,7 +50,7 @@ def create_app(
     is_ready: Callable[[], bool] = lambda: True,
     keep_alive_s: float = 15.0,
     now: Callable[[], float] = time.time,
-    request_id: Callable[[], str] = new_request_id,
+    request_id: Callable[[], str] = lambda: secrets.token_hex(16),
 ) -> FastAPI:
     """Make the application that serves one model.
 

@@ -11,8 +11,8 @@ import structlog
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from hedgespec.api.disconnect import CLIENT_GONE
 from hedgespec.api.errors import as_request_error, error_response
+from hedgespec.api.sse import CLIENT_GONE
 from hedgespec.errors import RequestError
 from hedgespec.observability.logging import failure_fields
 from hedgespec.observability.metrics import Metrics

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from types import TracebackType
 
 from hedgespec.api.errors import timed_out
 from hedgespec.errors import HedgeSpecError
@@ -17,12 +15,8 @@ _QUEUE_CHUNKS = 16
 """Chunks that may wait: a client that reads slowly stops its generation instead of filling memory."""
 
 
-@dataclass(frozen=True, slots=True)
-class PromptChunk:
-    """A chunk of one prompt's answer. prompt_index: the prompt's index within the request."""
-
-    prompt_index: int
-    chunk: GenerationChunk
+PromptChunk = tuple[int, GenerationChunk]
+"""The prompt's index within the request, and a chunk of its answer."""
 
 
 class ChunkQueue:
@@ -44,9 +38,7 @@ class ChunkQueue:
         self._tasks = [asyncio.create_task(self._run(i, request)) for i, request in enumerate(self._requests)]
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -73,7 +65,7 @@ class ChunkQueue:
             return None
         if isinstance(item, Exception):
             raise item
-        if item.chunk.finish_reason is not None:
+        if item[1].finish_reason is not None:
             self._num_open -= 1
         return item
 
@@ -83,13 +75,11 @@ class ChunkQueue:
             has_ended = False
             async for chunk in chunks:
                 has_ended = chunk.finish_reason is not None
-                await self._queue.put(PromptChunk(index, chunk))
+                await self._queue.put((index, chunk))
             if not has_ended:
                 raise HedgeSpecError("A generation ended without a finish reason.")
         except Exception as error:  # handed to the reader of the queue
             await self._queue.put(error)
         finally:
-            aclose = getattr(chunks, "aclose", None)
-            if aclose is not None:
-                with suppress(Exception):
-                    await aclose()
+            with suppress(Exception):
+                await chunks.aclose()

@@ -1,19 +1,20 @@
-"""`ApiContext` holds what every endpoint needs and takes requests in; it is made once per application."""
+"""`ApiContext` holds what every endpoint needs and takes requests in, at most so many per tenant at a time."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_address
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from starlette.requests import Request
 
-from hedgespec.api.admission import Admission
 from hedgespec.api.body import read_json_object
 from hedgespec.api.schemas import ChatBody, CompletionBody, DetokenizeBody, TokenizeBody
-from hedgespec.api.validation import parse_body
+from hedgespec.api.validation import Neutral, parse_body
 from hedgespec.config import LimitsConfig
 from hedgespec.errors import RequestError
 from hedgespec.observability.metrics import Metrics
@@ -26,9 +27,40 @@ Body = TypeVar("Body", CompletionBody, ChatBody, TokenizeBody, DetokenizeBody)
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
+class Admission:
+    """Bounds how many answers a tenant may have in progress on this router; tenants without any take no memory."""
+
+    def __init__(self, max_concurrent: int) -> None:
+        self._max_concurrent = max_concurrent
+        self._running: Counter[str] = Counter()
+
+    @contextmanager
+    def admit(self, tenant: str, num_answers: int) -> Iterator[None]:
+        """Count the answers while the context is open. Raises RequestError 429 when they would be too many."""
+        if self._running[tenant] + num_answers > self._max_concurrent:
+            self._forget_idle(tenant)
+            raise RequestError(
+                f"Too many requests at once: the limit is {self._max_concurrent} answers. Try again shortly.",
+                status=429,
+                code="rate_limit_exceeded",
+                type="rate_limit_error",
+                headers={"Retry-After": "1"},
+            )
+        self._running[tenant] += num_answers
+        try:
+            yield
+        finally:
+            self._running[tenant] -= num_answers
+            self._forget_idle(tenant)
+
+    def _forget_idle(self, tenant: str) -> None:
+        if self._running[tenant] == 0:
+            del self._running[tenant]
+
+
 @dataclass(frozen=True, slots=True)
 class ApiContext:
-    """Parts of the application, and the checks that every endpoint begins with.
+    """Parts of the application, made once, and the checks that every endpoint begins with.
 
     now: Unix seconds, for `created`. keep_alive_s: silence on a stream after which a comment line is sent.
     encoding: bounds how many prompts are tokenized at a time, in threads.
@@ -54,12 +86,10 @@ class ApiContext:
         request.state.tenant = tenant
         return tenant
 
-    async def accept(
-        self, request: Request, schema: type[Body], unsupported: Mapping[str, tuple[Any, ...]]
-    ) -> tuple[str, Body]:
+    async def accept(self, request: Request, schema: type[Body], unsupported: Neutral) -> tuple[str, Body]:
         """Return the tenant id and the checked body of a POST.
 
-        unsupported: as in `neutral`. Raises RequestError 400, 401, 404, 408, 413 or 415.
+        unsupported: as in `parse_body`. Raises RequestError 400, 401, 404, 408, 413 or 415.
         """
         tenant = self.authenticate(request)
         body = parse_body(await read_json_object(request, self.limits.max_body_bytes), schema, unsupported)

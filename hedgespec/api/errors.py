@@ -32,13 +32,7 @@ def as_request_error(error: Exception) -> RequestError:
     if isinstance(error, RequestError):
         return error
     if isinstance(error, TargetUnavailable | ReplicaBusy | ReplicaLost):
-        return RequestError(
-            "No model replica could serve the request in time. Try again shortly.",
-            status=503,
-            code="overloaded",
-            type="service_unavailable_error",
-            headers={"Retry-After": "1"},
-        )
+        return unavailable("No model replica could serve the request in time. Try again shortly.", "overloaded")
     if isinstance(error, HTTPException) and error.status_code in _ROUTING_ERRORS:
         message, code = _ROUTING_ERRORS[error.status_code]
         return RequestError(message, status=error.status_code, code=code, headers=dict(error.headers or {}))
@@ -50,9 +44,14 @@ def as_request_error(error: Exception) -> RequestError:
     )
 
 
-def is_expected(error: Exception) -> bool:
-    """Return whether the error needs no stack trace in the log."""
-    return as_request_error(error).code != "internal_error"
+def unavailable(message: str, code: str) -> RequestError:
+    """Return the 503 that tells a client to try again in a second."""
+    return RequestError(message, status=503, code=code, type="service_unavailable_error", headers={"Retry-After": "1"})
+
+
+def wrong_value(param: str, what: str, code: str = "invalid_value") -> RequestError:
+    """Return the 400 for a parameter's value. what: the rule that it breaks; the value itself is never repeated."""
+    return RequestError(f"Wrong value for {param}: {what}.", code=code, param=param)
 
 
 def timed_out(seconds: float) -> RequestError:

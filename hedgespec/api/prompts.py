@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hedgespec.api.context import ApiContext
-from hedgespec.api.errors import shown_name
-from hedgespec.api.neutral import drop_neutral
+from hedgespec.api.errors import shown_name, wrong_value
+from hedgespec.api.validation import Neutral, drop_neutral
 from hedgespec.errors import RequestError
 
 Prompt = str | list[int]
@@ -30,16 +30,10 @@ _INLINE_CHARS = 2000
 """Shorter texts are tokenized at once: a thread would cost more than it saves."""
 
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
-_NEUTRAL_IN_MESSAGE: Mapping[str, tuple[Any, ...]] = {
+_NEUTRAL_IN_MESSAGE: Neutral = {
     # What the openai client adds when an earlier answer of ours is sent back as history.
-    "annotations": ([],),
-    "audio": (),
-    "function_call": (),
-    "name": (),
-    "reasoning_content": (),
-    "refusal": (),
-    "tool_call_id": (),
-    "tool_calls": ([],),
+    **dict.fromkeys(("audio", "function_call", "name", "reasoning_content", "refusal", "tool_call_id"), ()),
+    **dict.fromkeys(("annotations", "tool_calls"), ([],)),
 }
 
 
@@ -48,15 +42,15 @@ def completion_prompts(prompt: str | list[Any], vocab_size: int, max_model_len: 
     is_one = isinstance(prompt, str) or _is_token_list(prompt)
     prompts = [prompt] if is_one else prompt
     if not prompts or any(isinstance(p, str | list) and not p for p in prompts):
-        raise _wrong("prompt", "it is empty")
+        raise wrong_value("prompt", "it is empty")
     if len(prompts) > MAX_PROMPTS:
-        raise _wrong("prompt", f"at most {MAX_PROMPTS} prompts per request")
+        raise wrong_value("prompt", f"at most {MAX_PROMPTS} prompts per request")
     for index, item in enumerate(prompts):
         name = "prompt" if is_one else f"prompt[{index}]"
         if isinstance(item, list) and _is_token_list(item):
             check_token_ids(name, item, vocab_size, max_model_len)
         elif not isinstance(item, str):
-            raise _wrong(name, "expected text or a list of token ids", code="invalid_type")
+            raise wrong_value(name, "expected text or a list of token ids", code="invalid_type")
     return list(prompts)
 
 
@@ -65,15 +59,15 @@ def check_token_ids(name: str, token_ids: Sequence[int], vocab_size: int, max_co
     if len(token_ids) > max_count:
         raise _too_long(name, max_count)
     if not all(type(i) is int for i in token_ids):
-        raise _wrong(name, "token ids must be whole numbers", code="invalid_type")
+        raise wrong_value(name, "token ids must be whole numbers", code="invalid_type")
     if token_ids and not 0 <= min(token_ids) <= max(token_ids) < vocab_size:
-        raise _wrong(name, f"token ids must be from 0 to {vocab_size - 1}")
+        raise wrong_value(name, f"token ids must be from 0 to {vocab_size - 1}")
 
 
 def chat_messages(messages: Sequence[Mapping[str, Any]], max_messages: int) -> list[dict[str, str]]:
     """Return role and plain text of every message. `developer` is the newer name of `system`."""
     if len(messages) > max_messages:
-        raise _wrong("messages", f"at most {max_messages} messages")
+        raise wrong_value("messages", f"at most {max_messages} messages")
     return [_message(f"messages[{index}]", message) for index, message in enumerate(messages)]
 
 
@@ -124,13 +118,9 @@ def _message(where: str, message: Mapping[str, Any]) -> dict[str, str]:
         raise RequestError(f"Unknown parameter: {param}.", code="unknown_parameter", param=param)
     role = fields.get("role")
     if role in ("tool", "function"):
-        raise RequestError(
-            f"This server does not support tools, so {where}.role cannot be one.",
-            code="unsupported_parameter",
-            param=f"{where}.role",
-        )
+        raise _unsupported(f"This server does not support tools, so {where}.role cannot be one.", f"{where}.role")
     if not isinstance(role, str) or role not in _ROLES:
-        raise _wrong(f"{where}.role", f"expected one of {', '.join(_ROLES)}")
+        raise wrong_value(f"{where}.role", f"expected one of {', '.join(_ROLES)}")
     return {"role": _ROLES[role], "content": _text(f"{where}.content", fields.get("content"))}
 
 
@@ -138,19 +128,15 @@ def _text(where: str, content: Any) -> str:
     if isinstance(content, str):
         return content
     if not isinstance(content, list) or not content:
-        raise _wrong(where, "expected text or a list of text parts", code="invalid_type")
+        raise wrong_value(where, "expected text or a list of text parts", code="invalid_type")
     for index, part in enumerate(content):
         name = f"{where}[{index}]"
         if not isinstance(part, dict) or not isinstance(part.get("type"), str):
-            raise _wrong(name, "expected {'type': 'text', 'text': ...}", code="invalid_type")
+            raise wrong_value(name, "expected {'type': 'text', 'text': ...}", code="invalid_type")
         if part["type"] != "text":
-            raise RequestError(
-                f"This server takes text only, not the kind of {name}.",
-                code="unsupported_parameter",
-                param=f"{name}.type",
-            )
+            raise _unsupported(f"This server takes text only, not the kind of {name}.", f"{name}.type")
         if set(part) != {"type", "text"} or not isinstance(part["text"], str):
-            raise _wrong(name, "expected exactly type and text")
+            raise wrong_value(name, "expected exactly type and text")
     return "\n".join(part["text"] for part in content)
 
 
@@ -159,8 +145,8 @@ def _is_token_list(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and not isinstance(value[0], str | list | dict)
 
 
-def _wrong(param: str, what: str, code: str = "invalid_value") -> RequestError:
-    return RequestError(f"Wrong value for {param}: {what}.", code=code, param=param)
+def _unsupported(message: str, param: str) -> RequestError:
+    return RequestError(message, code="unsupported_parameter", param=param)
 
 
 def _too_long(param: str, max_tokens: int) -> RequestError:

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Any
 
 import structlog
 from starlette.requests import Request
@@ -14,17 +13,13 @@ from starlette.responses import JSONResponse, Response
 
 from hedgespec.api.chunk_queue import ChunkQueue, PromptChunk
 from hedgespec.api.context import ApiContext
-from hedgespec.api.disconnect import CLIENT_GONE, ClientGone, unless_gone
-from hedgespec.api.errors import as_request_error, error_object, is_expected
-from hedgespec.api.formats import Format
-from hedgespec.api.report import speculation_report
-from hedgespec.api.schemas import GenerationBody
-from hedgespec.api.sse import DONE, KEEP_ALIVE, EventStream, encode_event
+from hedgespec.api.errors import as_request_error, error_object
+from hedgespec.api.formats import Format, Json, speculation_report
+from hedgespec.api.schemas import GenerationBody, StreamOptions
+from hedgespec.api.sse import CLIENT_GONE, DONE, KEEP_ALIVE, ClientGone, EventStream, encode_event, unless_gone
 from hedgespec.errors import RequestError, TargetUnavailable
 from hedgespec.observability.logging import failure_fields
 from hedgespec.types import FinishReason, GenerationChunk, GenerationRequest
-
-Json = dict[str, Any]
 
 _log = structlog.get_logger("hedgespec.api")
 
@@ -50,7 +45,7 @@ class _Answer:
             # Rounds that completed no character have no chunk; the generator's own count includes them.
             self.num_tokens = chunk.stats.num_emitted
             self.num_cached_tokens = chunk.stats.num_cached_tokens
-            self.report = dict(speculation_report(chunk.stats))
+            self.report = speculation_report(chunk.stats)
 
 
 class Responder:
@@ -71,6 +66,9 @@ class Responder:
         self._answers = [_Answer(len(r.prompt_ids)) for r in requests]
         self._request_id = request_id
         self._created = int(context.now())
+        options = body.stream_options or StreamOptions()
+        self._wants_continuous_usage = options.continuous_usage_stats
+        self._wants_usage = options.include_usage or options.continuous_usage_stats
 
     async def respond(self, request: Request, work: AsyncExitStack) -> Response:
         """Run the generations and answer with the result, or with a stream of it.
@@ -96,11 +94,9 @@ class Responder:
         while not queue.is_finished:
             item = await queue.next()
             if item is not None:
-                self._answers[item.prompt_index].add(item.chunk)
-        choices = []
-        for index, answer in enumerate(self._answers):
-            assert answer.finish_reason is not None
-            choices.append(self._form.whole(index, "".join(answer.texts), answer.finish_reason))
+                prompt_index, chunk = item
+                self._answers[prompt_index].add(chunk)
+        choices = [self._form.whole(i, "".join(a.texts), a.finish_reason) for i, a in enumerate(self._answers)]
         whole = self._object(self._form.whole_object, choices)
         whole["usage"] = self._usage()
         return self._with_report(whole)
@@ -128,14 +124,15 @@ class Responder:
 
     def _piece(self, item: PromptChunk, is_last: bool) -> Json | None:
         """Return the chunk's object; None for a chunk that has nothing to show."""
-        answer, chunk = self._answers[item.prompt_index], item.chunk
+        prompt_index, chunk = item
+        answer = self._answers[prompt_index]
         self._measure_gap(answer)
         answer.add(chunk)
         if not chunk.text and chunk.finish_reason is None:
             return None
         answer.num_pieces += 1
         answer.texts.clear()
-        choice = self._form.piece(item.prompt_index, chunk.text, chunk.finish_reason, answer.num_pieces == 1)
+        choice = self._form.piece(prompt_index, chunk.text, chunk.finish_reason, answer.num_pieces == 1)
         piece = self._object(self._form.piece_object, [choice])
         if self._wants_usage:
             piece["usage"] = self._usage() if self._wants_continuous_usage else None
@@ -171,19 +168,10 @@ class Responder:
         report = self._answers[0].report
         return {**content, "hedgespec": report} if self._body.hedgespec.report and report is not None else content
 
-    @property
-    def _wants_usage(self) -> bool:
-        options = self._body.stream_options
-        return options is not None and (options.include_usage or options.continuous_usage_stats)
-
-    @property
-    def _wants_continuous_usage(self) -> bool:
-        return self._body.stream_options is not None and self._body.stream_options.continuous_usage_stats
-
     def _stream_error(self, error: Exception) -> RequestError:
-        if not is_expected(error):
-            _log.error("stream_failed", request_id=self._request_id, **failure_fields(error))
         known = as_request_error(error)
+        if known.status == 500:
+            _log.error("stream_failed", request_id=self._request_id, **failure_fields(error))
         if isinstance(error, TargetUnavailable):
             known.code = "upstream_unavailable"  # the answer had begun and could not be moved elsewhere
         return known

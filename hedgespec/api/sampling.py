@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from hedgespec.api.errors import wrong_value
 from hedgespec.api.prompts import check_token_ids
 from hedgespec.api.schemas import GenerationBody
 from hedgespec.config import LimitsConfig
-from hedgespec.errors import RequestError
-from hedgespec.sampling.values import parameters, with_values
+from hedgespec.sampling.parameter import parameters, with_values
 from hedgespec.types import SamplingParams
 
 MAX_STOP_CHARS = 64
@@ -21,7 +21,7 @@ def sampling_params(
     """
     check_token_ids("stop_token_ids", body.stop_token_ids, vocab_size, len(body.stop_token_ids))
     if body.stream_options is not None and not body.stream:
-        raise _wrong("stream_options", "it needs stream: true")
+        raise wrong_value("stream_options", "it needs stream: true")
     params = SamplingParams(
         seed=body.seed,
         max_tokens=_max_tokens(stated_max_tokens, limits),
@@ -35,20 +35,16 @@ def sampling_params(
 
 def _max_tokens(stated: int | None, limits: LimitsConfig) -> int:
     if stated is not None and stated > limits.max_tokens:
-        raise _wrong("max_tokens", f"at most {limits.max_tokens}")
+        raise wrong_value("max_tokens", f"at most {limits.max_tokens}")
     return limits.default_max_tokens if stated is None else stated
 
 
 def _stop(stop: str | list[str] | None, max_stop: int) -> tuple[str, ...]:
     strings = () if stop is None else (stop,) if isinstance(stop, str) else tuple(stop)
     if len(strings) > max_stop:
-        raise _wrong("stop", f"at most {max_stop} strings")
+        raise wrong_value("stop", f"at most {max_stop} strings")
     if any(not s for s in strings):
-        raise _wrong("stop", "an empty string would stop everything")
+        raise wrong_value("stop", "an empty string would stop everything")
     if any(len(s) > MAX_STOP_CHARS for s in strings):
-        raise _wrong("stop", f"at most {MAX_STOP_CHARS} characters each")
+        raise wrong_value("stop", f"at most {MAX_STOP_CHARS} characters each")
     return tuple(dict.fromkeys(strings))
-
-
-def _wrong(param: str, what: str) -> RequestError:
-    return RequestError(f"Wrong value for {param}: {what}.", code="invalid_value", param=param)

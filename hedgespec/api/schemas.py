@@ -8,8 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar, cast
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from hedgespec.config import Identifier
-from hedgespec.sampling.parameter import SamplingParameter
-from hedgespec.sampling.values import parameters
+from hedgespec.sampling.parameter import SamplingParameter, parameters
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 

@@ -1,22 +1,50 @@
-"""Server-sent events are `data: JSON` and a blank line each, and `data: [DONE]` after a complete answer."""
+"""Server-sent events are `data: JSON` and a blank line each; work for a client that has gone stops at once."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import AsyncExitStack, aclosing, suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from hedgespec.api.disconnect import ClientGone, unless_gone
+Result = TypeVar("Result")
+
+CLIENT_GONE = 499
+"""Status of a request whose client left; only metrics and logs see it."""
 
 DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": keep-alive\n\n"
 SEND_TIMEOUT_S = 10.0
 """A client that does not read for this long is treated as gone: it holds a session on the target."""
+
+
+class ClientGone(Exception):
+    """The client closed its connection, so an answer would reach no one."""
+
+
+async def unless_gone(receive: Receive, work: Coroutine[Any, Any, Result]) -> Result:
+    """Run work to its end, or cancel it and raise ClientGone when the client disconnects first."""
+    task = asyncio.create_task(work)
+    watcher = asyncio.create_task(_disconnected(receive))
+    try:
+        await asyncio.wait((task, watcher), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientGone
+        return task.result()
+    finally:
+        task.cancel()
+        watcher.cancel()
+        await asyncio.wait((task, watcher))
+
+
+async def _disconnected(receive: Receive) -> None:
+    """Return when the client is gone. The body must have been read to its end."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def encode_event(content: dict[str, Any]) -> bytes:

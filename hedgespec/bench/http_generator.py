@@ -10,7 +10,7 @@ import httpx
 from hedgespec.bench.answers import ROUND_PARTS
 from hedgespec.bench.load import first_model, open_client, sse_events
 from hedgespec.errors import HedgeSpecError
-from hedgespec.sampling.values import plan
+from hedgespec.sampling.parameter import plan
 from hedgespec.types import DecodeStats, GenerationChunk, GenerationRequest, SamplingParams
 
 

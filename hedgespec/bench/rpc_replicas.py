@@ -15,8 +15,7 @@ import numpy as np
 import uvloop
 from numpy.typing import NDArray
 
-from hedgespec.rpc.server import start_server
-from hedgespec.rpc.servicer import ReplicaServicer
+from hedgespec.rpc.server import ReplicaServicer, start_server
 from hedgespec.types import DraftRequest, DraftTree, Observation, Opened, Scores, SessionSpec, SparseRows, Verdict
 
 NUM_DRAFT_TOKENS = 5

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hedgespec.assembly.local_fleet import LocalFleet
+from hedgespec.assembly.local_service import LocalFleet
 from hedgespec.bench.rpc_echo import SESSION_ID, TOKENS_PER_ROUND
 from hedgespec.bench.rpc_replicas import NUM_DRAFT_TOKENS
 from hedgespec.config import SpeculationConfig

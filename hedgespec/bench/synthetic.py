@@ -16,14 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hedgespec.assembly.local_fleet import LOCAL_GROUP, LocalFleet
+from hedgespec.assembly.local_service import LOCAL_GROUP, LocalFleet
 from hedgespec.bench.heads import random_heads
 from hedgespec.bench.shapes import head_config, random_causal_lm
 from hedgespec.config import AppArgs, Device, DrafterConfig, SpeculationConfig, TargetConfig
 from hedgespec.engine.drafter_engine import DrafterRunner
 from hedgespec.engine.engine import Engine
-from hedgespec.engine.local import LocalDrafter, LocalTarget
-from hedgespec.engine.local_features import LocalFeatureTransport
+from hedgespec.engine.local import LocalDrafter, LocalFeatureTransport, LocalTarget
 from hedgespec.engine.target_engine import TargetRunner
 from hedgespec.models.drafting.network_drafter import NetworkDrafter
 from hedgespec.models.drafting.score_columns import ScoreColumns, Values

@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from hedgespec.engine.failures import as_own_error
 from hedgespec.engine.scheduler import DrafterScheduler
 from hedgespec.engine.score_run import ScoreRun, answer_all, requests_of
-from hedgespec.engine.work import CloseSession, Observe, OpenSession, SessionKey, Ticket
+from hedgespec.engine.work import CloseSession, Observe, OpenSession, SessionKey, Ticket, as_own_error
 from hedgespec.models.drafter_model import DrafterModel
 from hedgespec.types import DraftRequest, Opened, PromptScoreRequest, ScoreRequest
 

@@ -18,18 +18,15 @@ class Runner(Protocol):
 
     def add(self, ticket: Ticket) -> None:
         """Take in submitted work. Never raises: bad work fails its own ticket."""
-        ...
 
     def step(self, now_s: float) -> float | None:
         """Schedule, run and answer one batch.
 
         Returns the seconds to wait before the next step: 0 when work is left, None when nothing is pending.
         """
-        ...
 
     def drain(self) -> list[Ticket]:
         """Give up all pending work and return its tickets."""
-        ...
 
 
 class Engine:

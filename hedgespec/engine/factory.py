@@ -47,7 +47,8 @@ def build_drafters(configs: Sequence[DrafterConfig], target: TargetConfig) -> di
     """
     groups: dict[str, list[DrafterConfig]] = {}
     for config in configs:
-        groups.setdefault(_group_of(config), []).append(config)
+        group = f"group {config.group}" if config.group is not None else config.id
+        groups.setdefault(group, []).append(config)
     drafters: dict[str, Drafter] = {}
     for group, members in groups.items():
         drafters |= _started(group, load_drafters(members, target))
@@ -74,7 +75,3 @@ def _started(group: str, loaded: LoadedDrafters) -> dict[str, Drafter]:
         engine.start()
         drafters |= {drafter_id: LocalDrafter(engine, model) for drafter_id, model in models.items()}
     return drafters
-
-
-def _group_of(config: DrafterConfig) -> str:
-    return f"group {config.group}" if config.group is not None else config.id

@@ -7,7 +7,7 @@ Drafter: state changes first, in the order they came; then every draft that is r
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from hedgespec.engine.work import CloseSession, OpenSession, SessionKey, Ticket, Verify, Work
 from hedgespec.errors import UnknownSession
@@ -33,12 +33,9 @@ class TargetPlan:
     closes: sessions to free first. chunks: (prefill, rows to compute now), 0 rows for a one-token session
     """
 
-    closes: list[Ticket] = field(default_factory=list)
-    chunks: list[tuple[Prefill, int]] = field(default_factory=list)
-    verifies: list[Ticket] = field(default_factory=list)
-
-    def __bool__(self) -> bool:
-        return bool(self.closes or self.chunks or self.verifies)
+    closes: list[Ticket]
+    chunks: list[tuple[Prefill, int]]
+    verifies: list[Ticket]
 
 
 class TargetScheduler:

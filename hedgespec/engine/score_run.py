@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from typing import TypeVar
 
-from hedgespec.engine.failures import as_own_error
-from hedgespec.engine.work import SessionKey, Ticket
+from hedgespec.engine.work import SessionKey, Ticket, as_own_error
 from hedgespec.models.drafter_model import DrafterModel
 from hedgespec.types import PromptScoreRequest, ScoreRequest
 

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hedgespec.engine.failures import as_own_error
 from hedgespec.engine.prefix_reuse import PrefixReuse
 from hedgespec.engine.scheduler import Prefill, TargetScheduler
 from hedgespec.engine.target_session import TargetSession
-from hedgespec.engine.work import CloseSession, OpenSession, Ticket, Verify
+from hedgespec.engine.work import CloseSession, OpenSession, Ticket, Verify, as_own_error
 from hedgespec.errors import InvalidDraft, ReplicaBusy, ReplicaLost, RequestError, UnknownSession
 from hedgespec.models.causal_lm.block import Block, BlockOutput
 from hedgespec.models.causal_lm.packed import PackedCausalLM
@@ -174,15 +173,11 @@ class TargetRunner:
             raise RequestError(f"The context of {self._model.max_positions} tokens is full.", param="max_tokens")
         if tree.depth > room:
             raise InvalidDraft(f"{tree.depth} draft tokens in a row, but the context has room for {room}")
-        if tree.num_nodes:
-            self._make_room(session, tree)
-
-    def _make_room(self, session: TargetSession, tree: DraftTree) -> None:
-        """Reserve KV rows for every node. `open` reserves by position along one path, and a tree may need more; if there
-        are none, the draft fails and not the answer."""
-        try:
+        if not tree.num_nodes:
+            return
+        try:  # `open` reserves by position along one path, and a tree may need more
             session.slot.require(len(session.text) + tree.num_nodes)
-        except ReplicaBusy as error:
+        except ReplicaBusy as error:  # the draft fails and not the answer
             raise InvalidDraft(f"{tree.num_nodes} draft tokens, but there is no KV memory for them: {error}") from error
 
     # -------------------------------------------------------------------------------------------- the pass and after it

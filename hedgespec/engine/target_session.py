@@ -13,8 +13,8 @@ from hedgespec.models.memory.kv_memory import KvSlot
 from hedgespec.models.session_text import SessionText
 from hedgespec.protocols import FeatureSink
 from hedgespec.sampling.token_counts import token_counts
+from hedgespec.speculative.acceptance import prompt_top
 from hedgespec.speculative.sparse_rows import concatenate
-from hedgespec.speculative.target_top import prompt_top
 from hedgespec.speculative.verification import VerifyContext
 from hedgespec.types import FeatureBlock, Opened, SparseRows, Verdict
 
@@ -57,16 +57,12 @@ class TargetSession:
         return Block(self.slot, ids, logits_from=logits_from, wants_features=bool(self._sinks))
 
     def add_prefilled(self, start: int, block: Block, output: BlockOutput) -> None:
-        """Keep the results of a prefill pass; the block's first row has position `start`."""
+        """Keep features and distributions of a prefill pass; the block's first row has position `start`."""
         self._share(start, output.features)
-        self._add_prompt_top(start, block, output.logits)
-
-    def _add_prompt_top(self, start: int, block: Block, logits: Tensor) -> None:
-        """Keep distributions of prompt tokens. logits: of the rows from block.logits_from on."""
         _, end = self._scored_prompt()
-        num_wanted = max(0, min(end - start, block.num_rows) - block.logits_from)
+        num_wanted = max(0, min(end - start, block.num_rows) - block.logits_from)  # logits begin at block.logits_from
         if num_wanted:
-            self._prompt_top.append(prompt_top(logits[:num_wanted], self.spec.sampling))
+            self._prompt_top.append(prompt_top(output.logits[:num_wanted], self.spec.sampling))
 
     def opened(self) -> Opened:
         """Return the answer to `open`."""

@@ -1,4 +1,4 @@
-"""The requests that an engine takes, and the ticket that carries a request in and its answer back. No torch."""
+"""The requests that an engine takes, and the ticket that carries a request in and its answer or failure back. No torch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import structlog
+
+from hedgespec.errors import HedgeSpecError, ReplicaLost
+from hedgespec.observability.logging import failure_fields
 from hedgespec.types import DraftRequest, DraftTree, Observation, PromptScoreRequest, ScoreRequest, SessionSpec
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +32,6 @@ class Verify:
     """Verify a draft in one target pass."""
 
     session_id: str
-    round_index: int
     tree: DraftTree
 
 
@@ -83,3 +88,16 @@ class Ticket:
         """Raise an error at the caller, unless the request has been answered or cancelled."""
         if not self.future.done():
             self.future.set_exception(error)
+
+
+def as_own_error(error: Exception, role: str) -> HedgeSpecError:
+    """Return one of our exceptions as it is, and any other as a ReplicaLost that names and chains it.
+
+    Others are logged with their file and line: requests go on without a drafter that failed, so only the log says why.
+    """
+    if isinstance(error, HedgeSpecError):
+        return error
+    log.error("model_failed", reason=role, **failure_fields(error))
+    lost = ReplicaLost(f"The {role} failed: {type(error).__name__}: {error}")
+    lost.__cause__ = error
+    return lost

@@ -26,9 +26,8 @@ from hedgespec.models.drafting.wide_draft import DraftStart, TreeDraft, WideDraf
 from hedgespec.models.session_text import SessionText
 from hedgespec.sampling.processing import soft_distribution
 from hedgespec.sampling.token_counts import TokenCounts, token_counts
-from hedgespec.speculative.acceptance import accept
+from hedgespec.speculative.acceptance import accept, prompt_top
 from hedgespec.speculative.scoring import prompt_acceptance_probs
-from hedgespec.speculative.target_top import prompt_top
 from hedgespec.speculative.tree_walk import path_tokens
 from hedgespec.speculative.validation import validate_tree
 from hedgespec.speculative.verification import VerifyContext

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 
 from hedgespec.config import AppArgs
 from hedgespec.errors import RequestError
@@ -14,8 +15,8 @@ from hedgespec.router.accounting import AnswerAccount
 from hedgespec.router.answer import Answer, AnswerMaker, preference_id
 from hedgespec.router.events import Events
 from hedgespec.router.stopping import StopStrings
-from hedgespec.store.preference import AnswerOutcome
 from hedgespec.store.preferences import Preferences
+from hedgespec.store.record import AnswerOutcome
 from hedgespec.tokenization import Detokenizer, Tokenizer
 from hedgespec.types import DecodeStats, GenerationChunk, GenerationRequest, RoundReport
 
@@ -102,16 +103,14 @@ class GenerationService:
             piece, met = stop.push(detokenizer.finish())
             text += piece if met else piece + stop.flush()
             finish_reason = "stop" if met else finish_reason
-        return GenerationChunk(text, tuple(ids), report.drafter_id, report.num_accepted, finish_reason)
+        return GenerationChunk(text, tuple(ids), finish_reason)
 
     def _last_chunk(self, chunk: GenerationChunk, account: AnswerAccount, answer: Answer) -> GenerationChunk:
         assert chunk.finish_reason is not None
         stats = account.close(answer, len(chunk.token_ids))
         seconds = time.perf_counter() - account.started
         self._events.observe_request(stats, chunk.finish_reason, seconds, account.ttft_s)
-        return GenerationChunk(
-            chunk.text, chunk.token_ids, chunk.drafter_id, chunk.num_accepted, chunk.finish_reason, stats
-        )
+        return replace(chunk, stats=stats)
 
     def _finish(self, answer: Answer, account: AnswerAccount) -> None:
         """Collect late scores, free the drafters and add the answer to the preferences, all in the background."""

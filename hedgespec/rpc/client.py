@@ -6,11 +6,14 @@ keep that of `observe` and await `draft`, and the drafter still observes the tok
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 
 from hedgespec.rpc.connection import ReplicaConnection, Reply
 from hedgespec.rpc.convert import rounds, sessions
+from hedgespec.rpc.convert.arrays import write_rows
 from hedgespec.rpc.v1 import replica_pb2 as pb
 from hedgespec.types import DraftRequest, DraftTree, Observation, Opened, Scores, SessionSpec, SparseRows, Verdict
 
@@ -23,17 +26,14 @@ class RemoteTarget:
         self._lease_id = lease_id
 
     def open(self, spec: SessionSpec) -> Reply[Opened]:
-        def fill(item: pb.Item) -> None:
-            sessions.write_open(item.open, spec, self._lease_id)
-
-        return self._connection.request(spec.session_id, 0, "", "open", fill, _read_opened)
+        fill = partial(sessions.write_open, spec=spec, lease_id=self._lease_id)
+        return self._connection.request(spec.session_id, 0, "", "open", fill, sessions.read_opened)
 
     def verify(self, session_id: str, round_index: int, tree: DraftTree) -> Reply[Verdict]:
-        def fill(item: pb.Item) -> None:
-            item.verify.SetInParent()
-            rounds.write_tree(item.verify.tree, tree)
+        def fill(message: pb.Verify) -> None:
+            rounds.write_tree(message.tree, tree)
 
-        return self._connection.request(session_id, round_index, "", "verify", fill, _read_verdict)
+        return self._connection.request(session_id, round_index, "", "verify", fill, rounds.read_verdict)
 
     async def close(self, session_id: str) -> None:
         self._connection.send_close(session_id, "")
@@ -55,50 +55,25 @@ class RemoteDrafter:
         self._connection = connection
 
     def open(self, spec: SessionSpec) -> Reply[Opened]:
-        def fill(item: pb.Item) -> None:
-            sessions.write_open(item.open, spec)
-
-        return self._connection.request(spec.session_id, 0, self.drafter_id, "open", fill, _read_opened)
+        fill = partial(sessions.write_open, spec=spec)
+        return self._connection.request(spec.session_id, 0, self.drafter_id, "open", fill, sessions.read_opened)
 
     def draft(self, request: DraftRequest) -> Reply[DraftTree]:
-        def fill(item: pb.Item) -> None:
-            rounds.write_draft_request(item.draft, request)
-
-        def read(item: pb.Item) -> DraftTree:
-            return rounds.read_drafted(item.drafted, self.drafter_id)
-
+        fill = partial(rounds.write_draft_request, request=request)
+        read = partial(rounds.read_drafted, drafter_id=self.drafter_id)
         session_id, call_index = request.session_id, request.round_index
         return self._connection.request(session_id, call_index, self.drafter_id, "draft", fill, read)
 
     def observe(self, session_id: str, call_index: int, observation: Observation) -> Reply[Scores | None]:
-        def fill(item: pb.Item) -> None:
-            rounds.write_observation(item.observe, observation)
-
-        return self._connection.request(
-            session_id, call_index, self.drafter_id, "observe", fill, _read_scores, shared=observation
-        )
+        fill, read = partial(rounds.write_observation, observation=observation), rounds.read_scores
+        return self._connection.request(session_id, call_index, self.drafter_id, "observe", fill, read, observation)
 
     def score_prompt(self, session_id: str, prompt_top: SparseRows) -> Reply[NDArray[np.float32]]:
-        def fill(item: pb.Item) -> None:
-            sessions.write_score_prompt(item.score_prompt, prompt_top)
+        def fill(message: pb.ScorePrompt) -> None:
+            write_rows(message.prompt_top, prompt_top)
 
-        return self._connection.request(session_id, 0, self.drafter_id, "score_prompt", fill, _read_prompt_scores)
+        read = sessions.read_prompt_scores
+        return self._connection.request(session_id, 0, self.drafter_id, "score_prompt", fill, read)
 
     async def close(self, session_id: str) -> None:
         self._connection.send_close(session_id, self.drafter_id)
-
-
-def _read_opened(item: pb.Item) -> Opened:
-    return sessions.read_opened(item.opened)
-
-
-def _read_verdict(item: pb.Item) -> Verdict:
-    return rounds.read_verdict(item.verdict)
-
-
-def _read_prompt_scores(item: pb.Item) -> NDArray[np.float32]:
-    return sessions.read_prompt_scores(item.prompt_scores)
-
-
-def _read_scores(item: pb.Item) -> Scores | None:
-    return rounds.read_scores(item.score)

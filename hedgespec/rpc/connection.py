@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 import grpc.aio
@@ -16,19 +15,13 @@ import grpc.aio
 from hedgespec.errors import ReplicaLost
 from hedgespec.rpc.channel import LEASE_METADATA_KEY, ROUNDS_METHOD, TlsFiles, open_channel
 from hedgespec.rpc.faults import read_error
-from hedgespec.rpc.frames import FrameWriter
+from hedgespec.rpc.frames import REPLY_OF, FrameWriter
 from hedgespec.rpc.v1 import replica_pb2 as pb
 
 CONNECT_TIMEOUT_S = 5.0
 
-_REQUEST_OF_REPLY = {
-    "opened": "open",
-    "drafted": "draft",
-    "verdict": "verify",
-    "score": "observe",
-    "prompt_scores": "score_prompt",
-}
-_REQUEST_OF_NUMBER = {pb.Item.DESCRIPTOR.fields_by_name[name].number: name for name in _REQUEST_OF_REPLY.values()}
+_REQUEST_OF_REPLY = {reply: name for name, reply in REPLY_OF.items()}
+_REQUEST_OF_NUMBER = {pb.Item.DESCRIPTOR.fields_by_name[name].number: name for name in REPLY_OF}
 
 Noun = TypeVar("Noun")
 
@@ -70,9 +63,7 @@ class ReplicaConnection:
     async def __aenter__(self) -> ReplicaConnection:
         return await self.connect()
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     @property
@@ -97,13 +88,13 @@ class ReplicaConnection:
         call_index: int,
         drafter_id: str,
         name: str,
-        fill: Callable[[pb.Item], None],
-        read: Callable[[pb.Item], Noun],
+        fill: Callable[[Any], object],
+        read: Callable[[Any], Noun],
         shared: object = None,
     ) -> Reply[Noun]:
         """Send a request, in the order of calls, and return the future reply.
 
-        fill: writes the body named `name` into the item; read: makes the result of the reply's item
+        fill: writes the message `name` of the item; read: makes the result of the reply's message
         shared: calls in a row with the same object have the same body, which travels once for all their drafters
         The future raises what the replica raised, what `read` raises, or ReplicaLost.
         """
@@ -116,10 +107,7 @@ class ReplicaConnection:
                 raise RuntimeError(
                     f"{name} {call_index} of session {session_id} is still unanswered; give each call its own call_index."
                 )
-            if shared is None:
-                self._writer.add(session_id, call_index, drafter_id, fill)
-            else:
-                self._writer.add_shared(session_id, call_index, drafter_id, shared, fill)
+            self._writer.add(session_id, call_index, drafter_id, name, fill, shared)
         except Exception as error:
             reply.set_exception(error)
         else:
@@ -129,7 +117,7 @@ class ReplicaConnection:
     def send_close(self, session_id: str, drafter_id: str) -> None:
         """Free the session. Never fails: the end of the stream frees it too."""
         if self.is_alive:
-            self._writer.add(session_id, 0, drafter_id, _fill_close)
+            self._writer.add(session_id, 0, drafter_id, "close", lambda message: None)
 
     async def close(self) -> None:
         """End the stream: the replica closes all sessions that were opened on it."""
@@ -163,22 +151,19 @@ class ReplicaConnection:
                 self._dispatch(item)
 
     def _dispatch(self, item: pb.Item) -> None:
-        body = item.WhichOneof("body")
-        if body == "error":
-            name = _REQUEST_OF_NUMBER.get(item.error.in_reply_to, "")
-        else:
-            name = _REQUEST_OF_REPLY.get(body or "", "")
+        body = item.WhichOneof("body") or ""
+        is_error = body == "error"
+        name = _REQUEST_OF_NUMBER.get(item.error.in_reply_to) if is_error else _REQUEST_OF_REPLY.get(body)
         drafter_id = item.drafter_ids[0] if item.drafter_ids else ""
-        waiter = self._waiters.pop((item.session_id, item.call_index, drafter_id, name), None)
+        waiter = self._waiters.pop((item.session_id, item.call_index, drafter_id, name or ""), None)
         if waiter is None or waiter.done():
             return  # a late reply: its caller has given up
-        if body == "error":
-            waiter.set_exception(read_error(item.error, self.address))
-        else:
-            try:
-                waiter.set_result(waiter.read(item))
-            except Exception as error:
-                waiter.set_exception(error)
+        try:
+            if is_error:
+                raise read_error(item.error, self.address)
+            waiter.set_result(waiter.read(getattr(item, body)))
+        except Exception as error:
+            waiter.set_exception(error)
 
     def _lose(self, cause: str) -> ReplicaLost:
         if self._lost is None:
@@ -200,7 +185,7 @@ class Reply(asyncio.Future[Noun], Generic[Noun]):
     Cancelling it gives up the call; a late reply is then dropped.
     """
 
-    def __init__(self, waiters: dict[Key, Reply[Any]], key: Key, read: Callable[[pb.Item], Noun]) -> None:
+    def __init__(self, waiters: dict[Key, Reply[Any]], key: Key, read: Callable[[Any], Noun]) -> None:
         super().__init__()
         self.read = read
         self._waiters = waiters
@@ -210,10 +195,6 @@ class Reply(asyncio.Future[Noun], Generic[Noun]):
         if self._waiters.get(self._key) is self:
             del self._waiters[self._key]
         return super().cancel(msg)
-
-
-def _fill_close(item: pb.Item) -> None:
-    item.close.SetInParent()
 
 
 def _describe(cause: object) -> str:

@@ -16,7 +16,7 @@ import grpc.aio
 import structlog
 
 from hedgespec.rpc.channel import PUSH_FEATURES_METHOD, TlsFiles, open_channel
-from hedgespec.rpc.convert import feature_blocks
+from hedgespec.rpc.convert.arrays import write_features
 from hedgespec.types import FeatureBlock
 
 log = structlog.get_logger(__name__)
@@ -114,7 +114,7 @@ class GrpcFeatureSink:
                 self._wakeup.clear()
                 while (block := self._next()) is not None:
                     for part in _chunks(block):
-                        await call.write(feature_blocks.write_features(part).SerializeToString())
+                        await call.write(write_features(part).SerializeToString())
                 try:
                     async with asyncio.timeout(IDLE_S):
                         await self._wakeup.wait()

@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import grpc.aio
 import structlog
@@ -19,7 +20,7 @@ from hedgespec.errors import HedgeSpecError, RequestError, UnknownSession
 from hedgespec.protocols import Drafter, Target
 from hedgespec.rpc.convert import rounds, sessions
 from hedgespec.rpc.faults import write_error
-from hedgespec.rpc.frames import FrameWriter
+from hedgespec.rpc.frames import REPLY_OF, FrameWriter
 from hedgespec.rpc.leases import Leases
 from hedgespec.rpc.v1 import replica_pb2 as pb
 from hedgespec.types import Observation
@@ -31,8 +32,8 @@ MAX_PENDING_ITEMS = 4096
 
 _BODY_NUMBERS = {f.name: f.number for f in pb.Item.DESCRIPTOR.oneofs_by_name["body"].fields}
 
-Fill = Callable[[pb.Item], object]
-"""Writes the body of a reply into an item."""
+Fill = Callable[[Any], object]
+"""Writes the message of a reply."""
 
 
 @dataclass(slots=True)
@@ -130,13 +131,13 @@ class RoundStream:
                     return
                 case _:
                     raise RequestError(f"A replica does not take {body or 'an item without a body'}.")
-            self._writer.add(item.session_id, item.call_index, drafter_id, fill)
+            self._writer.add(item.session_id, item.call_index, drafter_id, REPLY_OF[body], fill)
         except Exception as error:
             if not isinstance(error, HedgeSpecError):
                 log.exception("model_failed", endpoint=body)
             cause, number = error, _BODY_NUMBERS.get(body, 0)
             self._writer.add(
-                item.session_id, item.call_index, drafter_id, lambda reply: write_error(reply.error, cause, number)
+                item.session_id, item.call_index, drafter_id, "error", lambda reply: write_error(reply, cause, number)
             )
 
     async def _open(self, item: pb.Item, drafter_id: str) -> Fill:
@@ -154,7 +155,7 @@ class RoundStream:
         except Exception:
             self._release(key)
             raise
-        return lambda reply: sessions.write_opened(reply.opened, opened)
+        return lambda reply: sessions.write_opened(reply, opened)
 
     async def _draft(self, item: pb.Item, drafter_id: str) -> Fill:
         drafter = self._drafter_of(item.session_id, drafter_id)
@@ -162,7 +163,7 @@ class RoundStream:
         started = time.perf_counter()
         tree = await drafter.draft(request)
         compute_s = time.perf_counter() - started
-        return lambda reply: rounds.write_drafted(reply.drafted, tree, compute_s)
+        return lambda reply: rounds.write_drafted(reply, tree, compute_s)
 
     async def _verify(self, item: pb.Item) -> Fill:
         target = self._served.the_target()
@@ -171,19 +172,19 @@ class RoundStream:
         started = time.perf_counter()
         verdict = await target.verify(item.session_id, item.call_index, tree)
         compute_s = time.perf_counter() - started
-        return lambda reply: rounds.write_verdict(reply.verdict, verdict, compute_s)
+        return lambda reply: rounds.write_verdict(reply, verdict, compute_s)
 
     async def _observe(self, item: pb.Item, drafter_id: str) -> Fill:
         drafter = self._drafter_of(item.session_id, drafter_id)
         if self._observed is None or self._observed[0] is not item:
             self._observed = item, rounds.read_observation(item.observe)
         scores = await drafter.observe(item.session_id, item.call_index, self._observed[1])
-        return lambda reply: rounds.write_scores(reply.score, scores)
+        return lambda reply: rounds.write_scores(reply, scores)
 
     async def _score_prompt(self, item: pb.Item, drafter_id: str) -> Fill:
         drafter = self._drafter_of(item.session_id, drafter_id)
-        overlap = await drafter.score_prompt(item.session_id, sessions.read_score_prompt(item.score_prompt))
-        return lambda reply: sessions.write_prompt_scores(reply.prompt_scores, overlap)
+        overlap = await drafter.score_prompt(item.session_id, sessions.read_prompt_top(item.score_prompt.prompt_top))
+        return lambda reply: sessions.write_prompt_scores(reply, overlap)
 
     async def _close_session(self, session_id: str, drafter_id: str) -> None:
         self._release((session_id, drafter_id))

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from hedgespec.config import LimitsConfig
-from hedgespec.sampling.parameter import SamplingParameter
+from hedgespec.sampling.parameter import RowCounts, SamplingParameter
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from hedgespec.sampling.token_counts import RowCounts
 
 Pairs = tuple[tuple[int, float], ...]
 

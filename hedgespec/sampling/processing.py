@@ -11,18 +11,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from hedgespec.sampling.parameter import plan
 from hedgespec.sampling.token_counts import TokenCounts
-from hedgespec.sampling.values import plan
 from hedgespec.types import SamplingParams
 
 Ancestors = Sequence[Sequence[int]]
 
 
 def process_logits(
-    logits: Tensor,
-    params: SamplingParams,
-    counts: TokenCounts | None = None,
-    ancestors: Ancestors | None = None,
+    logits: Tensor, params: SamplingParams, counts: TokenCounts | None = None, ancestors: Ancestors | None = None
 ) -> Tensor:
     """Return the distribution of every row; `logits` is not changed.
 
@@ -47,10 +44,7 @@ def soft_distribution(
 
 
 def shape_logits(
-    logits: Tensor,
-    params: SamplingParams,
-    counts: TokenCounts | None = None,
-    ancestors: Ancestors | None = None,
+    logits: Tensor, params: SamplingParams, counts: TokenCounts | None = None, ancestors: Ancestors | None = None
 ) -> Tensor:
     """Apply the parameters of the stage `logits`, which can move the maximum. Arguments as of `process_logits`.
 

@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from hedgespec.sampling.parameter import SamplingParameter
+from hedgespec.sampling.parameter import RowCounts, SamplingParameter
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from hedgespec.sampling.token_counts import RowCounts
 
 MIN_TEMPERATURE = 1e-6
 """A smaller temperature would overflow float32; already at this one only near-ties of the largest logit survive."""

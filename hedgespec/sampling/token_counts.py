@@ -3,31 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hedgespec.sampling.values import plan
+from hedgespec.sampling.parameter import RowCounts, plan
 from hedgespec.types import SamplingParams
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class RowCounts:
-    """The counts of every row of logits, on the logits' device.
-
-    ids:         [num_ids] of the tokens that occur in any row
-    is_present:  [rows, num_ids] bool: in the prompt, the answer or the row's draft ancestors
-    num_emitted: [rows, num_ids] of the logits' type: how often in the answer or the ancestors
-    """
-
-    ids: Tensor
-    is_present: Tensor
-    num_emitted: Tensor
 
 
 def token_counts(params: SamplingParams, prompt_ids: ArrayLike, emitted_ids: ArrayLike = ()) -> TokenCounts | None:

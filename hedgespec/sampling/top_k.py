@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from hedgespec.config import LimitsConfig
-from hedgespec.sampling.parameter import SamplingParameter
+from hedgespec.sampling.parameter import RowCounts, SamplingParameter
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from hedgespec.sampling.token_counts import RowCounts
 
 
 class TopK(SamplingParameter[int]):

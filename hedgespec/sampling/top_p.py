@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from hedgespec.sampling.parameter import SamplingParameter
+from hedgespec.sampling.parameter import RowCounts, SamplingParameter
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from hedgespec.sampling.token_counts import RowCounts
 
 PREFIXES = (256, 4096)
 """So many of the largest probabilities are tried before a row is sorted whole: a long sort costs milliseconds."""

@@ -12,14 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hedgespec.sampling.processing import filtered_softmax, one_hot_argmax, shape_logits
-from hedgespec.sampling.values import Active, plan
+from hedgespec.sampling.parameter import Active, plan
+from hedgespec.sampling.processing import filtered_softmax, one_hot_argmax, shape_logits, soft_distribution
 from hedgespec.speculative.chain_rejection import reject_chains
 from hedgespec.speculative.matching import match_chains, match_largest
-from hedgespec.speculative.target_top import largest_probs
+from hedgespec.speculative.sparse_rows import selected_rows
 from hedgespec.speculative.tree_walk import path_tokens, walk_tree
 from hedgespec.speculative.verification import Emitted, VerifyContext
-from hedgespec.types import DraftTree, SparseRows, Verdict
+from hedgespec.types import DraftTree, SamplingParams, SparseRows, Verdict
+
+NUM_PROMPT_TOP = 64
+"""Ids per prompt token that are sent for prompt-time scores."""
 
 
 @torch.inference_mode()
@@ -101,3 +104,20 @@ def _target_top(nodes: list[int], probs: Tensor, num_ids: int) -> SparseRows | N
     is_prefix = nodes == list(range(len(nodes)))
     rows = probs[: len(nodes) + 1] if is_prefix else probs[[0, *(node + 1 for node in nodes)]]
     return largest_probs(rows, num_ids)
+
+
+def largest_probs(probs: Tensor, num_ids: int) -> SparseRows:
+    """Keep the largest probabilities of each row, without zeros and not renormalised."""
+    largest = probs.topk(min(num_ids, probs.shape[1]), dim=-1)
+    values, ids = largest.values.float().cpu().numpy(), largest.indices.int().cpu().numpy()
+    return selected_rows(ids, values, values > 0)
+
+
+def prompt_top(logits: Tensor, params: SamplingParams) -> SparseRows:
+    """Return the target's distributions of prompt tokens, for scoring drafters before the first round.
+
+    logits: [num_rows, vocab], each row after the token before the prompt token in question. They are processed like the
+    answer's, but soft at temperature 0, where the prompt's own token is rarely the argmax; what counts the answer's tokens
+    is left out.
+    """
+    return largest_probs(soft_distribution(logits, params, None, None), NUM_PROMPT_TOP)

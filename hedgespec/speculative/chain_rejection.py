@@ -9,7 +9,6 @@ and waits for the device once.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -35,15 +34,11 @@ def reject_chains(
 
     Raises InvalidDraft for a token outside its own draft distribution: accepting it would change what the output follows.
     """
-    drafts, noise = _drafts(trees), _noise(trees, contexts)
     device = probs[0].device
     rows = probs[0] if len(probs) == 1 else torch.cat(list(probs))
-    index, tokens, own, keep_noise, points, ids, draft_probs = (
-        torch.from_numpy(array).to(device, non_blocking=True)
-        for array in (
-            drafts.rows, drafts.tokens, drafts.own_probs, noise.accept, noise.recover, drafts.ids, drafts.probs
-        )
-    )  # fmt: skip
+    index, tokens, own, ids, draft_probs, keep_noise, points = (
+        torch.from_numpy(array).to(device, non_blocking=True) for array in (*_drafts(trees), *_noise(trees, contexts))
+    )
     num_tokens = tokens.shape[1]
     target_probs = rows[index[:, :num_tokens], tokens].double()
     kept = (keep_noise < acceptance_probs(target_probs, own)).long().cumprod(dim=1).sum(dim=1, keepdim=True)
@@ -91,64 +86,41 @@ def _emitted(tree: DraftTree, found: Floats) -> Emitted:
     return Emitted(list(range(num_kept)), tokens, np.append(found[3 : 3 + num_kept], found[2]))
 
 
-# ------------------------------------------------------------------------------------------- drafts and noise as arrays
+def _drafts(trees: Sequence[DraftTree]) -> tuple[Ints, Ints, Floats, Ints, Floats]:
+    """Put the chains side by side, filled up to the longest one.
 
-
-@dataclass(frozen=True, slots=True)
-class _Drafts:
-    """The chains side by side, filled up to the longest one.
-
-    rows:              [num_sessions, most + 1], of the target's distributions after each token
-    tokens, own_probs: [num_sessions, most], own_probs being the drafter's probability of its own token
-    ids, probs:        [num_sessions, most + 1, num_ids] of the draft distributions, without mass behind the last token
+    Returns rows [num_sessions, most + 1], of the target's distributions after each token; tokens and the drafter's own
+    probabilities of them [num_sessions, most]; ids and probabilities of the draft distributions
+    [num_sessions, most + 1, num_ids], without mass behind the last token.
     """
-
-    rows: Ints
-    tokens: Ints
-    own_probs: Floats
-    ids: Ints
-    probs: Floats
-
-
-@dataclass(frozen=True, slots=True)
-class _Noise:
-    """accept: [num_sessions, most]; recover: [num_sessions, most + 1]"""
-
-    accept: Floats
-    recover: Floats
-
-
-def _drafts(trees: Sequence[DraftTree]) -> _Drafts:
     num_sessions, most = len(trees), max(tree.num_nodes for tree in trees)
     distributions = [draft_distributions(tree) if tree.num_nodes else None for tree in trees]
     num_ids = max((own.ids.shape[1] for own in distributions if own is not None), default=1)
-    drafts = _Drafts(
-        np.zeros((num_sessions, most + 1), np.int64),
-        np.zeros((num_sessions, most), np.int64),
-        np.ones((num_sessions, most)),
-        np.zeros((num_sessions, most + 1, num_ids), np.int64),
-        np.zeros((num_sessions, most + 1, num_ids)),
-    )
+    rows, tokens = np.zeros((num_sessions, most + 1), np.int64), np.zeros((num_sessions, most), np.int64)
+    own_probs = np.ones((num_sessions, most))
+    ids = np.zeros((num_sessions, most + 1, num_ids), np.int64)
+    probs = np.zeros(ids.shape)
     first = 0
     for session, (tree, own) in enumerate(zip(trees, distributions, strict=True)):
         num_nodes = tree.num_nodes
-        drafts.rows[session] = first + np.minimum(np.arange(most + 1), num_nodes)
+        rows[session] = first + np.minimum(np.arange(most + 1), num_nodes)
         first += num_nodes + 1
         if own is not None:
-            drafts.tokens[session, :num_nodes] = tree.token_ids
-            drafts.own_probs[session, :num_nodes] = own.own
-            drafts.ids[session, :num_nodes, : own.ids.shape[1]] = own.ids
-            drafts.probs[session, :num_nodes, : own.ids.shape[1]] = own.probs
-    return drafts
+            tokens[session, :num_nodes] = tree.token_ids
+            own_probs[session, :num_nodes] = own.own
+            ids[session, :num_nodes, : own.ids.shape[1]] = own.ids
+            probs[session, :num_nodes, : own.ids.shape[1]] = own.probs
+    return rows, tokens, own_probs, ids, probs
 
 
-def _noise(trees: Sequence[DraftTree], contexts: Sequence[VerifyContext]) -> _Noise:
+def _noise(trees: Sequence[DraftTree], contexts: Sequence[VerifyContext]) -> tuple[Floats, Floats]:
+    """Return the accept noise [num_sessions, most] and the recovered or bonus tokens' [num_sessions, most + 1]."""
     num_sessions, most = len(trees), max(tree.num_nodes for tree in trees)
-    noise = _Noise(np.full((num_sessions, most), NEVER), np.full((num_sessions, most + 1), 0.5))
+    accept, recover = np.full((num_sessions, most), NEVER), np.full((num_sessions, most + 1), 0.5)
     for session, (tree, own) in enumerate(zip(trees, contexts, strict=True)):
         for row in range(tree.num_nodes + 1):
             index = own.first_output_index + row
             if row < tree.num_nodes:
-                noise.accept[session, row] = uniform(own.noise_seed, index, Purpose.ACCEPT)
-            noise.recover[session, row] = uniform(own.noise_seed, index, Purpose.RECOVER)
-    return noise
+                accept[session, row] = uniform(own.noise_seed, index, Purpose.ACCEPT)
+            recover[session, row] = uniform(own.noise_seed, index, Purpose.RECOVER)
+    return accept, recover

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from hedgespec.sampling.parameter import plan
 from hedgespec.sampling.temperature import MIN_TEMPERATURE
-from hedgespec.sampling.values import plan
 from hedgespec.types import SamplingParams
 
 SHAPED = ("temperature", "top_k", "top_p")

@@ -36,10 +36,7 @@ def rejection_acceptance(
 
 
 def rejection_scores(
-    draft_probs: DraftProbs,
-    token_ids: NDArray[np.int32],
-    target_probs: NDArray[np.float32],
-    target_top: SparseRows,
+    draft_probs: DraftProbs, token_ids: NDArray[np.int32], target_probs: NDArray[np.float32], target_top: SparseRows
 ) -> tuple[Values, Values]:
     """Return `rejection_acceptance` and an estimate of the acceptance probability sum_x min(p(x), q(x)); both [num_rows].
 

@@ -72,7 +72,8 @@ class TreeGrowth:
 
     def finished(self, drafter_id: str = "") -> DraftTree:
         """Return the best num_nodes nodes, best first: every beginning of them is a tree too."""
-        kept = self._kept()
+        ranked = sorted(range(len(self.tokens)), key=lambda node: (-self._scores[node], node))
+        kept = ranked[: self._num_nodes]
         index_of = {ROOT: ROOT} | {node: index for index, node in enumerate(kept)}
         tokens = np.array([self.tokens[node] for node in kept], np.int32)
         parents = np.array([index_of[self.parents[node]] for node in kept], np.int32)
@@ -100,10 +101,6 @@ class TreeGrowth:
             return True
         still_kept = [s for s in (self._scores[n] for n in self._path) if bisect_left(self._best, -s) < self._num_nodes]
         return bool(still_kept) and score > still_kept[-1]
-
-    def _kept(self) -> list[int]:
-        ranked = sorted(range(len(self.tokens)), key=lambda node: (-self._scores[node], node))
-        return ranked[: self._num_nodes]
 
     def _path_to(self, node: int) -> list[int]:
         path: list[int] = []

@@ -46,14 +46,10 @@ def validate_tree(
     if tree.drafter_index is not None and tree.drafter_index.shape != tree.token_ids.shape:
         raise InvalidDraft(f"{num_nodes} draft tokens but drafters of shape {tree.drafter_index.shape}")
     if method == "rejection" and not (tree.draft_probs is None and form.kind == "tree"):
-        _validate_draft_probs(_draft_probs(tree), num_nodes, vocab_size)
+        if tree.draft_probs is None:
+            raise InvalidDraft("rejection needs draft_probs, the distribution that each draft token was sampled from")
+        _validate_draft_probs(tree.draft_probs, num_nodes, vocab_size)
         draft_distributions(tree)
-
-
-def _draft_probs(tree: DraftTree) -> SparseRows:
-    if tree.draft_probs is None:
-        raise InvalidDraft("rejection needs draft_probs, the distribution that each draft token was sampled from")
-    return tree.draft_probs
 
 
 def draft_distribution(tree: DraftTree, node: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

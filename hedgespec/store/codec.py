@@ -51,7 +51,7 @@ def decode(data: bytes) -> PreferenceRecord:
             _whole(int(bucket_s)): {str(name): _totals(values) for name, values in totals.items()}
             for bucket_s, totals in content["buckets"].items()
         }
-        folded = {str(process): _mark(values) for process, values in content.get("folded", {}).items()}
+        folded = {str(process): FoldMark(*map(_whole, values)) for process, values in content.get("folded", {}).items()}
         return PreferenceRecord(_whole(content["sequence"]), buckets, folded)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
         raise CorruptRecord(f"A preference record has impossible content: {error}.") from error
@@ -94,11 +94,6 @@ def _totals(values: Any) -> DrafterTotals:
     if totals.wins > totals.count * slack or totals.passes > totals.tokens * slack:
         raise ValueError(f"{wins} wins in {count} answers, or {passes} passes for {tokens} tokens")
     return totals
-
-
-def _mark(values: Any) -> FoldMark:
-    number, sequence, newest_bucket_s = values
-    return FoldMark(_whole(number), _whole(sequence), _whole(newest_bucket_s))
 
 
 def _whole(value: Any) -> int:

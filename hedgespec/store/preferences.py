@@ -24,8 +24,7 @@ from hedgespec.protocols import PreferenceStore
 from hedgespec.store.cached_key import CachedKey
 from hedgespec.store.fields import OnEvent, StoreEvent, checked_incarnation, ignore_event
 from hedgespec.store.folding import Folding
-from hedgespec.store.preference import AnswerOutcome, answer_totals, preference_vector
-from hedgespec.store.record import PreferenceKey
+from hedgespec.store.record import AnswerOutcome, PreferenceKey, answer_totals, preference_vector
 
 MAX_KEYS = 4096
 """Keys in memory; beyond it the least recently used one is given up."""
@@ -126,7 +125,9 @@ class Preferences:
         for _ in self._unsaved:
             self._on_event("update_dropped")
         self._unsaved.clear()
-        await self._cancel_flusher()
+        if self._flusher is not None:
+            self._flusher.cancel()
+            await asyncio.gather(self._flusher, return_exceptions=True)
         await self._store.close()
 
     async def _flush_once(self) -> None:
@@ -221,11 +222,6 @@ class Preferences:
             is_up = self._is_store_up
             await asyncio.sleep(self._config.flush_interval_s if is_up else self._config.refresh_interval_s)
             await self.flush()
-
-    async def _cancel_flusher(self) -> None:
-        if self._flusher is not None:
-            self._flusher.cancel()
-            await asyncio.gather(self._flusher, return_exceptions=True)
 
     def _store_answered(self) -> None:
         if self._is_store_up:

@@ -5,39 +5,29 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
-from redis.asyncio.client import Pipeline
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError, WatchError
 
 from hedgespec.config import StoreConfig
 from hedgespec.errors import ConfigError, CorruptRecord, StoreUnavailable
-from hedgespec.store.fields import (
-    FOLDED_FIELD,
-    OnEvent,
-    checked_incarnation,
-    fold_fields,
-    ignore_event,
-    readable_records,
-    replacement,
-)
-from hedgespec.store.record import PreferenceKey, PreferenceRecord
+from hedgespec.store.fields import Change, Fields, FieldStore, OnEvent, ignore_event
 
 
-class RedisStore:
+class RedisStore(FieldStore):
     """Every operation ends within the operation timeout; WATCH makes read-then-write atomic without scripts."""
 
     def __init__(self, url: str, config: StoreConfig, on_event: OnEvent = ignore_event) -> None:
+        super().__init__(on_event)
         self._address = checked_redis_url(url)
         self._timeout_s = config.operation_timeout_s
         # after so long without a write all of its buckets are forgotten anyway
         self._expire_s = math.ceil(config.bucket_s * (config.num_buckets + 1))
-        self._on_event = on_event
         self._client: Redis = Redis.from_url(
             url,
             password=_password(config),
@@ -47,43 +37,34 @@ class RedisStore:
             retry=Retry(NoBackoff(), 1),
         )
 
-    async def load(self, key: PreferenceKey) -> dict[str, PreferenceRecord]:
+    async def _read(self, key: str) -> Fields:
         try:
             async with self._bounded():
-                fields = await self._client.hgetall(str(key))
+                return _named(await self._client.hgetall(key))
         except CorruptRecord:
             self._on_event("corrupt_record")
             return {}
-        return readable_records(_named(fields), self._on_event)
 
-    async def save(self, key: PreferenceKey, incarnation: str, record: PreferenceRecord) -> None:
-        name = checked_incarnation(incarnation)
+    async def _change(self, key: str, change: Change, *names: str) -> None:
         async with self._bounded(), self._client.pipeline(transaction=True) as pipeline:
             while True:
-                await pipeline.watch(str(key))
-                fields = {field: await _field(pipeline, key, field) for field in (name, FOLDED_FIELD)}
-                stored = {field: data for field, data in fields.items() if data is not None}
-                data = replacement(stored, name, record, self._on_event)
-                if data is None:
+                await pipeline.watch(key)
+                # one HGET each: access lists of running servers do not have HMGET
+                some: dict[str, Any] = {name: await pipeline.hget(key, name) for name in names}
+                fields = {name: bytes(data) for name, data in some.items() if data is not None}
+                written, removed = change(fields if names else _named(await pipeline.hgetall(key)))
+                if not written:
                     return
                 pipeline.multi()
-                pipeline.hset(str(key), name, data)
-                pipeline.expire(str(key), self._expire_s)
-                if await _executed(pipeline):
-                    return
-
-    async def fold(self, key: PreferenceKey, unchanged: Mapping[str, int], oldest_bucket_s: int) -> None:
-        async with self._bounded(), self._client.pipeline(transaction=True) as pipeline:
-            while True:
-                await pipeline.watch(str(key))
-                folded = fold_fields(_named(await pipeline.hgetall(str(key))), unchanged, oldest_bucket_s)
-                if folded is None:
-                    return
-                data, replaced = folded
-                pipeline.multi()
-                pipeline.hset(str(key), FOLDED_FIELD, data)
-                pipeline.hdel(str(key), *replaced)
-                if await _executed(pipeline):
+                for name, data in written.items():
+                    pipeline.hset(key, name, data)
+                if removed:
+                    pipeline.hdel(key, *removed)
+                else:  # a fold adds nothing new, so it does not keep the key
+                    pipeline.expire(key, self._expire_s)
+                # the key was written to since WATCH: read again and try again, until the timeout
+                with suppress(WatchError):
+                    await pipeline.execute()
                     return
 
     async def close(self) -> None:
@@ -118,21 +99,6 @@ def checked_redis_url(url: str) -> str:
     if database and not (database.isascii() and database.isdecimal()):
         raise ConfigError(f"The store URL is not {form}: database {database!r} is not a number.")
     return f"{host}:{port}"
-
-
-async def _field(pipeline: Pipeline, key: PreferenceKey, name: str) -> bytes | None:
-    """Read one field between WATCH and MULTI. One HGET each: access lists of running servers do not have HMGET."""
-    data: Any = await pipeline.hget(str(key), name)
-    return data if data is None else bytes(data)
-
-
-async def _executed(pipeline: Pipeline) -> bool:
-    """Return False when the key was written to since WATCH: read again and try again, until the timeout."""
-    try:
-        await pipeline.execute()
-    except WatchError:
-        return False
-    return True
 
 
 def _named(fields: Mapping[Any, Any]) -> dict[str, bytes]:

@@ -5,24 +5,14 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
 from hedgespec.config import StoreConfig
 from hedgespec.errors import ConfigError, StoreUnavailable
-from hedgespec.store.fields import (
-    FOLDED_FIELD,
-    OnEvent,
-    StoreEvent,
-    checked_incarnation,
-    fold_fields,
-    ignore_event,
-    readable_records,
-    replacement,
-)
-from hedgespec.store.record import PreferenceKey, PreferenceRecord
+from hedgespec.store.fields import Change, Fields, FieldStore, OnEvent, ignore_event
 
 Result = TypeVar("Result")
 
@@ -33,37 +23,26 @@ _TABLE = """CREATE TABLE IF NOT EXISTS preferences (
 WAL_RETRY_S = 0.01
 
 
-class SqliteStore:
+class SqliteStore(FieldStore):
     """One connection in one thread of its own, opened by the first call and again after an error."""
 
     def __init__(
-        self,
-        path: Path,
-        config: StoreConfig,
-        on_event: OnEvent = ignore_event,
-        wall_s: Callable[[], float] = time.time,
+        self, path: Path, config: StoreConfig, on_event: OnEvent = ignore_event, wall_s: Callable[[], float] = time.time
     ) -> None:
+        super().__init__(on_event)
         self._path = path
         self._timeout_s = config.operation_timeout_s
         self._forget_after_s = config.bucket_s * config.num_buckets
-        self._on_event = on_event
         self._wall_s = wall_s
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="preferences")
         self._connection: sqlite3.Connection | None = None
         self._is_closed = False
 
-    async def load(self, key: PreferenceKey) -> dict[str, PreferenceRecord]:
-        fields = await self._in_thread(lambda connection: _fields(connection, str(key)))
-        return readable_records(fields, self._on_event)
+    async def _read(self, key: str) -> Fields:
+        return await self._in_thread(lambda connection: _fields(connection, key))
 
-    async def save(self, key: PreferenceKey, incarnation: str, record: PreferenceRecord) -> None:
-        name = checked_incarnation(incarnation)
-        events = await self._in_thread(lambda connection: self._replace(connection, str(key), name, record))
-        for event in events:
-            self._on_event(event)
-
-    async def fold(self, key: PreferenceKey, unchanged: Mapping[str, int], oldest_bucket_s: int) -> None:
-        await self._in_thread(lambda connection: self._fold(connection, str(key), unchanged, oldest_bucket_s))
+    async def _change(self, key: str, change: Change, *names: str) -> None:
+        await self._in_thread(lambda connection: self._transact(connection, key, change, names))
 
     async def close(self) -> None:
         if not self._is_closed:
@@ -123,31 +102,20 @@ class SqliteStore:
             self._connection.close()
             self._connection = None
 
-    def _replace(
-        self, connection: sqlite3.Connection, key: str, name: str, record: PreferenceRecord
-    ) -> list[StoreEvent]:
-        events: list[StoreEvent] = []
-        with _Transaction(connection):
-            data = replacement(_fields(connection, key, name, FOLDED_FIELD), name, record, events.append)
-            if data is not None:
-                self._put(connection, key, name, data)
-        return events
-
-    def _fold(
-        self, connection: sqlite3.Connection, key: str, unchanged: Mapping[str, int], oldest_bucket_s: int
-    ) -> None:
-        with _Transaction(connection):
-            folded = fold_fields(_fields(connection, key), unchanged, oldest_bucket_s)
-            if folded is not None:
-                data, replaced = folded
-                self._put(connection, key, FOLDED_FIELD, data)
-                connection.executemany(
-                    "DELETE FROM preferences WHERE key = ? AND incarnation = ?", [(key, name) for name in replaced]
-                )
-
-    def _put(self, connection: sqlite3.Connection, key: str, name: str, data: bytes) -> None:
-        row = (key, name, data, self._wall_s())
-        connection.execute("INSERT OR REPLACE INTO preferences VALUES (?, ?, ?, ?)", row)
+    def _transact(self, connection: sqlite3.Connection, key: str, change: Change, names: Sequence[str]) -> None:
+        # takes the write lock before reading, so no other process writes between our read and our write
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            written, removed = change(_fields(connection, key, *names))
+            rows = [(key, name, data, self._wall_s()) for name, data in written.items()]
+            connection.executemany("INSERT OR REPLACE INTO preferences VALUES (?, ?, ?, ?)", rows)
+            connection.executemany(
+                "DELETE FROM preferences WHERE key = ? AND incarnation = ?", [(key, name) for name in removed]
+            )
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
 
 
 def from_url(url: str, config: StoreConfig, on_event: OnEvent) -> SqliteStore:
@@ -155,19 +123,6 @@ def from_url(url: str, config: StoreConfig, on_event: OnEvent) -> SqliteStore:
     if path == url or not path or "\0" in path:
         raise ConfigError(f"The store URL {url!r} is not sqlite:///FILE (four slashes for an absolute path).")
     return SqliteStore(Path(path).expanduser(), config, on_event)
-
-
-class _Transaction:
-    """BEGIN IMMEDIATE takes the write lock before reading, so no one writes between our read and our write."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-
-    def __enter__(self) -> None:
-        self._connection.execute("BEGIN IMMEDIATE")
-
-    def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
-        self._connection.execute("COMMIT" if error_type is None else "ROLLBACK")
 
 
 def _fields(connection: sqlite3.Connection, key: str, *names: str) -> dict[str, bytes]:

@@ -10,8 +10,7 @@ from types import MappingProxyType
 import structlog
 
 from hedgespec.errors import ConfigError, RequestError
-from hedgespec.tenancy.keys import hash_key, is_well_formed
-from hedgespec.tenancy.keys_file import FileStamp, read_keys_file, stamp_of
+from hedgespec.tenancy.keys import FileStamp, hash_key, is_well_formed, read_keys_file, stamp_of
 
 DEFAULT_TENANT = "default"
 RELOAD_INTERVAL_S = 5.0

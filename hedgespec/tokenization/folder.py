@@ -9,7 +9,7 @@ from typing import Any
 
 import tokenizers
 
-from hedgespec.errors import ModelFolderError, RequestError
+from hedgespec.errors import ModelFolderError
 from hedgespec.tokenization.chat_template import MAX_TEMPLATE_CHARS, ChatTemplate
 
 MAX_TOKENIZER_BYTES = 128 << 20
@@ -93,12 +93,6 @@ def chat_template(path: Path, settings: JsonObject) -> ChatTemplate | None:
         return ChatTemplate(source, special)
     except ModelFolderError as error:
         raise ModelFolderError(f"{file}: {error}") from error
-
-
-def no_chat_template() -> RequestError:
-    return RequestError(
-        "This model has no chat template. Use /v1/completions.", code="chat_template_missing", param="messages"
-    )
 
 
 def _positive(file: Path, key: str, value: Any, limit: int) -> int:

@@ -10,10 +10,10 @@ import numpy as np
 import tokenizers
 from numpy.typing import NDArray
 
-from hedgespec.errors import ModelFolderError
+from hedgespec.errors import ModelFolderError, RequestError
 from hedgespec.tokenization import folder as folders
 from hedgespec.tokenization.chat_template import ChatTemplate
-from hedgespec.tokenization.pieces import Pieces
+from hedgespec.tokenization.detokenizer import Pieces
 
 _FIRST_CHARS = 2000
 _CUT_SLACK = 64
@@ -102,7 +102,9 @@ class Tokenizer:
         Raises RequestError when the folder has no template or the template refuses the messages.
         """
         if self.chat_template is None:
-            raise folders.no_chat_template()
+            raise RequestError(
+                "This model has no chat template. Use /v1/completions.", code="chat_template_missing", param="messages"
+            )
         return self.chat_template.render(messages)
 
 

@@ -18,9 +18,8 @@ import redis
 from hedgespec.config import StoreConfig
 from hedgespec.errors import ConfigError, CorruptRecord, RecordFolded, StoreError, StoreUnavailable
 from hedgespec.store.codec import decode, encode
-from hedgespec.store.fields import FOLDED_FIELD, StoreEvent
+from hedgespec.store.fields import FOLDED_FIELD, StoreEvent, open_store
 from hedgespec.store.memory_store import MemoryStore
-from hedgespec.store.open import open_store
 from hedgespec.store.record import DrafterTotals, FoldMark, PreferenceKey, PreferenceRecord, merged
 from hedgespec.store.redis_store import checked_redis_url
 from hedgespec.store.sqlite_store import SqliteStore
@@ -318,7 +317,7 @@ async def test_records_survive_reopening(durable_backend: Backend) -> None:
 WRITER = """
 import asyncio, sys
 from hedgespec.config import StoreConfig
-from hedgespec.store.open import open_store
+from hedgespec.store.fields import open_store
 from hedgespec.store.record import DrafterTotals, PreferenceKey, PreferenceRecord
 
 async def main(url, name):

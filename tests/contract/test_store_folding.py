@@ -12,12 +12,10 @@ import redis
 
 from hedgespec.config import StoreConfig
 from hedgespec.store.codec import encode
-from hedgespec.store.fields import FOLDED_FIELD, StoreEvent
+from hedgespec.store.fields import FOLDED_FIELD, StoreEvent, open_store
 from hedgespec.store.folding import FEWEST_FIELDS
-from hedgespec.store.open import open_store
-from hedgespec.store.preference import AnswerOutcome, answer_totals
 from hedgespec.store.preferences import Preferences
-from hedgespec.store.record import PreferenceKey, PreferenceRecord, merged
+from hedgespec.store.record import AnswerOutcome, PreferenceKey, PreferenceRecord, answer_totals, merged
 from tests.redis_server import RedisServer, running_redis
 
 KEY = PreferenceKey("acme", "", "llama", "rejection", "rounds", 5)

@@ -9,11 +9,9 @@ import pytest
 
 from hedgespec.config import StoreConfig
 from hedgespec.errors import StoreUnavailable
-from hedgespec.store.fields import StoreEvent
-from hedgespec.store.open import open_store
-from hedgespec.store.preference import AnswerOutcome
+from hedgespec.store.fields import StoreEvent, open_store
 from hedgespec.store.preferences import Preferences
-from hedgespec.store.record import PreferenceKey, PreferenceRecord, merged
+from hedgespec.store.record import AnswerOutcome, PreferenceKey, PreferenceRecord, merged
 from tests.redis_server import RedisServer, running_redis
 from tests.waiting import WAIT_S, eventually
 

@@ -12,8 +12,7 @@ from hedgespec.errors import ReplicaLost
 from hedgespec.models.tabular import TabularModel, TabularTarget
 from hedgespec.rpc.client import RemoteTarget
 from hedgespec.rpc.connection import ReplicaConnection
-from hedgespec.rpc.server import start_server
-from hedgespec.rpc.servicer import ReplicaServicer
+from hedgespec.rpc.server import ReplicaServicer, start_server
 from hedgespec.types import EMPTY_DRAFT, SamplingParams, SessionSpec
 from tests.fault.tcp_proxy import TcpProxy
 

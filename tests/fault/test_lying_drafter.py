@@ -10,7 +10,7 @@ import grpc.aio
 import numpy as np
 import pytest
 
-from hedgespec.assembly.local_fleet import LocalFleet
+from hedgespec.assembly.local_service import LocalFleet
 from hedgespec.config import SpeculationConfig
 from hedgespec.learning.step_times import StepTimes
 from hedgespec.models.tabular import TabularModel, TabularTarget

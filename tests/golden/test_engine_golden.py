@@ -9,7 +9,7 @@ import pytest
 
 from hedgespec.config import TargetConfig
 from hedgespec.engine.factory import build_target
-from hedgespec.engine.local_features import LocalFeatureTransport
+from hedgespec.engine.local import LocalFeatureTransport
 from hedgespec.types import SamplingParams
 from tests.engine_sessions import decode, make_spec
 from tests.model_folders import make_llama

@@ -12,8 +12,7 @@ from hedgespec.bench.rpc_replicas import SIZE_BYTES, FreeDrafter, FreeTarget
 from hedgespec.bench.rpc_rounds import loop_rounds, wire_rounds
 from hedgespec.rpc.client import RemoteDrafter, RemoteTarget
 from hedgespec.rpc.connection import ReplicaConnection
-from hedgespec.rpc.server import start_server
-from hedgespec.rpc.servicer import ReplicaServicer
+from hedgespec.rpc.server import ReplicaServicer, start_server
 
 
 async def test_every_way_of_a_round_is_timed_for_a_group() -> None:

@@ -14,8 +14,7 @@ from hedgespec.models.tabular import TabularDrafter, TabularModel, TabularTarget
 from hedgespec.protocols import Drafter, Target
 from hedgespec.rpc.client import RemoteDrafter, RemoteTarget
 from hedgespec.rpc.connection import ReplicaConnection
-from hedgespec.rpc.server import start_server
-from hedgespec.rpc.servicer import ReplicaServicer
+from hedgespec.rpc.server import ReplicaServicer, start_server
 from hedgespec.types import (
     EMPTY_DRAFT,
     DraftForm,

@@ -16,8 +16,7 @@ from hedgespec.models.tabular import TabularDrafter, TabularModel
 from hedgespec.rpc import feature_push
 from hedgespec.rpc.channel import PUSH_FEATURES_METHOD
 from hedgespec.rpc.feature_push import GrpcFeatureTransport
-from hedgespec.rpc.server import ReplicaServer, start_server
-from hedgespec.rpc.servicer import ReplicaServicer
+from hedgespec.rpc.server import ReplicaServer, ReplicaServicer, start_server
 from hedgespec.types import FeatureBlock
 from tests.waiting import eventually
 

@@ -9,7 +9,7 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
-from hedgespec.assembly.local_fleet import LocalFleet
+from hedgespec.assembly.local_service import LocalFleet
 from hedgespec.assembly.model_sources import load_tokenizer
 from hedgespec.config import AppArgs
 from hedgespec.models.tabular import TabularDrafter, TabularModel, TabularTarget
@@ -17,8 +17,7 @@ from hedgespec.router.events import NoEvents
 from hedgespec.router.service import GenerationService
 from hedgespec.rpc.client import RemoteDrafter, RemoteTarget
 from hedgespec.rpc.connection import ReplicaConnection
-from hedgespec.rpc.server import start_server
-from hedgespec.rpc.servicer import ReplicaServicer
+from hedgespec.rpc.server import ReplicaServicer, start_server
 from hedgespec.store.memory_store import MemoryStore
 from hedgespec.store.preferences import Preferences
 from hedgespec.types import DecodeStats, GenerationRequest, SamplingParams, SparseRows

@@ -19,8 +19,7 @@ from hedgespec.rpc.channel import MAX_MESSAGE_BYTES, ROUNDS_METHOD
 from hedgespec.rpc.client import RemoteDrafter, RemoteTarget
 from hedgespec.rpc.connection import ReplicaConnection
 from hedgespec.rpc.leases import Leases
-from hedgespec.rpc.server import ReplicaServer, start_server
-from hedgespec.rpc.servicer import ReplicaServicer
+from hedgespec.rpc.server import ReplicaServer, ReplicaServicer, start_server
 from hedgespec.rpc.v1 import replica_pb2 as pb
 from hedgespec.types import EMPTY_DRAFT, DraftRequest, Observation, Opened, SamplingParams, SessionSpec, Verdict
 from tests.waiting import eventually

@@ -14,8 +14,7 @@ from hedgespec.models.tabular import TabularModel, TabularTarget
 from hedgespec.rpc.channel import TlsFiles
 from hedgespec.rpc.client import RemoteTarget
 from hedgespec.rpc.connection import ReplicaConnection
-from hedgespec.rpc.server import start_server
-from hedgespec.rpc.servicer import ReplicaServicer
+from hedgespec.rpc.server import ReplicaServicer, start_server
 from hedgespec.types import Opened, SamplingParams, SessionSpec
 
 needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the openssl command")

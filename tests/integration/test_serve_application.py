@@ -20,7 +20,7 @@ import pytest
 
 from hedgespec.assembly.model_sources import load_tokenizer, open_target
 from hedgespec.config import AppArgs, DrafterConfig, SpeculationConfig, StoreConfig, TargetConfig
-from hedgespec.engine.local_features import LocalFeatureTransport
+from hedgespec.engine.local import LocalFeatureTransport
 from hedgespec.types import EMPTY_DRAFT, SamplingParams, SessionSpec
 from tests.ray_cluster import ServedApp, served
 
@@ -69,7 +69,7 @@ def target_alone(sampling: SamplingParams, num_tokens: int) -> str:
 
     async def decode() -> list[int]:
         await target.open(spec)
-        return [(await target.verify("s", i, EMPTY_DRAFT)).next_token for i in range(num_tokens)]
+        return [int((await target.verify("s", i, EMPTY_DRAFT)).token_ids[-1]) for i in range(num_tokens)]
 
     return str(tokenizer.backend.decode(asyncio.run(decode())))
 

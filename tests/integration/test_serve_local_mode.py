@@ -14,7 +14,7 @@ from ray.serve.handle import DeploymentHandle
 from deployments.app import build
 from hedgespec.assembly.model_sources import load_tokenizer, open_target
 from hedgespec.config import AppArgs, DrafterConfig, StoreConfig, TargetConfig
-from hedgespec.engine.local_features import LocalFeatureTransport
+from hedgespec.engine.local import LocalFeatureTransport
 from hedgespec.types import EMPTY_DRAFT, GenerationRequest, SamplingParams, SessionSpec
 
 # local testing mode never runs the replicas' destructors: their gRPC servers end with the garbage collector
@@ -55,7 +55,7 @@ def target_alone(sampling: SamplingParams) -> list[int]:
 
     async def decode() -> list[int]:
         await target.open(spec)
-        return [(await target.verify("s", i, EMPTY_DRAFT)).next_token for i in range(sampling.max_tokens)]
+        return [int((await target.verify("s", i, EMPTY_DRAFT)).token_ids[-1]) for i in range(sampling.max_tokens)]
 
     return asyncio.run(decode())
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hedgespec.assembly.local_fleet import LocalFleet, open_local_fleet
-from hedgespec.assembly.local_service import local_service
+from hedgespec.assembly.local_service import LocalFleet, local_service, open_local_fleet
 from hedgespec.bench.answers import measure_answer
 from hedgespec.bench.simulation.hindsight import fixed_passes
 from hedgespec.bench.simulation.recorder import record

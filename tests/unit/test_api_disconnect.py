@@ -11,7 +11,7 @@ import pytest
 
 from hedgespec.api import sse
 from hedgespec.api.app import create_app
-from hedgespec.api.disconnect import ClientGone, unless_gone
+from hedgespec.api.sse import ClientGone, unless_gone
 from hedgespec.config import LimitsConfig
 from hedgespec.observability.metrics import Metrics
 from hedgespec.tenancy.tenants import Tenants

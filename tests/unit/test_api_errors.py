@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hedgespec.api import body as body_module
-from hedgespec.api import neutral
 from hedgespec.api.app import ROUTES, create_app
+from hedgespec.api.validation import NEUTRAL_IN_CHAT, NEUTRAL_IN_COMPLETIONS
 from hedgespec.config import LimitsConfig
 from hedgespec.observability.metrics import Metrics
 from hedgespec.tenancy.keys import mint_key
@@ -177,7 +177,7 @@ async def test_a_bad_chat_is_a_400_that_names_what_is_wrong(body: dict[str, Any]
     check_error(await post(CHAT, **body), 400, code, param)
 
 
-@pytest.mark.parametrize(("path", "table"), [(COMPLETIONS, neutral.COMPLETIONS), (CHAT, neutral.CHAT)])
+@pytest.mark.parametrize(("path", "table"), [(COMPLETIONS, NEUTRAL_IN_COMPLETIONS), (CHAT, NEUTRAL_IN_CHAT)])
 async def test_every_neutral_value_is_accepted_and_any_other_is_refused(path: str, table: dict[str, Any]) -> None:
     everything: dict[str, Any] = {name: values[0] if values else None for name, values in table.items()}
     assert (await post(path, **everything)).status_code == 200
@@ -379,7 +379,7 @@ values = st.recursive(
     scalars, lambda v: st.lists(v, max_size=4) | st.dictionaries(st.text(max_size=8), v, max_size=4), max_leaves=12
 )
 NAMES = sorted(
-    {*neutral.CHAT, *neutral.COMPLETIONS, "model", "prompt", "messages", "temperature", "top_p", "top_k", "seed"}
+    {*NEUTRAL_IN_CHAT, *NEUTRAL_IN_COMPLETIONS, "model", "prompt", "messages", "temperature", "top_p", "top_k", "seed"}
 )
 NAMES += ["stop", "stop_token_ids", "logit_bias", "max_tokens", "max_completion_tokens", "stream", "stream_options"]
 NAMES += ["metadata", "user", "hedgespec", "ignore_eos", "presence_penalty", "tokens", "add_special_tokens"]

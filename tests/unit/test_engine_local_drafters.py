@@ -11,8 +11,7 @@ import pytest
 
 from hedgespec.config import DrafterConfig, TargetConfig
 from hedgespec.engine.factory import build_drafters, build_target
-from hedgespec.engine.local import LocalDrafter, LocalTarget
-from hedgespec.engine.local_features import LocalFeatureTransport
+from hedgespec.engine.local import LocalDrafter, LocalFeatureTransport, LocalTarget
 from hedgespec.errors import InvalidObservation, ModelFolderError, UnknownDrafter, UnknownSession
 from hedgespec.models.drafter_model import Usage
 from hedgespec.models.folder import weights_digest

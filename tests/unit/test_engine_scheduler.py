@@ -30,7 +30,7 @@ def opening(session_id: str, num_tokens: int) -> Ticket:
 
 
 def verifying(session_id: str) -> Ticket:
-    return ticket(Verify(session_id, 0, EMPTY_DRAFT))
+    return ticket(Verify(session_id, EMPTY_DRAFT))
 
 
 def drafting(session_id: str, arrived_s: float = 0.0) -> Ticket:

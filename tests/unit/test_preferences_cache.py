@@ -13,9 +13,8 @@ from hedgespec.config import StoreConfig
 from hedgespec.errors import CorruptRecord, InvalidObservation, StoreUnavailable
 from hedgespec.store.fields import FOLDED_FIELD, StoreEvent
 from hedgespec.store.memory_store import MemoryStore
-from hedgespec.store.preference import AnswerOutcome
 from hedgespec.store.preferences import Preferences
-from hedgespec.store.record import DrafterTotals, PreferenceKey, PreferenceRecord, merged
+from hedgespec.store.record import AnswerOutcome, DrafterTotals, PreferenceKey, PreferenceRecord, merged
 from tests.waiting import eventually
 
 KEY = PreferenceKey("acme", "", "llama", "rejection", "rounds", 5)

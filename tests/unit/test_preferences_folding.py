@@ -14,9 +14,8 @@ from hedgespec.store.cached_key import CachedKey
 from hedgespec.store.fields import FOLDED_FIELD, StoreEvent
 from hedgespec.store.folding import FEWEST_FIELDS, MAX_FIELDS, Folding
 from hedgespec.store.memory_store import MemoryStore
-from hedgespec.store.preference import AnswerOutcome
 from hedgespec.store.preferences import Preferences
-from hedgespec.store.record import DrafterTotals, PreferenceKey, PreferenceRecord, merged
+from hedgespec.store.record import AnswerOutcome, DrafterTotals, PreferenceKey, PreferenceRecord, merged
 
 KEY = PreferenceKey("acme", "", "llama", "rejection", "rounds", 5)
 OTHER_KEY = PreferenceKey("other", "", "llama", "rejection", "rounds", 5)

@@ -11,8 +11,17 @@ from hypothesis import strategies as st
 
 from hedgespec.errors import CorruptRecord, InvalidObservation, StoreError
 from hedgespec.store.codec import MAX_RECORD_BYTES, decode, encode
-from hedgespec.store.preference import AnswerOutcome, answer_totals, preference_vector
-from hedgespec.store.record import DrafterTotals, FoldMark, PreferenceKey, PreferenceRecord, merged, process_and_number
+from hedgespec.store.record import (
+    AnswerOutcome,
+    DrafterTotals,
+    FoldMark,
+    PreferenceKey,
+    PreferenceRecord,
+    answer_totals,
+    merged,
+    preference_vector,
+    process_and_number,
+)
 
 DRAFTERS = ("eagle@1", "ngram@0", "lm@7")
 

@@ -14,8 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from hedgespec.config import DrafterConfig, TargetConfig
 from hedgespec.engine.factory import build_drafters, build_target
-from hedgespec.engine.local import LocalTarget
-from hedgespec.engine.local_features import LocalFeatureTransport
+from hedgespec.engine.local import LocalFeatureTransport, LocalTarget
 from hedgespec.models.drafter_model import Usage
 from hedgespec.models.memory.kv_memory import KvSlot
 from hedgespec.types import DraftForm, DraftRequest, DraftTree, SamplingParams

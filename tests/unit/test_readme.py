@@ -11,7 +11,7 @@ import yaml
 
 from deployments.cli import app
 from hedgespec.config import AppArgs
-from hedgespec.tenancy.keys_file import read_keys_file
+from hedgespec.tenancy.keys import read_keys_file
 from tests import module_list
 
 ROOT = Path(__file__).parents[2]

@@ -16,7 +16,7 @@ from hedgespec.errors import (
     RequestError,
     UnknownSession,
 )
-from hedgespec.rpc.convert import feature_blocks, rounds, sessions
+from hedgespec.rpc.convert import arrays, rounds, sessions
 from hedgespec.rpc.faults import read_error, write_error
 from hedgespec.rpc.v1 import replica_pb2 as pb
 from hedgespec.types import (
@@ -113,7 +113,7 @@ def test_prompt_rows_and_prompt_scores_keep_every_bit() -> None:
     opened = sessions.read_opened(opened_message())
     assert opened.num_cached_tokens == 7
     assert_same_rows(opened.prompt_top, ROWS)
-    assert_same_rows(sessions.read_score_prompt(score_prompt_message()), ROWS)
+    assert_same_rows(sessions.read_prompt_top(score_prompt_message().prompt_top), ROWS)
     assert sessions.read_prompt_scores(prompt_scores_message()).tolist() == [0.25, 1.0]
     assert sessions.read_opened(pb.Opened()).prompt_top is None
 
@@ -132,7 +132,7 @@ def test_scores_keep_shape_and_no_scores_stay_none() -> None:
 @pytest.mark.parametrize("dtype", [np.float32, np.uint16])
 def test_features_keep_dtype_shape_and_bits(dtype: type) -> None:
     rows = np.arange(12).astype(dtype).reshape(3, 4)
-    block = feature_blocks.read_features(feature_blocks.write_features(FeatureBlock("s", 5, rows)))
+    block = arrays.read_features(arrays.write_features(FeatureBlock("s", 5, rows)))
     assert (block.session_id, block.start_position, block.rows.dtype) == ("s", 5, rows.dtype)
     np.testing.assert_array_equal(block.rows, rows)
 

@@ -17,7 +17,7 @@ from hedgespec.errors import (
     ReplicaLost,
     RequestError,
 )
-from hedgespec.rpc.convert import feature_blocks, rounds, sessions
+from hedgespec.rpc.convert import arrays, rounds, sessions
 from hedgespec.rpc.v1 import replica_pb2 as pb
 from tests.rpc_messages import (
     feature_message,
@@ -193,7 +193,7 @@ def test_malformed_prompt_rows_lose_the_target_and_are_refused_by_drafters(mutat
     with pytest.raises(ReplicaLost):
         sessions.read_opened(opened)
     with pytest.raises(InvalidObservation):
-        sessions.read_score_prompt(score_prompt)
+        sessions.read_prompt_top(score_prompt.prompt_top)
 
 
 @pytest.mark.parametrize("mutate", BAD_PROMPT_SCORES)
@@ -218,7 +218,7 @@ def test_malformed_features_are_an_invalid_observation(mutate: Callable[[object]
     message = feature_message()
     mutate(message)
     with pytest.raises(InvalidObservation):
-        feature_blocks.read_features(message)
+        arrays.read_features(message)
 
 
 READERS: list[tuple[Callable[[], object], Callable[[bytes], object]]] = [
@@ -227,10 +227,10 @@ READERS: list[tuple[Callable[[], object], Callable[[bytes], object]]] = [
     (verdict_message, lambda data: rounds.read_verdict(pb.Verdict.FromString(data))),
     (observe_message, lambda data: rounds.read_observation(pb.Observe.FromString(data))),
     (opened_message, lambda data: sessions.read_opened(pb.Opened.FromString(data))),
-    (score_prompt_message, lambda data: sessions.read_score_prompt(pb.ScorePrompt.FromString(data))),
+    (score_prompt_message, lambda data: sessions.read_prompt_top(pb.ScorePrompt.FromString(data).prompt_top)),
     (prompt_scores_message, lambda data: sessions.read_prompt_scores(pb.PromptScores.FromString(data))),
     (score_message, lambda data: rounds.read_scores(pb.Score.FromString(data))),
-    (feature_message, lambda data: feature_blocks.read_features(pb.FeatureBlock.FromString(data))),
+    (feature_message, lambda data: arrays.read_features(pb.FeatureBlock.FromString(data))),
 ]
 
 

@@ -23,7 +23,7 @@ from hedgespec.models.tabular import TabularDrafter, TabularModel, TabularTarget
 from hedgespec.observability.metrics import Metrics
 from hedgespec.rpc.convert import sessions
 from hedgespec.rpc.v1 import replica_pb2 as pb
-from hedgespec.sampling.values import parameters, plan, value_of
+from hedgespec.sampling.parameter import parameters, plan, value_of
 from hedgespec.speculative.acceptance import accept
 from hedgespec.speculative.device_sampling import SHAPED, can_shape
 from hedgespec.speculative.verification import VerifyContext
@@ -169,7 +169,7 @@ def test_drafts_with_any_other_parameter_take_the_plain_path() -> None:
 
 def test_the_router_reads_every_parameter_without_torch() -> None:
     code = (
-        "import json, sys\nfrom hedgespec.sampling.values import parameters\n"
+        "import json, sys\nfrom hedgespec.sampling.parameter import parameters\n"
         "print(json.dumps([len(parameters()), 'torch' in sys.modules]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)

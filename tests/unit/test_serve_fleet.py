@@ -15,8 +15,7 @@ from deployments.replicas import DrafterOffer, Offer
 from hedgespec.errors import TargetUnavailable
 from hedgespec.models.tabular import TabularDrafter, TabularModel, TabularTarget
 from hedgespec.rpc.leases import Leases
-from hedgespec.rpc.server import ReplicaServer, start_server
-from hedgespec.rpc.servicer import ReplicaServicer
+from hedgespec.rpc.server import ReplicaServer, ReplicaServicer, start_server
 from hedgespec.types import SamplingParams, SessionSpec
 from tests.waiting import eventually
 

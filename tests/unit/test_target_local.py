@@ -14,8 +14,7 @@ from transformers import AutoModelForCausalLM
 from hedgespec.config import TargetConfig
 from hedgespec.engine.engine import Engine
 from hedgespec.engine.factory import build_target
-from hedgespec.engine.local import LocalTarget
-from hedgespec.engine.local_features import LocalFeatureTransport
+from hedgespec.engine.local import LocalFeatureTransport, LocalTarget
 from hedgespec.engine.target_engine import TargetRunner
 from hedgespec.errors import InvalidDraft, ReplicaBusy, ReplicaLost, RequestError, UnknownSession
 from hedgespec.models.causal_lm.block import Block, BlockOutput

@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hedgespec.errors import ConfigError, RequestError
-from hedgespec.tenancy.keys import hash_key, is_well_formed, mint_key
-from hedgespec.tenancy.keys_file import mode_problem, read_keys_file
+from hedgespec.tenancy.keys import hash_key, is_well_formed, mint_key, mode_problem, read_keys_file
 from hedgespec.tenancy.tenants import RELOAD_INTERVAL_S, Tenants
 
 SECRET_A, HASH_A = mint_key()

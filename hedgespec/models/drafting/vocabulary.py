@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hedgespec.sampling.parameter import plan
 from hedgespec.sampling.processing import largest_ids, process_logits, shape_logits
 from hedgespec.sampling.token_counts import TokenCounts
-from hedgespec.sampling.values import plan
 from hedgespec.speculative.proposal import kept_parts, truncate
 from hedgespec.speculative.scoring import DraftProbs
 from hedgespec.types import SamplingParams, SparseRows

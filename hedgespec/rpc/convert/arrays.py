@@ -1,4 +1,4 @@
-"""Ids, probabilities and sparse rows of messages are checked in Python integers first and then converted to arrays.
+"""Ids, probabilities, sparse rows and hidden features of messages are checked first and then converted to arrays.
 
 Whatever a peer sends, a `read_*` function returns a well-formed array or raises the given exception. Checks that need the
 model (ids below the vocabulary, positions that fit the session) are the model's.
@@ -12,11 +12,13 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
-from hedgespec.errors import HedgeSpecError
+from hedgespec.errors import HedgeSpecError, InvalidObservation
 from hedgespec.rpc.v1 import replica_pb2 as pb
-from hedgespec.types import MAX_SPARSE_IDS, SparseRows
+from hedgespec.types import MAX_SPARSE_IDS, FeatureBlock, SparseRows
 
 SUM_TOLERANCE = 1e-3
+MAX_SESSION_ID_LENGTH = 128
+MAX_FEATURE_WIDTH = 1 << 17
 
 SMALL = 64
 """Up to this many numbers, a check in Python is faster than two NumPy reductions."""
@@ -83,6 +85,34 @@ def read_probs(
     if not (min(values) >= 0.0 and max(values) <= limit and sum(values) <= limit * len(values)):
         raise error(f"{name} on the wire must be finite and in 0..{maximum:g}.")
     return probs
+
+
+def write_features(block: FeatureBlock) -> pb.FeatureBlock:
+    """Return the block as a message; its rows are copied."""
+    num_positions, width = block.rows.shape
+    is_bfloat16 = block.rows.dtype == np.uint16
+    rows = np.asarray(block.rows, dtype="<u2" if is_bfloat16 else "<f4")
+    return pb.FeatureBlock(
+        session_id=block.session_id,
+        start_position=block.start_position,
+        num_positions=num_positions,
+        width=width,
+        bfloat16=is_bfloat16,
+        rows=rows.tobytes(),
+    )
+
+
+def read_features(message: pb.FeatureBlock) -> FeatureBlock:
+    """Return the block; its rows are a read-only view of the message's bytes. Raises InvalidObservation."""
+    error = InvalidObservation
+    item_bytes = 2 if message.bfloat16 else 4
+    size_bytes = message.num_positions * message.width * item_bytes
+    require(0 < len(message.session_id) <= MAX_SESSION_ID_LENGTH, error, "session_id", "not empty")
+    require(0 < message.width <= MAX_FEATURE_WIDTH, error, "width", f"1..{MAX_FEATURE_WIDTH}")
+    require(message.start_position < 2**31, error, "start_position", "a position")
+    require(len(message.rows) == size_bytes, error, "rows", f"{size_bytes} bytes long")
+    rows = np.frombuffer(message.rows, dtype="<u2" if message.bfloat16 else "<f4")
+    return FeatureBlock(message.session_id, message.start_position, rows.reshape(message.num_positions, message.width))
 
 
 def float_bytes(values: NDArray[np.float32]) -> bytes:

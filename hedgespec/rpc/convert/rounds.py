@@ -21,9 +21,8 @@ MAX_SCORE_DEPTH = 64
 def write_tree(message: pb.DraftTree, tree: DraftTree) -> None:
     """Write a draft; the parents of a chain are left out."""
     message.token_ids.extend(tree.token_ids.tolist())
-    parent = tree.parent.tolist()
-    if parent != list(range(-1, len(parent) - 1)):  # not a chain
-        message.parent.extend(parent)
+    if not tree.is_chain:
+        message.parent.extend(tree.parent.tolist())
     if tree.draft_probs is not None:
         write_rows(message.draft_probs, tree.draft_probs)
 
@@ -65,14 +64,12 @@ def read_tree(message: pb.DraftTree, drafter_id: str, compute_s: float = 0.0) ->
     token_ids = read_ids(message.token_ids, error, "token_ids")
     if message.parent:
         parent = np.array(message.parent, dtype=np.int32)
-        require(
-            bool(np.all(parent < np.arange(num_nodes)) and np.all(parent >= -1)), error, "parent", "an earlier node"
-        )
+        is_tree = bool(np.all(parent < np.arange(num_nodes)) and np.all(parent >= -1))
+        require(is_tree, error, "parent", "an earlier node")
     else:
         parent = np.arange(-1, num_nodes - 1, dtype=np.int32)
-    draft_probs = None
-    if message.HasField("draft_probs"):
-        draft_probs = read_rows(message.draft_probs, num_nodes, error, is_complete=True)
+    has_probs = message.HasField("draft_probs")
+    draft_probs = read_rows(message.draft_probs, num_nodes, error, is_complete=True) if has_probs else None
     return DraftTree(token_ids, parent, draft_probs, drafter_id, compute_s)
 
 
@@ -140,7 +137,6 @@ def read_observation(message: pb.Observe) -> Observation:
 
 def write_scores(message: pb.Score, scores: Scores | None) -> None:
     """Write scores; None, when none were wanted, is a message of depth 0."""
-    message.SetInParent()
     if scores is None:
         return
     message.start = scores.start

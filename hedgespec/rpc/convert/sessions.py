@@ -1,23 +1,27 @@
-"""Convert the messages that begin a session to protobuf and back: `Open` and the scores of the prompt.
-
-`write_*` fills a message in place. `read_*` returns a well-formed noun whatever a peer sends, or raises the error that its
-docstring names.
-"""
+"""Convert the messages that begin a session to protobuf and back, as `rounds` does: `Open` and the scores of the prompt."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hedgespec.config import LimitsConfig
 from hedgespec.errors import HedgeSpecError, InvalidObservation, ReplicaLost, RequestError
-from hedgespec.rpc.convert.arrays import float_bytes, read_ids, read_probs, read_rows, require, write_rows
+from hedgespec.rpc.convert.arrays import (
+    MAX_SESSION_ID_LENGTH,
+    float_bytes,
+    read_ids,
+    read_probs,
+    read_rows,
+    require,
+    write_rows,
+)
 from hedgespec.rpc.convert.rounds import MAX_SCORE_DEPTH
 from hedgespec.rpc.v1 import replica_pb2 as pb
-from hedgespec.sampling.values import parameters, value_of, with_values
+from hedgespec.sampling.parameter import parameters, value_of, with_values
 from hedgespec.types import (
     CHAIN,
     MAX_SPARSE_IDS,
@@ -33,7 +37,6 @@ from hedgespec.types import (
 MAX_SESSION_TOKENS = 1 << 19
 """Most ids in one `Open`; keeps the message under the 4 MiB cap of a frame."""
 
-MAX_SESSION_ID_LENGTH = 128
 MAX_FEATURE_SINKS = 64
 MAX_VOCAB = 1 << 31
 MAX_BRANCHING = 64
@@ -44,13 +47,8 @@ _LIMITS = LimitsConfig(max_logit_bias=1 << 12)
 _OWN_FIELDS = frozenset(pb.Sampling.DESCRIPTOR.fields_by_name)
 """The sampling parameters that have a field of their own on the wire."""
 
-_KINDS: dict[pb.DraftForm.Kind, DraftKind] = {
-    pb.DraftForm.KIND_CHAIN: "chain",
-    pb.DraftForm.KIND_TREE: "tree",
-    pb.DraftForm.KIND_IID: "iid",
-    pb.DraftForm.KIND_DISTINCT: "distinct",
-}
-_KIND_NUMBERS = {kind: number for number, kind in _KINDS.items()}
+_KIND_NUMBERS = {kind: getattr(pb.DraftForm, f"KIND_{kind.upper()}") for kind in get_args(DraftKind)}
+_KINDS: dict[pb.DraftForm.Kind, DraftKind] = {number: kind for kind, number in _KIND_NUMBERS.items()}
 
 
 def write_open(message: pb.Open, spec: SessionSpec, lease_id: str = "") -> None:
@@ -113,20 +111,15 @@ def write_opened(message: pb.Opened, opened: Opened) -> None:
 
 def read_opened(message: pb.Opened) -> Opened:
     """Read the answer to `Open`. Raises ReplicaLost."""
-    prompt_top = None
-    if message.HasField("prompt_top"):
-        prompt_top = _read_prompt_top(message.prompt_top, ReplicaLost)
-    return Opened(num_cached_tokens=message.num_cached_tokens, prompt_top=prompt_top)
+    has_top = message.HasField("prompt_top")
+    return Opened(message.num_cached_tokens, read_prompt_top(message.prompt_top, ReplicaLost) if has_top else None)
 
 
-def write_score_prompt(message: pb.ScorePrompt, prompt_top: SparseRows) -> None:
-    """Write the target's distributions of the prompt's last tokens."""
-    write_rows(message.prompt_top, prompt_top)
-
-
-def read_score_prompt(message: pb.ScorePrompt) -> SparseRows:
-    """Read the target's distributions of the prompt's last tokens. Raises InvalidObservation."""
-    return _read_prompt_top(message.prompt_top, InvalidObservation)
+def read_prompt_top(message: pb.SparseRows, error: type[HedgeSpecError] = InvalidObservation) -> SparseRows:
+    """Read the target's distributions of the prompt's last tokens. Raises `error`."""
+    num_rows = len(message.lengths)
+    require(num_rows <= MAX_PROMPT_SCORES, error, "prompt_top", f"at most {MAX_PROMPT_SCORES} rows")
+    return read_rows(message, num_rows, error, is_complete=False)
 
 
 def write_prompt_scores(message: pb.PromptScores, overlap: NDArray[np.float32]) -> None:
@@ -193,9 +186,3 @@ def _read_form(message: pb.DraftForm) -> DraftForm:
         raise RequestError(f"draft_form on the wire has kind {message.kind}, which this replica does not support.")
     require(message.branching <= MAX_BRANCHING, RequestError, "branching", f"at most {MAX_BRANCHING}")
     return DraftForm(kind, message.branching or 1)
-
-
-def _read_prompt_top(message: pb.SparseRows, error: type[HedgeSpecError]) -> SparseRows:
-    num_rows = len(message.lengths)
-    require(num_rows <= MAX_PROMPT_SCORES, error, "prompt_top", f"at most {MAX_PROMPT_SCORES} rows")
-    return read_rows(message, num_rows, error, is_complete=False)

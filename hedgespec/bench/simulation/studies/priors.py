@@ -13,7 +13,7 @@ from hedgespec.bench.simulation.studies.study import COMPARED, Study
 from hedgespec.bench.simulation.workbench import SHIPPED, Workbench
 from hedgespec.config import LearnerConfig
 from hedgespec.learning.prior import mixed_prior, prompt_loss, tilted_prior
-from hedgespec.store.preference import ALPHA, AnswerOutcome, answer_totals
+from hedgespec.store.record import ALPHA, AnswerOutcome, answer_totals
 
 FOLLOWS: tuple[Follow, ...] = ("sample", "leader")
 PROMPT_LENGTHS = (8, 16, 32, 64)
