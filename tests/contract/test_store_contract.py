@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from hedgespec.catalogue import STORES
 from hedgespec.config import StoreConfig
 from hedgespec.errors import ConfigError, CorruptRecord, RecordFolded, StoreError, StoreUnavailable
 from hedgespec.store.codec import decode, encode
@@ -80,6 +81,11 @@ def redis_server() -> Iterator[RedisServer]:
 
 
 REDIS = pytest.param("redis", marks=pytest.mark.redis_server)
+
+
+def test_every_store_of_the_catalogue_is_in_this_suite() -> None:
+    """A new store adds itself to `Backend` and to the fixture below; `rediss` is `redis` over TLS."""
+    assert set(STORES.names()) == {"memory", "sqlite", "redis", "rediss"}
 
 
 @pytest.fixture(params=["memory", "sqlite", REDIS])
@@ -316,6 +322,7 @@ async def test_records_survive_reopening(durable_backend: Backend) -> None:
 
 WRITER = """
 import asyncio, sys
+from hedgespec.catalogue import STORES
 from hedgespec.config import StoreConfig
 from hedgespec.store.fields import open_store
 from hedgespec.store.record import DrafterTotals, PreferenceKey, PreferenceRecord
