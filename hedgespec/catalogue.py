@@ -53,6 +53,7 @@ OBJECTIVES: Registry[Any] = Registry(
         "length_product": "hedgespec.learning.objectives.length:LengthProduct",
         "throughput": "hedgespec.learning.objectives.throughput:Throughput",
     },
+    subclass_of="hedgespec.learning.objectives.objective:Objective",
 )
 """A subclass of `hedgespec.learning.objectives.objective.Objective`."""
 
@@ -65,6 +66,7 @@ DRAFTER_KINDS: Registry[DrafterKind] = Registry(
         "ngram": "hedgespec.engine.kinds.ngram:NGRAM",
         "tabular": "hedgespec.engine.kinds.tabular:TABULAR_KIND",
     },
+    instance_of="hedgespec.engine.kinds.drafter_kind:DrafterKind",
 )
 """An instance of a subclass of `hedgespec.engine.kinds.drafter_kind.DrafterKind`."""
 
@@ -92,5 +94,12 @@ SAMPLING_PARAMETERS: Registry[Any] = Registry(
         "top_k": "hedgespec.sampling.top_k:TopK",
         "top_p": "hedgespec.sampling.top_p:TopP",
     },
+    subclass_of="hedgespec.sampling.parameter:SamplingParameter",
 )
 """A class of sampling parameters by the client's name, see `hedgespec.sampling.parameter`; applied in this order."""
+
+
+def learner_registry(name: str) -> Registry[Any]:
+    """The registry that a name of a learner or bandit belongs to; built-in names of either win."""
+    is_bandit = name in BANDITS.built_in or (name in BANDITS and name not in LEARNERS)
+    return BANDITS if is_bandit else LEARNERS

@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from hedgespec.catalogue import BANDITS, DRAFTER_KINDS, LEARNERS, OBJECTIVES
+from hedgespec.catalogue import BANDITS, DRAFTER_KINDS, LEARNERS, OBJECTIVES, learner_registry
 from hedgespec.errors import ConfigError
-from hedgespec.registry import Registry
+from hedgespec.registry import Registry, unknown_name
 
 Device = Literal["cpu", "cuda"]
 DraftFormName = Literal["chain", "tree", "iid", "distinct"]
@@ -21,14 +21,12 @@ Identifier = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 
 
 def named_in(*registries: Registry[Any]) -> AfterValidator:
-    """A name must be in one of the registries; the error lists the known ones of the last."""
+    """A name must be in one of the registries; the error lists the known ones of all."""
 
     def check(name: str) -> str:
-        try:
-            if not any(name in registry for registry in registries[:-1]):
-                registries[-1].check(name)
-        except ConfigError as error:
-            raise ValueError(str(error)) from error
+        known = [known for registry in registries for known in registry.names()]
+        if name not in known:
+            raise ValueError(str(unknown_name(registries[0].kind, name, known)))
         return name
 
     return AfterValidator(check)
@@ -130,7 +128,7 @@ class LearnerConfig(Section):
     baseline:     the drafter that `safe` never loses more than three rounds to; default: the first one
     """
 
-    name: Annotated[str, named_in(BANDITS, LEARNERS)] = "adaptive"
+    name: Annotated[str, named_in(LEARNERS, BANDITS)] = "adaptive"
     objective: Annotated[str, named_in(OBJECTIVES)] = "rounds"
     prior_mixing: float = Field(0.1, gt=0, le=1)
     follow: Literal["sample", "leader"] = "sample"
@@ -145,7 +143,7 @@ class LearnerConfig(Section):
     @property
     def is_bandit(self) -> bool:
         """Whether it learns from the rounds of the drafter it chose, instead of every drafter's scores."""
-        return self.name in BANDITS
+        return learner_registry(self.name) is BANDITS
 
 
 class SpeculationConfig(Section):

@@ -15,6 +15,7 @@ from hedgespec.api import endpoints
 from hedgespec.api.boundary import Boundary
 from hedgespec.api.context import Admission, ApiContext
 from hedgespec.api.errors import as_request_error, error_response
+from hedgespec.api.schemas import ChatBody, CompletionBody, with_sampling_parameters
 from hedgespec.config import LimitsConfig
 from hedgespec.errors import HedgeSpecError
 from hedgespec.observability.metrics import Metrics
@@ -57,7 +58,10 @@ def create_app(
     is_ready: whether requests can be served, for /health
     keep_alive_s: silence on a stream after which a comment line is sent
     now, request_id: passed in so that a test can fix every byte of an answer
+    Raises ConfigError for sampling parameters of installed packages that cannot be served.
     """
+    for schema in (CompletionBody, ChatBody):
+        with_sampling_parameters(schema)
     context = ApiContext(
         generator=generator,
         tokenizer=tokenizer,

@@ -20,6 +20,7 @@ from hedgespec.api.prompts import (
     completion_prompts,
     encode_chat,
     encode_prompt,
+    too_long,
 )
 from hedgespec.api.responder import Responder
 from hedgespec.api.sampling import sampling_params
@@ -89,7 +90,9 @@ async def _answer(
                 raise RequestError(f"The {form.source} has no tokens.", code="invalid_value", param=form.source)
             max_tokens = sampling.max_tokens
             if stated_max_tokens is None:  # the configured default shrinks to what the context leaves
-                max_tokens = max(1, min(max_tokens, tokenizer.max_model_len - len(prompt_ids)))
+                max_tokens = min(max_tokens, tokenizer.max_model_len - len(prompt_ids))
+            if max_tokens < 1:
+                raise too_long(form.source, tokenizer.max_model_len)
             requests.append(
                 GenerationRequest(
                     request_id=request_id if num_prompts == 1 else f"{request_id}-{index}",

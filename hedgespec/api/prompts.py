@@ -57,7 +57,7 @@ def completion_prompts(prompt: str | list[Any], vocab_size: int, max_model_len: 
 def check_token_ids(name: str, token_ids: Sequence[int], vocab_size: int, max_count: int) -> None:
     """Raise RequestError for ids that this model does not have, or for too many of them."""
     if len(token_ids) > max_count:
-        raise _too_long(name, max_count)
+        raise too_long(name, max_count)
     if not all(type(i) is int for i in token_ids):
         raise wrong_value(name, "token ids must be whole numbers", code="invalid_type")
     if token_ids and not 0 <= min(token_ids) <= max(token_ids) < vocab_size:
@@ -100,7 +100,7 @@ async def encode_chat(
 
 def _check_length(context: ApiContext, text: str, max_tokens: int | None, source: str) -> None:
     if max_tokens is not None and context.tokenizer.is_surely_longer(text, max_tokens):
-        raise _too_long(source, max_tokens)
+        raise too_long(source, max_tokens)
 
 
 async def _run(context: ApiContext, num_chars: int, encode: Callable[[], TokenIds]) -> TokenIds:
@@ -149,9 +149,10 @@ def _unsupported(message: str, param: str) -> RequestError:
     return RequestError(message, code="unsupported_parameter", param=param)
 
 
-def _too_long(param: str, max_tokens: int) -> RequestError:
+def too_long(param: str, max_tokens: int) -> RequestError:
+    """The error for a prompt that leaves no room for an answer."""
     return RequestError(
-        f"This model's context is {max_tokens} tokens; {param} alone has more. Shorten it.",
+        f"This model's context is {max_tokens} tokens; {param} alone has more, or leaves no room for an answer. Shorten it.",
         code="context_length_exceeded",
         param=param,
     )

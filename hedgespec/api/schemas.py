@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar, cast
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from hedgespec.config import Identifier
+from hedgespec.errors import ConfigError
 from hedgespec.sampling.parameter import SamplingParameter, parameters
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
@@ -73,12 +74,14 @@ Generation = TypeVar("Generation", bound=GenerationBody)
 
 
 def with_sampling_parameters(schema: type[Generation]) -> type[Generation]:
-    """Return the schema with one more field per registered sampling parameter."""
+    """Return the schema with one more field per registered sampling parameter. Raises ConfigError for a taken name."""
     return cast("type[Generation]", _extended(schema, parameters()))
 
 
 @cache
 def _extended(schema: type[GenerationBody], added: tuple[SamplingParameter[Any], ...]) -> type[GenerationBody]:
+    if taken := sorted({own.name for own in added} & schema.model_fields.keys()):
+        raise ConfigError(f"Sampling parameters {taken} of an installed package are fields of a request already.")
     fields: dict[str, Any] = {own.name: (own.accepts, own.neutral) for own in added}
     return create_model(schema.__name__, __base__=schema, **fields)
 

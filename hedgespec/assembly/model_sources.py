@@ -9,11 +9,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from hedgespec import zoo
 from hedgespec.config import AppArgs, DrafterConfig, TargetConfig
-from hedgespec.errors import ConfigError
+from hedgespec.errors import ConfigError, HedgeSpecError
+from hedgespec.learning.build import make_learner
 from hedgespec.models.tabular_source import TABULAR, TABULAR_ALPHABET, TABULAR_CONTEXT, TabularSource
 from hedgespec.protocols import Drafter, FeatureTransport, Target
+from hedgespec.sampling.parameter import parameters
 
 if TYPE_CHECKING:
     from hedgespec.tokenization import Tokenizer
@@ -71,6 +75,7 @@ def check_sources(args: AppArgs) -> list[str]:
     """Return `path.to.key: problem` for every model that is not there. Cheap: it runs before anything starts."""
     models = {"target.model": args.target.model} | {f"drafters.{i}.model": d.model for i, d in enumerate(args.drafters)}
     problems = [f"{path}: {problem}" for path, model in models.items() if (problem := _problem(model))]
+    problems += _extension_problems(args)
     if args.target.model == ZOO and not zoo.target_folder().is_dir():
         problems.append("target.model: the zoo's weights are not here; run `hedgespec zoo build`")
     folders = zoo.drafter_folders()
@@ -78,6 +83,19 @@ def check_sources(args: AppArgs) -> list[str]:
         if drafter.model == ZOO and drafter.id not in folders:
             problems.append(f"drafters.{index}.id: the zoo has no drafter {drafter.id!r}, only {sorted(folders)}")
     return problems
+
+
+def _extension_problems(args: AppArgs) -> list[str]:
+    """Return what is wrong with a learner or sampling parameters of installed packages."""
+    try:
+        learner = make_learner(args.learner.name)
+        learner.weights(learner.init(np.full(2, 0.5)))
+        parameters()
+    except HedgeSpecError as error:
+        return [f"installed packages: {error}"]
+    except Exception as error:  # whatever a learner of an installed package does
+        return [f"learner.name: {args.learner.name} fails to start: {type(error).__name__}: {error}"]
+    return []
 
 
 def _problem(model: str | None) -> str:

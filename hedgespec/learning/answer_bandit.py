@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hedgespec.learning.experts import one_per_drafter
+from hedgespec.learning.learners.checks import checked_weights
 from hedgespec.learning.learners.learner import Learner
 from hedgespec.learning.protocol import Floats, Mask
 from hedgespec.types import Scores
@@ -27,6 +28,7 @@ class AnswerBandit:
         self._state = bandit.init(prior)
         self._most_emitted = max_draft_tokens + 1
         self.expert_weights = bandit.weights(self._state)
+        self.failure: str | None = None
 
     @property
     def weights(self) -> Floats:
@@ -44,8 +46,11 @@ class AnswerBandit:
     def played(self, drafter_index: int, num_emitted: int) -> None:
         losses = np.zeros(len(self.experts))
         losses[drafter_index] = max(0.0, 1.0 - num_emitted / self._most_emitted)
-        self._state = self._bandit.update(self._state, losses, np.arange(len(losses)) == drafter_index)
-        self.expert_weights = self._bandit.weights(self._state)
+        try:
+            self._state = self._bandit.update(self._state, losses, np.arange(len(losses)) == drafter_index)
+            self.expert_weights = checked_weights(self._bandit.weights(self._state), len(losses))
+        except Exception as error:  # a bandit of an installed package: the answer goes on with the last good weights
+            self.failure = f"{type(error).__name__}: {error}"
 
     def add_scores(self, drafter_index: int, scores: Scores, *, more_coming: bool) -> None:
         """Scores are never asked for."""

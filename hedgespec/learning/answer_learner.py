@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from hedgespec.learning.experts import per_drafter, per_expert
 from hedgespec.learning.feedback import Feedback
+from hedgespec.learning.learners.checks import checked_weights
 from hedgespec.learning.learners.learner import Learner
 from hedgespec.learning.objectives.objective import Losses
 from hedgespec.learning.prior import prompt_loss, tilted_prior
@@ -55,6 +56,7 @@ class AnswerLearner:
         self._round_index = 0
         self._num_swept = 0  # positions that the sweep under way asks every drafter for
         self._state: Any = None
+        self.failure: str | None = None
         self._start(prior)
 
     @property
@@ -99,7 +101,7 @@ class AnswerLearner:
         self._feedback.mark_absent(drafter_index)
 
     def finish(self) -> None:
-        self._update(self._feedback.finish())
+        self._learn(is_over=True)
 
     def expected_passes(self) -> dict[int, float]:
         passes = self._feedback.expected_passes()
@@ -113,9 +115,14 @@ class AnswerLearner:
         self._state = self._learner.init(self.expert_prior)
         self.expert_weights = self._learner.weights(self._state)
 
-    def _learn(self) -> None:
-        self._tilt()
-        self._update(self._feedback.closed_losses(self._round_index))
+    def _learn(self, *, is_over: bool = False) -> None:
+        if self.failure is not None:
+            return
+        try:
+            self._tilt()
+            self._update(self._feedback.finish() if is_over else self._feedback.closed_losses(self._round_index))
+        except Exception as error:  # a learner or an objective of an installed package; no drafter is to blame
+            self.failure = f"{type(error).__name__}: {error}"
 
     def _tilt(self) -> None:
         """Start again from the prior that the prompt suggests, with what has been learned since: late scores of the
@@ -137,7 +144,7 @@ class AnswerLearner:
                 self._watch_sleepers(losses, awake)
             self._state = self._learner.update(self._state, losses, awake)
         if closed:
-            self.expert_weights = self._learner.weights(self._state)
+            self.expert_weights = checked_weights(self._learner.weights(self._state), len(self.experts))
 
     def _watch_sleepers(self, losses: Floats, awake: Mask) -> None:
         """Show the sleepers one position's losses per drafter: a drafter's loss is that of its best draft length."""

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hedgespec.catalogue import BANDITS, LEARNERS, OBJECTIVES
+from hedgespec.catalogue import OBJECTIVES, learner_registry
 from hedgespec.config import AppArgs
+from hedgespec.errors import ConfigError
 from hedgespec.learning.answer_bandit import AnswerBandit
 from hedgespec.learning.answer_learner import AnswerLearner
 from hedgespec.learning.experts import Expert
@@ -27,8 +28,12 @@ _DEFAULTS = LearnerSettings()
 
 def make_learner(name: str, settings: LearnerSettings = _DEFAULTS) -> Learner[Any]:
     """The learner or bandit of that name. Raises ConfigError for an unknown one and for settings that it cannot use."""
-    registry = BANDITS if name in BANDITS else LEARNERS
-    learner: Learner[Any] = registry.load(name)(settings)
+    registry = learner_registry(name)
+    make = registry.load(name)
+    try:
+        learner: Learner[Any] = make(settings)
+    except TypeError as error:
+        raise ConfigError(f"The {registry.kind} {name!r} is no factory `(settings) -> Learner`: {error}.") from error
     return learner
 
 

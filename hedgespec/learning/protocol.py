@@ -24,11 +24,14 @@ class AnswerLearning(Protocol):
 
     experts: what is chosen among, one per drafter unless draft lengths are chosen too
     expert_prior, expert_weights: [num_experts], sum to 1; weights: [num_drafters], the experts' summed per drafter
+    failure: why learning has stopped, if a learner or objective has raised or gave weights that are none; the last good
+        weights stay
     """
 
     experts: tuple[Expert, ...]
     expert_prior: Floats
     expert_weights: Floats
+    failure: str | None
 
     @property
     def weights(self) -> Floats: ...

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.metrics_core import Metric
 
@@ -61,6 +62,7 @@ class Metrics:
         self._store_failures = self._counter(
             "store_failures", "Failed operations of the preference store, and records left out.", "kind"
         )
+        self._learning_failures = self._counter("learning_failures", "Answers whose learner or objective failed.")
         self._migrations = self._counter("migrations", "Answers moved to another target replica.")
         self._requests = self._counter("http_requests", "HTTP requests.", "endpoint", "status")
         self._prompt_tokens = self._counter("prompt_tokens", "Prompt tokens of finished answers.")
@@ -117,6 +119,11 @@ class Metrics:
 
     def migrated(self) -> None:
         self._migrations.labels(self._replica).inc()
+
+    def learning_failed(self, reason: str) -> None:
+        """Count it and log the reason."""
+        self._learning_failures.labels(self._replica).inc()
+        structlog.get_logger().error("learning_failed", reason=reason)
 
     def observe_http(self, endpoint: str, status: int) -> None:
         """endpoint: a route's template, so that the path a client invents is never a label."""

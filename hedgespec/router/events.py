@@ -22,6 +22,9 @@ class Events(Protocol):
 
     def migrated(self) -> None: ...
 
+    def learning_failed(self, reason: str) -> None:
+        """A learner or objective has raised, and the answer went on with the weights that it had."""
+
 
 class NoEvents:
     """Ignores everything, for benchmarks and tests that count nothing."""
@@ -39,4 +42,7 @@ class NoEvents:
         pass
 
     def migrated(self) -> None:
+        pass
+
+    def learning_failed(self, reason: str) -> None:
         pass

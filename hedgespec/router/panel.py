@@ -111,7 +111,7 @@ class DrafterPanel:
         except TimeoutError:
             self.presence[index] = Presence.SILENT
             self._events.draft_failed(drafter.drafter_id, "deadline")
-        except HedgeSpecError as error:
+        except Exception as error:  # a drafter of an installed package may raise anything
             self._lose(index, type(error).__name__)
         return EMPTY_DRAFT
 

@@ -81,8 +81,8 @@ class GenerationService:
             )
         if request.drafter not in (None, "none", "random", *self._drafter_ids):
             raise RequestError(
-                f"No such drafter. Configured: {self._drafter_ids}; 'none' turns speculation off, 'random' draws one in "
-                "every round.",
+                f"No such drafter. Configured: {', '.join(self._drafter_ids)}; 'none' turns speculation off, 'random' "
+                "draws one in every round.",
                 code="unknown_drafter",
                 param="hedgespec.drafter",
             )
@@ -122,9 +122,14 @@ class GenerationService:
         live = {d.drafter_id: d for d in answer.panel.drafters if d is not None}
         answer.loop.score_rest()
         await answer.panel.close()
-        if answer.learning is None or answer.preference_key is None or stats.num_emitted == 0:
+        if answer.learning is None:
             return
         answer.learning.finish()
+        if answer.learning.failure is not None:
+            self._events.learning_failed(answer.learning.failure)
+            return
+        if answer.preference_key is None or stats.num_emitted == 0:
+            return
         stats.expected_passes = answer.expected_passes()
         passes = {preference_id(live.get(d), d): p for d, p in stats.expected_passes.items()}
         # passes are over all verified tokens, those included that a stop string cut off or the caller did not wait for

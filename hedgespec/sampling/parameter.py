@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cache, cached_property, lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, get_args
 
 from pydantic import ConfigDict, TypeAdapter
 
 from hedgespec.catalogue import SAMPLING_PARAMETERS
 from hedgespec.config import LimitsConfig
-from hedgespec.errors import RequestError
+from hedgespec.errors import ConfigError, RequestError
 from hedgespec.types import SamplingParams
 
 if TYPE_CHECKING:
@@ -102,8 +102,20 @@ _ATTRIBUTES = frozenset(field.name for field in fields(SamplingParams))
 
 @cache
 def parameters() -> tuple[SamplingParameter[Any], ...]:
-    """Every registered parameter, in the order in which those of one stage are applied."""
-    return tuple(SAMPLING_PARAMETERS.load(name)() for name in SAMPLING_PARAMETERS.names())
+    """Every registered parameter, in the order in which those of one stage are applied.
+
+    Raises ConfigError for one of an installed package that cannot be loaded, or whose name or stage is wrong.
+    """
+    found: tuple[SamplingParameter[Any], ...] = tuple(
+        SAMPLING_PARAMETERS.load(name)() for name in SAMPLING_PARAMETERS.names()
+    )
+    for registered, own in zip(SAMPLING_PARAMETERS.names(), found, strict=True):
+        if own.name != registered or own.stage not in get_args(Stage):
+            raise ConfigError(
+                f"The sampling parameter {registered!r} calls itself {own.name!r}, of stage {own.stage!r}: both names must "
+                f"be the same, and the stage one of {get_args(Stage)}."
+            )
+    return found
 
 
 def value_of(params: SamplingParams, parameter: SamplingParameter[Any]) -> Any:

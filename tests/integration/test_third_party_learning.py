@@ -8,10 +8,14 @@ import pytest
 from pydantic import ValidationError
 
 from deployments.commands.inputs import read_args
+from hedgespec.api.schemas import CompletionBody, with_sampling_parameters
 from hedgespec.assembly.local_service import local_service
+from hedgespec.assembly.model_sources import check_sources
 from hedgespec.catalogue import LEARNERS
 from hedgespec.config import AppArgs, LearnerConfig
 from hedgespec.errors import ConfigError
+from hedgespec.learning.build import make_learner
+from hedgespec.sampling.parameter import parameters
 from hedgespec.types import DecodeStats, GenerationRequest, SamplingParams
 from tests.toy_package import toy_package
 
@@ -47,6 +51,25 @@ class Leader(FullInformation):
 def leader(settings):
     return Leader()
 '''
+SAMPLING = """
+from hedgespec.sampling.parameter import SamplingParameter
+
+
+class Name(SamplingParameter):
+    name, accepts, neutral, stage = "other", float, 0.0, "probs"
+
+
+class Stage(SamplingParameter):
+    name, accepts, neutral, stage = "strange", float, 0.0, "somewhere"
+
+
+class NotOne:
+    pass
+
+
+class Stream(SamplingParameter):
+    name, accepts, neutral, stage = "stream", float, 0.0, "probs"
+"""
 OBJECTIVE = '''
 from hedgespec.learning.objectives.objective import Objective, loss_vectors
 
@@ -131,6 +154,74 @@ def test_a_package_cannot_replace_a_built_in_learner(tmp_path: Path) -> None:
     """The meaning of a configuration does not depend on what else is installed."""
     with toy_package(tmp_path, "toy_thief", LEARNER, {"hedgespec.learners": {"adaptive": "leader"}}):
         assert LEARNERS.load("adaptive").__module__ == "hedgespec.learning.learners.normalhedge"
+
+
+def test_a_bandit_of_a_package_cannot_take_the_name_of_a_built_in_learner(tmp_path: Path) -> None:
+    """Learners and bandits share the key learner.name; built-in names of either win."""
+    with toy_package(tmp_path, "toy_bandit_thief", LEARNER, {"hedgespec.bandits": {"adaptive": "leader"}}):
+        assert not LearnerConfig().is_bandit
+        assert type(make_learner("adaptive")).__name__ == "NormalHedge"
+
+
+async def test_a_learner_that_fails_costs_no_drafter_and_no_answer(tmp_path: Path) -> None:
+    """The answer goes on with the last weights, and speculation goes on: no drafter is to blame."""
+    source = LEARNER.replace("        total = state.losses + losses", "        raise RuntimeError('not today')")
+    with toy_package(tmp_path, "toy_failing", source, {"hedgespec.learners": {"failing": "leader"}}):
+        plain, learned, stats = await answer(tmp_path / "config.yaml", "name: failing")
+    assert learned == plain
+    assert stats.weights == {"near": 0.5, "far": 0.5}
+    assert stats.num_drafts >= stats.num_rounds - 2
+
+
+async def test_weights_that_are_none_are_a_failure_of_the_learner(tmp_path: Path) -> None:
+    source = LEARNER.replace("np.eye(len(total))[total.argmin()]", "np.full(len(total), np.nan)")
+    with toy_package(tmp_path, "toy_nan", source, {"hedgespec.learners": {"nan": "leader"}}):
+        plain, learned, stats = await answer(tmp_path / "config.yaml", "name: nan")
+    assert learned == plain
+    assert stats.weights == {"near": 0.5, "far": 0.5}
+
+
+def test_a_class_instead_of_a_factory_is_found_before_anything_starts(tmp_path: Path) -> None:
+    with toy_package(tmp_path, "toy_class", LEARNER, {"hedgespec.learners": {"leading": "Leader"}}):
+        (problem,) = check_sources(read_config(tmp_path / "config.yaml", "name: leading"))
+    assert "is no factory" in problem
+
+
+@pytest.mark.parametrize(
+    ("attribute", "problem"),
+    [("Name", "calls itself 'other'"), ("Stage", "of stage 'somewhere'"), ("NotOne", "no subclass")],
+)
+def test_a_sampling_parameter_that_cannot_be_served_is_found_before_anything_starts(
+    tmp_path: Path, attribute: str, problem: str
+) -> None:
+    names = {"hedgespec.sampling": {"strange": attribute}}
+    with toy_package(tmp_path, f"toy_strange_{attribute.lower()}", SAMPLING, names):
+        parameters.cache_clear()
+        problems = check_sources(read_config(tmp_path / "config.yaml", "name: adaptive"))
+    parameters.cache_clear()
+    assert len(problems) == 1
+    assert problem in problems[0]
+
+
+def test_a_sampling_parameter_cannot_take_a_field_of_the_request(tmp_path: Path) -> None:
+    with toy_package(tmp_path, "toy_taken", SAMPLING, {"hedgespec.sampling": {"stream": "Stream"}}):
+        parameters.cache_clear()
+        with pytest.raises(ConfigError, match="'stream'"):
+            with_sampling_parameters(CompletionBody)
+    parameters.cache_clear()
+
+
+def test_a_name_that_two_packages_register_is_refused(tmp_path: Path) -> None:
+    """Which of them would serve must not depend on the order of paths."""
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    names = {"hedgespec.learners": {"twice": "leader"}}
+    with (
+        toy_package(tmp_path / "one", "toy_first", LEARNER, names),
+        toy_package(tmp_path / "two", "toy_second", LEARNER, names),
+        pytest.raises(ConfigError, match="registered twice"),
+    ):
+        LEARNERS.load("twice")
 
 
 def test_a_package_that_cannot_be_imported_is_named(tmp_path: Path) -> None:

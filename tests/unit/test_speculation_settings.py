@@ -145,7 +145,7 @@ def test_forms_that_contradict_themselves_are_refused(speculation: dict[str, obj
 @pytest.mark.parametrize(
     ("speculation", "learner", "message"),
     [
-        ({"draft_lengths": (2,)}, {}, "draft_lengths is for .*throughput"),
+        ({"draft_lengths": (2,)}, {}, "needs learner.objective throughput"),
         ({"merge_drafters": 2}, {"objective": "throughput"}, "chooses one drafter"),
         (
             {"draft_form": "tree", "branching": 2, "draft_lengths": (2,)},

@@ -19,6 +19,14 @@ def checked_prior(prior: Floats) -> Floats:
     return frozen(checked)
 
 
+def checked_weights(weights: Floats, num_experts: int) -> Floats:
+    """The weights. Raises InvalidObservation unless they are [num_experts], non-negative and sum to 1."""
+    # a NaN fails every comparison
+    if weights.shape != (num_experts,) or not (weights.min() >= 0.0 and abs(float(weights.sum()) - 1.0) < 1e-6):
+        raise InvalidObservation(f"A learner's weights must be {num_experts} shares that sum to 1, got {weights}.")
+    return weights
+
+
 def filled_losses(losses: Floats, awake: Mask, weights: Floats, prior: Floats) -> tuple[Floats, float]:
     """The complete loss vector [num_experts] and the mixture's loss: sleeping experts are given the mixture's loss.
 

@@ -63,20 +63,18 @@ class Objective(ABC):
         name: the objective's; draft_form, draft_lengths, merge_drafters: see `config.SpeculationConfig`
         """
         if draft_form != "chain" and not cls.works_with_trees:
-            others = " or ".join(other for other in OBJECTIVES.names() if OBJECTIVES.load(other).works_with_trees)
             raise ConfigError(
-                f"Objective {name} needs the score of every position, and drafts of form {draft_form} are scored only "
-                f"where a round would start. Use objective {others}, or chains."
+                f"learner.objective {name} needs the score of every position, and drafts of form {draft_form} are scored "
+                f"only where a round would start. Use {_built_in('works_with_trees')}, or chains."
             )
         if draft_lengths and not cls.chooses_lengths:
-            others = " or ".join(other for other in OBJECTIVES.names() if OBJECTIVES.load(other).chooses_lengths)
-            raise ConfigError(f"Objective {name} does not choose lengths: draft_lengths is for {others}.")
+            raise ConfigError(f"speculation.draft_lengths needs learner.objective {_built_in('chooses_lengths')}.")
         if draft_lengths and draft_form != "chain":
             raise ConfigError(
-                f"draft_lengths is for chains: drafts of form {draft_form} are scored at full length only."
+                f"speculation.draft_lengths is for chains: drafts of form {draft_form} are scored at full length only."
             )
         if merge_drafters > 1 and cls.chooses_lengths:
-            raise ConfigError(f"Objective {name} chooses one drafter; merge_drafters must be 1.")
+            raise ConfigError(f"learner.objective {name} chooses one drafter; speculation.merge_drafters must be 1.")
 
     @abstractmethod
     def close(self, round_starts: Floats, acceptance: Floats, acceptance_prob: Floats, awake: Mask) -> Losses:
@@ -85,6 +83,11 @@ class Objective(ABC):
         round_starts: [num_positions, num_drafters], u of the position after each of them (design 5)
         acceptance, acceptance_prob: [num_drafters, num_positions, depth]; awake: [num_drafters, num_positions]
         """
+
+
+def _built_in(attribute: str) -> str:
+    """The built-in objectives with this class attribute, for error messages."""
+    return " or ".join(name for name in OBJECTIVES.built_in if getattr(OBJECTIVES.load(name), attribute))
 
 
 def loss_vectors(losses: Floats, awake: Mask) -> Losses:
