@@ -133,6 +133,7 @@ class PreferenceStore(Protocol):
     async def fold(self, key: PreferenceKey, unchanged: Mapping[str, int], oldest_bucket_s: int) -> None:
         """Add the records of these incarnations to one field and remove theirs, in one step.
 
+        Fields of older names of the same processes are added as well: the process has given them up.
         unchanged: incarnation -> the sequence that its record must still have
         oldest_bucket_s: start of the oldest time bucket that still counts
         Raises CorruptRecord (the field that holds the sum cannot be read), StoreUnavailable.

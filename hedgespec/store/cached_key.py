@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from hedgespec.store.fields import FOLDED_FIELD
+from hedgespec.store.fields import FOLDED_FIELD, without_folded
 from hedgespec.store.record import FoldMark, PreferenceRecord, merged
 
 _EMPTY = PreferenceRecord()
@@ -78,10 +78,8 @@ def _newest(
 ) -> dict[str, PreferenceRecord]:
     """Return loaded records, and the last good copy of those that are older or missing (corrupt) now.
 
-    What has been folded counts in the sum alone: a copy of a record that is gone since, and a record that was loaded
-    before the fold that is known already.
+    What has been folded counts in the sum alone: a copy of a record that is gone since, a record that was loaded before
+    the fold that is known already, and one that a router of a version without marks has written again.
     """
     newer = {name: record for name, record in loaded.items() if record.sequence >= known.get(name, _EMPTY).sequence}
-    folded = {**known, **newer}.get(FOLDED_FIELD, _EMPTY)
-    current = newer if loaded.get(FOLDED_FIELD, _EMPTY).sequence == folded.sequence else {}
-    return {n: r for n, r in {**known, **newer}.items() if n in current or folded.mark_of(n) is None}
+    return without_folded({**known, **newer})

@@ -62,7 +62,7 @@ class FieldStore(ABC):
         self._on_event = on_event
 
     async def load(self, key: PreferenceKey) -> dict[str, PreferenceRecord]:
-        return _readable_records(await self._read(str(key)), self._on_event)
+        return without_folded(_readable_records(await self._read(str(key)), self._on_event))
 
     async def save(self, key: PreferenceKey, incarnation: str, record: PreferenceRecord) -> None:
         name, events = checked_incarnation(incarnation), list[StoreEvent]()
@@ -101,6 +101,12 @@ def checked_incarnation(incarnation: str) -> str:
     return incarnation
 
 
+def without_folded(records: Mapping[str, PreferenceRecord]) -> dict[str, PreferenceRecord]:
+    """Leave out fields that have been folded and are there again: a router of a version without marks wrote them."""
+    folded = records.get(FOLDED_FIELD, PreferenceRecord())
+    return {name: record for name, record in records.items() if folded.mark_of(name) is None}
+
+
 def _readable_records(fields: Fields, on_event: OnEvent) -> dict[str, PreferenceRecord]:
     """Decode the fields that pass their checks; the others are counted and left as they are."""
     records = {}
@@ -136,14 +142,20 @@ def _replacement(fields: Fields, incarnation: str, record: PreferenceRecord, on_
 def _folded(fields: Fields, unchanged: Mapping[str, int], oldest_bucket_s: int) -> tuple[Fields, Sequence[str]]:
     """Return the new FOLDED_FIELD and the names of the fields that it replaces. Arguments as of `PreferenceStore.fold`.
 
-    The mark of what was folded lasts as long as its sums: until then a late save raises RecordFolded.
-    Fields that cannot be read stay where they are. Raises CorruptRecord when FOLDED_FIELD itself cannot be read (adding
-    to it would lose what it holds), and StoreError when it has grown too large.
+    The mark of what was folded lasts as long as its sums: until then a late save raises RecordFolded. A mark covers the
+    older names of its process, so their fields are folded with it. Fields that cannot be read, that have an odd name or a
+    mark already stay where they are. Raises CorruptRecord when FOLDED_FIELD itself cannot be read (adding to it would lose
+    what it holds), and StoreError when it has grown too large.
     """
     folded = decode(fields[FOLDED_FIELD]) if FOLDED_FIELD in fields else PreferenceRecord()
-    candidates = {name: fields[checked_incarnation(name)] for name in unchanged if name in fields}
-    readable = _readable_records(candidates, ignore_event)
+    candidates = {
+        name: data for name, data in fields.items() if _INCARNATION.fullmatch(name) and folded.mark_of(name) is None
+    }
+    readable = _readable_records({name: candidates[name] for name in unchanged if name in candidates}, ignore_event)
     records = {name: record for name, record in readable.items() if record.sequence == unchanged[name]}
+    covering = PreferenceRecord(folded=_marked({}, records))
+    given_up = {n: data for n, data in candidates.items() if n not in records and covering.mark_of(n) is not None}
+    records |= _readable_records(given_up, ignore_event)
     if not records:
         return {}, ()
     total = merged((folded, *records.values()), folded.sequence + 1)

@@ -11,10 +11,11 @@ import asyncio
 import random
 from collections.abc import Callable, Mapping
 from itertools import islice
+from typing import NamedTuple
 
 import structlog
 
-from hedgespec.errors import StoreError, StoreUnavailable
+from hedgespec.errors import StoreUnavailable
 from hedgespec.protocols import PreferenceStore
 from hedgespec.store.fields import FOLDED_FIELD
 from hedgespec.store.record import PreferenceKey, PreferenceRecord
@@ -28,19 +29,25 @@ MAX_FIELDS = 256
 log = structlog.get_logger(__name__)
 
 
+class _Seen(NamedTuple):
+    sequence: int
+    newest_bucket_s: int
+    since_s: float  # monotonic time
+
+
 class Folding:
     """Folds in a task of its own, which begins with the first key that has enough records.
 
     on_failure: called with what a store raises; nothing is raised here
-    oldest_bucket_s: returns the start of the oldest time bucket that still counts
+    oldest_bucket_s: returns the start of the oldest time bucket that still counts, now or at a Unix time if that is earlier
     """
 
     def __init__(
         self,
         store: PreferenceStore,
         fold_after_s: float,
-        on_failure: Callable[[StoreError], None],
-        oldest_bucket_s: Callable[[], int],
+        on_failure: Callable[[Exception], None],
+        oldest_bucket_s: Callable[[float], int],
         monotonic_s: Callable[[], float],
     ) -> None:
         self._store = store
@@ -48,18 +55,21 @@ class Folding:
         self._on_failure = on_failure
         self._oldest_bucket_s = oldest_bucket_s
         self._monotonic_s = monotonic_s
-        self._seen: dict[PreferenceKey, dict[str, tuple[int, float]]] = {}  # name -> sequence, and since when
+        self._seen: dict[PreferenceKey, dict[str, _Seen]] = {}
         self._task: asyncio.Task[None] | None = None
 
     def observe(self, key: PreferenceKey, records: Mapping[str, PreferenceRecord]) -> None:
         """Note which of the other incarnations' records have changed since the last call."""
         now_s, before = self._monotonic_s(), self._seen.get(key, {})
-        sequences = {name: record.sequence for name, record in records.items() if name != FOLDED_FIELD}
-        self._seen[key] = {
-            name: before[name] if name in before and before[name][0] == sequence else (sequence, now_s)
-            for name, sequence in sequences.items()
+        seen = {
+            name: before[name]
+            if name in before and before[name].sequence == record.sequence
+            else _Seen(record.sequence, max(record.buckets, default=0), now_s)
+            for name, record in records.items()
+            if name != FOLDED_FIELD
         }
-        if self._task is None and len(sequences) >= FEWEST_FIELDS:
+        self._seen[key] = seen
+        if self._task is None and len(seen) >= FEWEST_FIELDS:
             self._task = asyncio.create_task(self._fold_forever())
 
     def forget(self, key: PreferenceKey) -> None:
@@ -71,14 +81,14 @@ class Folding:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def fold_unchanged(self) -> None:
-        """Fold, for every key, the records that have been unchanged for long. Never raises a StoreError."""
+        """Fold, for every key, the records that have been unchanged for long. Never raises what a store raises."""
         for key in list(self._seen):
             try:
                 await self._fold_key(key)
             except StoreUnavailable as error:
                 self._on_failure(error)
                 return
-            except StoreError as error:
+            except Exception as error:  # a store of another package may raise anything
                 self._on_failure(error)  # this key is spoilt in the store; the others are not
 
     async def _fold_forever(self) -> None:
@@ -89,12 +99,15 @@ class Folding:
     async def _fold_key(self, key: PreferenceKey) -> None:
         while len(unchanged := self._unchanged(key)) >= FEWEST_FIELDS:
             batch = dict(islice(unchanged.items(), MAX_FIELDS))
-            await self._store.fold(key, batch, self._oldest_bucket_s())
+            # by the records themselves: a clock that is ahead for a moment must not drop what still counts
+            newest_s = max(seen.newest_bucket_s for seen in batch.values())
+            sequences = {name: seen.sequence for name, seen in batch.items()}
+            await self._store.fold(key, sequences, self._oldest_bucket_s(newest_s))
             log.info("preferences_folded", count=len(batch))
-            seen = self._seen.get(key, {})
+            seen_now = self._seen.get(key, {})
             for name in batch:
-                seen.pop(name, None)
+                seen_now.pop(name, None)
 
-    def _unchanged(self, key: PreferenceKey) -> dict[str, int]:
+    def _unchanged(self, key: PreferenceKey) -> dict[str, _Seen]:
         latest_s = self._monotonic_s() - self._fold_after_s
-        return {name: sequence for name, (sequence, since_s) in self._seen.get(key, {}).items() if since_s <= latest_s}
+        return {name: seen for name, seen in self._seen.get(key, {}).items() if seen.since_s <= latest_s}

@@ -128,7 +128,10 @@ class Preferences:
         if self._flusher is not None:
             self._flusher.cancel()
             await asyncio.gather(self._flusher, return_exceptions=True)
-        await self._store.close()
+        try:
+            await self._store.close()
+        except Exception as error:  # nothing is left to be done about it, and the router is to end
+            self._count_and_log("save_failed", error)
 
     async def _flush_once(self) -> None:
         for key, cached in list(self._unsaved.items()):
@@ -154,6 +157,9 @@ class Preferences:
             cached.unconfirmed = None
             self._count_and_log("save_failed", error)
             return True
+        except Exception as error:  # a store of another package may raise anything, and may have written the record
+            self._count_and_log("save_failed", error)
+            return True
         else:
             self._store_answered()
             if cached.name == name:
@@ -165,12 +171,12 @@ class Preferences:
     async def _load(self, key: PreferenceKey, cached: CachedKey) -> None:
         try:
             loaded = await self._store.load(key)
-        except StoreError as error:
+            is_write_due = cached.take(loaded, self._new_name)
+        except Exception as error:  # a store of another package may raise anything
             self._store_failed("load_failed", error)
             return
         finally:
             cached.loading = None
-        is_write_due = cached.take(loaded, self._new_name)
         cached.loaded_s = self._monotonic_s()
         self._store_answered()
         if self._cached.get(key) is cached:
@@ -209,8 +215,8 @@ class Preferences:
             return True
         return cached.loaded_s is None or now_s - cached.tried_s >= self._config.refresh_interval_s
 
-    def _oldest_bucket_s(self) -> int:
-        return math.ceil(self._wall_s() - self._config.bucket_s * self._config.num_buckets)
+    def _oldest_bucket_s(self, latest_s: float = math.inf) -> int:
+        return math.ceil(min(self._wall_s(), latest_s) - self._config.bucket_s * self._config.num_buckets)
 
     def _save_later(self, key: PreferenceKey, cached: CachedKey) -> None:
         self._unsaved[key] = cached
@@ -232,7 +238,7 @@ class Preferences:
             if cached.own.sequence > 0:
                 self._save_later(key, cached)
 
-    def _store_failed(self, event: StoreEvent, error: StoreError) -> None:
+    def _store_failed(self, event: StoreEvent, error: Exception) -> None:
         self._is_store_up = False
         self._next_attempt_s = self._monotonic_s() + self._config.refresh_interval_s
         self._count_and_log(event, error)
@@ -242,4 +248,4 @@ class Preferences:
         now_s = self._monotonic_s()
         if now_s - self._logged_s >= _LOG_INTERVAL_S:
             self._logged_s = now_s
-            log.warning("preference_store_failed", operation=event, reason=str(error))
+            log.warning("preference_store_failed", operation=event, reason=str(error) or repr(error))

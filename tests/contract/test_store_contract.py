@@ -286,6 +286,31 @@ async def test_folding_leaves_what_it_cannot_read(store, backend: Backend) -> No
     assert set(await store.load(KEY)) == {"c"}
 
 
+async def test_a_record_that_is_written_again_after_its_fold_counts_once(store, backend: Backend) -> None:
+    """A router of a version without fold marks repeats its sums under a folded name: no reader and no fold adds them."""
+    for number in (1, 2):
+        await store.save(KEY, f"old.{number}", record(1, eagle=1.0))
+    await store.fold(KEY, {"old.2": 1}, 0)
+    folded = await store.load(KEY)
+    assert set(folded) == {FOLDED_FIELD}
+    assert merged(folded.values()).totals()["eagle"].wins == 2.0
+    for number in (1, 2):
+        backend.put_raw(f"old.{number}", encode(record(2, eagle=2.0)))
+    assert await store.load(KEY) == folded
+    await store.fold(KEY, {"old.1": 2, "old.2": 2}, 0)
+    assert await store.load(KEY) == folded
+
+
+async def test_a_field_with_an_odd_name_stops_no_fold(store, backend: Backend) -> None:
+    """No incarnation has such a name: the field stays as it is, and the others are folded."""
+    odd = encode(record(1, eagle=1.0))
+    await store.save(KEY, "a", record(1, eagle=1.0))
+    backend.put_raw("odd name!", odd)
+    await store.fold(KEY, {"odd name!": 1, "a": 1}, 0)
+    assert set(await store.load(KEY)) == {"odd name!", FOLDED_FIELD}
+    assert backend.raw("odd name!") == odd
+
+
 async def test_folding_while_others_write_loses_nothing(backend: Backend) -> None:
     """A fold of dead fields and the saves of living incarnations may cross; the sum is that of all."""
     writer, folder = backend.open(), backend.open()

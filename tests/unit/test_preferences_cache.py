@@ -373,3 +373,56 @@ async def test_impossible_outcomes_are_refused_before_they_count() -> None:
     preferences.record(KEY, AnswerOutcome({}, 40))
     assert (await preferences.prior(KEY, DRAFTERS)).tolist() == [0.5, 0.5]
     await preferences.close()
+
+
+class BuggyStore(MemoryStore):
+    """A store of another package, with bugs: every operation named in `broken` raises what is no StoreError."""
+
+    def __init__(self, *broken: str) -> None:
+        super().__init__()
+        self.broken = set(broken)
+        self.num_closed = 0
+
+    async def load(self, key: PreferenceKey) -> dict[str, PreferenceRecord]:
+        self._fail("load")
+        return await super().load(key)
+
+    async def save(self, key: PreferenceKey, incarnation: str, record: PreferenceRecord) -> None:
+        self._fail("save")
+        await super().save(key, incarnation, record)
+
+    async def close(self) -> None:
+        self.num_closed += 1
+        self._fail("close")
+
+    def _fail(self, operation: str) -> None:
+        if operation in self.broken:
+            raise KeyError(f"a bug in {operation}, for this test")
+
+
+async def test_whatever_a_store_raises_is_counted_and_survived() -> None:
+    """Requests go on, and what could not be written is written in the background as soon as the store works."""
+    store, events = BuggyStore("load", "save"), list[StoreEvent]()
+    preferences = made(store, on_event=events.append)
+    assert (await preferences.prior(KEY, DRAFTERS)).tolist() == [0.5, 0.5]
+    preferences.record(KEY, A_WINS)
+    await eventually(lambda: events.count("save_failed") >= 2)
+    assert set(events) == {"load_failed", "save_failed"}
+    np.testing.assert_allclose(await preferences.prior(KEY, DRAFTERS), [0.75, 0.25])
+    store.broken.clear()
+    await eventually(lambda: str(KEY) in store._fields)
+    assert await stored_wins(store) == {"a": 1.0, "b": 0.0}
+    await preferences.close()
+
+
+async def test_a_store_that_cannot_even_be_closed_ends_cleanly() -> None:
+    """Closing raises nothing, closes the store, counts what is lost, and leaves no task behind."""
+    store, events = BuggyStore("load", "save", "close"), list[StoreEvent]()
+    preferences = made(store, on_event=events.append)
+    await preferences.prior(KEY, DRAFTERS)
+    preferences.record(KEY, A_WINS)
+    await eventually(lambda: "save_failed" in events)
+    await preferences.close()
+    assert store.num_closed == 1
+    assert events.count("update_dropped") == 1
+    assert asyncio.all_tasks() == {asyncio.current_task()}

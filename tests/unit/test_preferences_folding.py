@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from hedgespec.config import StoreConfig
-from hedgespec.errors import CorruptRecord, StoreError, StoreUnavailable
+from hedgespec.errors import CorruptRecord, StoreUnavailable
 from hedgespec.store.cached_key import CachedKey
 from hedgespec.store.fields import FOLDED_FIELD, StoreEvent
 from hedgespec.store.folding import FEWEST_FIELDS, MAX_FIELDS, Folding
 from hedgespec.store.memory_store import MemoryStore
 from hedgespec.store.preferences import Preferences
-from hedgespec.store.record import AnswerOutcome, DrafterTotals, PreferenceKey, PreferenceRecord, merged
+from hedgespec.store.record import AnswerOutcome, DrafterTotals, FoldMark, PreferenceKey, PreferenceRecord, merged
 
 KEY = PreferenceKey("acme", "", "llama", "rejection", "rounds", 5)
 OTHER_KEY = PreferenceKey("other", "", "llama", "rejection", "rounds", 5)
@@ -150,6 +150,37 @@ async def test_a_load_that_began_before_a_fold_and_ends_after_it_counts_nothing_
     assert cached.everything().totals()["a"].wins == 3.0
 
 
+def test_a_record_that_is_loaded_beside_its_own_fold_counts_once() -> None:
+    """Whatever store it comes from: an older router has written under a folded name again."""
+    record = PreferenceRecord().plus(0, ONE)
+    loaded = {"old.1": record, FOLDED_FIELD: PreferenceRecord(1, record.buckets, {"old": FoldMark(1, 1, 0)})}
+    cached = CachedKey("me.1")
+    cached.take(loaded, lambda: "me.2")
+    assert cached.everything().totals()["a"].wins == 1.0
+
+
+@pytest.mark.parametrize("jump_days", [-31, 31])
+async def test_a_clock_that_jumps_during_a_fold_loses_nothing(jump_days: int) -> None:
+    """What the records hold is dropped by their own age; the clock is right again later, and everything counts."""
+    fields: dict[str, dict[str, bytes]] = {}
+    wall, monotonic = Clock(), Clock()
+    wall.now_s = 1.8e9
+    bucket_s = int(wall.now_s // CONFIG.bucket_s * CONFIG.bucket_s)
+    for number in range(FEWEST_FIELDS):
+        await MemoryStore(fields).save(KEY, f"dead{number}.1", PreferenceRecord().plus(bucket_s, ONE))
+    router = Preferences(MemoryStore(fields), CONFIG, wall_s=wall, monotonic_s=monotonic)
+    await router.prior(KEY, DRAFTERS)
+    monotonic.now_s += CONFIG.fold_after_s
+    wall.now_s += jump_days * 86400.0
+    await router._folding.fold_unchanged()
+    wall.now_s -= jump_days * 86400.0
+    assert set(fields[str(KEY)]) == {FOLDED_FIELD}
+    reader = Preferences(MemoryStore(fields), CONFIG, wall_s=wall)
+    assert (await reader.prior(KEY, DRAFTERS))[0] == pytest.approx(share(FEWEST_FIELDS))
+    await reader.close()
+    await router.close()
+
+
 STEPS = {"answer": 0.3, "flush": 0.2, "refresh": 0.2, "fold": 0.15, "give up": 0.05, "lost": 0.05, "written": 0.05}
 """What happens next, and how likely that is. lost, written: a save that is not answered."""
 
@@ -192,8 +223,8 @@ def share(num_wins: int) -> float:
     return (num_wins + 0.5) / (num_wins + 1)
 
 
-def made_folding(store: MemoryStore, clock: Clock, failures: list[StoreError]) -> Folding:
-    return Folding(store, CONFIG.fold_after_s, failures.append, lambda: 0, clock)
+def made_folding(store: MemoryStore, clock: Clock, failures: list[Exception]) -> Folding:
+    return Folding(store, CONFIG.fold_after_s, failures.append, lambda newest_s: 0, clock)
 
 
 async def test_only_what_was_seen_unchanged_for_long_is_folded() -> None:
@@ -233,8 +264,10 @@ async def test_a_few_records_are_left_alone() -> None:
     await folding.close()
 
 
-@pytest.mark.parametrize(("error", "num_tried"), [(StoreUnavailable("down"), 1), (CorruptRecord("spoilt"), 2)])
-async def test_a_fold_that_fails_is_counted_and_tried_again(error: StoreError, num_tried: int) -> None:
+@pytest.mark.parametrize(
+    ("error", "num_tried"), [(StoreUnavailable("down"), 1), (CorruptRecord("spoilt"), 2), (KeyError("a bug"), 2)]
+)
+async def test_a_fold_that_fails_is_counted_and_tried_again(error: Exception, num_tried: int) -> None:
     """A store that is down ends the attempt, one spoilt key does not; nothing is raised, and the next attempt works."""
 
     class RefusingStore(MemoryStore):
