@@ -67,6 +67,14 @@ def make_gemma(folder: Path, seed: int = 0, **changes: object) -> Path:
     return _save(GemmaForCausalLM(GemmaConfig(**{**_SHAPE, **changes})), folder, seed)
 
 
+def make_gemma3(folder: Path, seed: int = 0, **changes: object) -> Path:
+    """A random Gemma 3 (more norms, most layers with a window and rotary embeddings of their own) in `folder`."""
+    from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+
+    own = {"sliding_window": 8, "query_pre_attn_scalar": 8}
+    return _save(Gemma3ForCausalLM(Gemma3TextConfig(**{**_SHAPE, **own, **changes})), folder, seed)
+
+
 def make_granite(folder: Path, seed: int = 0, **changes: object) -> Path:
     """A random Granite in `folder`: built like a Llama, with factors between its parts."""
     from transformers import GraniteConfig, GraniteForCausalLM

@@ -65,20 +65,25 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def weights_digest(folder: Path) -> str:
-    """Name the weights by 12 hex digits over config.json and the safetensors files.
+    """Name the weights by 12 hex digits over config.json and the safetensors files; see `sample_file`."""
+    digest = hashlib.sha256((folder / "config.json").read_bytes())
+    for path in weight_files(folder):
+        sample_file(digest, path)
+    return digest.hexdigest()[:12]
+
+
+def sample_file(digest: hashlib._Hash, path: Path) -> None:
+    """Add a file's name and content to a digest.
 
     Small files count whole; of large ones the size and evenly spaced samples do (hashing 100 GB would take minutes).
     """
-    digest = hashlib.sha256((folder / "config.json").read_bytes())
-    for path in weight_files(folder):
-        size = path.stat().st_size
-        digest.update(f"{path.name}:{size}".encode())
-        step = max(SAMPLE_BYTES, size // NUM_SAMPLES)
-        with path.open("rb") as file:
-            for offset in range(0, size, step):
-                file.seek(offset)
-                digest.update(file.read(SAMPLE_BYTES))
-    return digest.hexdigest()[:12]
+    size = path.stat().st_size
+    digest.update(f"{path.name}:{size}".encode())
+    step = max(SAMPLE_BYTES, size // NUM_SAMPLES)
+    with path.open("rb") as file:
+        for offset in range(0, size, step):
+            file.seek(offset)
+            digest.update(file.read(SAMPLE_BYTES))
 
 
 def read_tensors(folder: Path, wanted: Callable[[str], bool] = lambda name: True) -> Iterator[tuple[str, Tensor]]:
