@@ -12,6 +12,7 @@ from ray.serve import Application
 from deployments.options import drafter_options, router_options, target_options
 from deployments.replicas import DrafterReplica, TargetReplica
 from deployments.router import RouterReplica
+from hedgespec.assembly.model_sources import located
 from hedgespec.config import AppArgs, DrafterConfig
 from hedgespec.errors import ConfigError
 
@@ -21,6 +22,7 @@ ROUTER = "Router"
 
 def build(args: AppArgs) -> Application:
     """Build one deployment for the target, one per drafter (or group of drafters), and the router in front of them."""
+    args = located(args)
     target = serve.deployment(TargetReplica).options(name=TARGET, **target_options(args.target, args.limits))
     pools = tuple(
         serve.deployment(DrafterReplica).options(name=name, **drafter_options(configs[0])).bind(configs, args.target)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from deployments.commands import bench, simulate
+from deployments.commands import bench, models, simulate
 from deployments.commands.generate import generate
 from deployments.commands.training import train_drafter, zoo_app
 from deployments.serve_command import EXIT_CONFIG, serve
@@ -32,6 +32,7 @@ app.command()(train_drafter)
 app.add_typer(bench.app, name="bench")
 app.add_typer(config_app, name="config")
 app.add_typer(keys_app, name="keys")
+app.add_typer(models.app, name="models")
 app.add_typer(simulate.app, name="simulate")
 app.add_typer(zoo_app, name="zoo")
 

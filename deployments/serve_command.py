@@ -19,7 +19,7 @@ from rich.console import Console
 from deployments.commands.inputs import changed, read_args
 from deployments.commands.option_types import ConfigFile
 from deployments.local_ray import LOOPBACK, local_ray
-from hedgespec.assembly.model_sources import check_sources, served_name
+from hedgespec.assembly.model_sources import check_sources, located, served_name
 from hedgespec.config import AppArgs, Device
 from hedgespec.errors import ConfigError
 
@@ -34,7 +34,8 @@ console = Console(stderr=True)
 def serve(
     config: ConfigFile = None,
     target: Annotated[
-        Path | None, typer.Option(help="Folder of another target; the zoo's drafters are left out.")
+        Path | None,
+        typer.Option(help="Another target: a folder, a GGUF file or `smollm2`; the zoo's drafters are left out."),
     ] = None,
     redis: Annotated[str | None, typer.Option(help="Keep preferences in this Redis, redis://HOST:PORT/DB.")] = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
@@ -47,6 +48,8 @@ def serve(
     if problems := check_sources(args):
         raise ConfigError("\n".join(problems))
     check_port(host, port)
+    with console.status("Preparing the target (a GGUF file is converted once)"):
+        args = located(args)
     stop = StopRequest()
     # twice: `ray.init` puts its own handler for SIGTERM in place of ours
     with stop_signals(stop), console.status("Starting Ray") as status, local_ray(), stop_signals(stop):

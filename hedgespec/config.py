@@ -77,7 +77,8 @@ class ReplicaConfig(Section):
 
 
 class TargetConfig(ReplicaConfig):
-    """model: a safetensors folder of a causal LM, or `zoo` for the embedded one, or `tabular:SEED` for tests.
+    """model: a safetensors folder of a causal LM; or a GGUF file, which is converted once and kept under state_dir; or
+    `smollm2`, once `hedgespec models get smollm2` has fetched it; `zoo` for the embedded one; `tabular:SEED` for tests.
 
     prefix_cache_tokens: KV rows of earlier text kept for requests of the same tenant that begin alike, in what sessions
     leave free of max_cached_tokens; hidden features are kept with them in host memory. 0 is off

@@ -13,7 +13,7 @@ from deployments.commands.inputs import encoded, held_out_texts, num_prompts, re
 from deployments.commands.option_types import ConfigFile, JsonFile, MaxTokens, NumPrompts
 from deployments.commands.reports import console, progress_bar, show_table, write_json
 from hedgespec.assembly.local_service import open_local_fleet
-from hedgespec.assembly.model_sources import load_tokenizer
+from hedgespec.assembly.model_sources import load_tokenizer, located
 from hedgespec.bench.simulation.goals import NEEDED, goals
 from hedgespec.bench.simulation.recorder import record as record_answers
 from hedgespec.bench.simulation.recording import Recording
@@ -40,7 +40,7 @@ def record(
     seed: Seed = 0,
 ) -> None:
     """Decode held-out prompts at temperatures 0 and 1 and record how every drafter would have fared on every token."""
-    args = read_args(config)
+    args = located(read_args(config))
     work = encoded(load_tokenizer(args.target), held_out_texts(None, prompts))
     temperatures = (0.0, 1.0)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hedgespec.assembly.model_sources import (
     load_tokenizer,
+    located,
     open_drafters,
     open_target,
     resolved_target,
@@ -69,6 +70,7 @@ async def open_local_fleet(args: AppArgs) -> AsyncIterator[LocalFleet]:
     """Load every model of the configuration in one process; leaving the context stops their engines."""
     from hedgespec.engine.local import LocalFeatureTransport
 
+    args = await asyncio.to_thread(located, args)
     transport = LocalFeatureTransport()
     target = await asyncio.to_thread(open_target, args.target, transport)
     drafters = await asyncio.to_thread(open_drafters, together(args).drafters, args.target)
@@ -105,6 +107,7 @@ class LocalService:
 @asynccontextmanager
 async def local_service(args: AppArgs) -> AsyncIterator[LocalService]:
     """Load models and tokenizer and yield the service; its preferences live in memory and end with the context."""
+    args = await asyncio.to_thread(located, args)
     tokenizer = load_tokenizer(args.target)
     async with open_local_fleet(args) as fleet:
         preferences = Preferences(MemoryStore(), args.store)

@@ -1,4 +1,5 @@
-"""`model:` in a configuration names a folder, `zoo` or `tabular:...`; these functions resolve, check and open it.
+"""`model:` in a configuration names a folder, a GGUF file, `smollm2`, `zoo` or `tabular:...`; these functions resolve,
+check and open it.
 
 Neither torch nor transformers is imported until a model needs it: the router reads its tokenizer here.
 """
@@ -12,8 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hedgespec import zoo
+from hedgespec.assembly.model_cache import converted_folder
+from hedgespec.assembly.published import PUBLISHED
 from hedgespec.config import AppArgs, DrafterConfig, TargetConfig
-from hedgespec.errors import ConfigError, HedgeSpecError
+from hedgespec.errors import ConfigError, HedgeSpecError, ModelFolderError
 from hedgespec.learning.build import make_learner
 from hedgespec.models.tabular_source import TABULAR, TABULAR_ALPHABET, TABULAR_CONTEXT, TabularSource
 from hedgespec.protocols import Drafter, FeatureTransport, Target
@@ -23,6 +26,25 @@ if TYPE_CHECKING:
     from hedgespec.tokenization import Tokenizer
 
 ZOO = "zoo"
+GGUF_SUFFIX = ".gguf"
+
+
+def located(args: AppArgs) -> AppArgs:
+    """Return the configuration with the target's folder in place of a GGUF file or of the name of a published model.
+
+    A file is converted the first time, which takes seconds to minutes. Raises ModelFolderError, ConfigError.
+    """
+    target = args.target
+    if target.model in PUBLISHED:
+        folder = PUBLISHED[target.model].folder(args.state_dir)
+        if not folder.is_dir():
+            raise ConfigError(f"target.model: {PUBLISHED[target.model].missing}")
+    elif _is_gguf(target.model):
+        folder = converted_folder(Path(target.model).expanduser(), args.state_dir)
+    else:
+        return args
+    changes = {"model": str(folder), "model_name": served_name(target)}
+    return args.model_copy(update={"target": target.model_copy(update=changes)})
 
 
 def open_target(config: TargetConfig, transport: FeatureTransport) -> Target:
@@ -68,13 +90,16 @@ def served_name(config: TargetConfig) -> str:
         return config.model_name
     if config.model == ZOO:
         return "hedgespec-zoo"
-    return "tabular" if config.model.startswith(TABULAR) else Path(config.model).expanduser().resolve().name
+    if config.model.startswith(TABULAR):
+        return "tabular"
+    return Path(config.model).expanduser().resolve().name.removesuffix(GGUF_SUFFIX)
 
 
 def check_sources(args: AppArgs) -> list[str]:
     """Return `path.to.key: problem` for every model that is not there. Cheap: it runs before anything starts."""
-    models = {"target.model": args.target.model} | {f"drafters.{i}.model": d.model for i, d in enumerate(args.drafters)}
-    problems = [f"{path}: {problem}" for path, model in models.items() if (problem := _problem(model))]
+    models = {"target.model": _target_problem(args.target.model, args.state_dir)}
+    models |= {f"drafters.{i}.model": _problem(d.model) for i, d in enumerate(args.drafters)}
+    problems = [f"{path}: {problem}" for path, problem in models.items() if problem]
     problems += _extension_problems(args)
     if args.target.model == ZOO and not zoo.target_folder().is_dir():
         problems.append("target.model: the zoo's weights are not here; run `hedgespec zoo build`")
@@ -96,6 +121,25 @@ def _extension_problems(args: AppArgs) -> list[str]:
     except Exception as error:  # whatever a learner of an installed package does
         return [f"learner.name: {args.learner.name} fails to start: {type(error).__name__}: {error}"]
     return []
+
+
+def _is_gguf(model: str) -> bool:
+    return model.endswith(GGUF_SUFFIX) and not Path(model).expanduser().is_dir()
+
+
+def _target_problem(model: str, state_dir: Path) -> str:
+    """Return what is wrong with the target's name, which may also be a GGUF file's or a published model's."""
+    if model in PUBLISHED:
+        return "" if PUBLISHED[model].folder(state_dir).is_dir() else PUBLISHED[model].missing
+    if not _is_gguf(model):
+        return _problem(model)
+    from hedgespec.models.gguf.convert import check_gguf
+
+    try:
+        check_gguf(Path(model).expanduser())
+    except ModelFolderError as error:
+        return str(error)
+    return ""
 
 
 def _problem(model: str | None) -> str:
