@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from deployments.commands.loading import read_args
+from deployments.commands.inputs import read_args
 from deployments.commands.option_types import ConfigFile
 from hedgespec.assembly.model_cache import models_folder
 from hedgespec.assembly.published import PUBLISHED, get_published
