@@ -91,10 +91,10 @@ class SyntheticColumns(ScoreColumns):
         self._acceptance[list(rows), 0] = self.hits[list(rows)]
 
     def add(self, depth: int, rows: Sequence[int], logits: Tensor) -> tuple[Values, Values | None]:
-        _, overlaps = super().add(depth, rows, logits)
+        _, acceptance_probs = super().add(depth, rows, logits)
         values = self.hits[list(rows)].astype(np.float32)
         self._acceptance[list(rows), depth - 1] = values
-        return values, overlaps
+        return values, acceptance_probs
 
 
 class SyntheticHeads(HeadNetwork):

@@ -183,8 +183,10 @@ class RoundStream:
 
     async def _score_prompt(self, item: pb.Item, drafter_id: str) -> Fill:
         drafter = self._drafter_of(item.session_id, drafter_id)
-        overlap = await drafter.score_prompt(item.session_id, sessions.read_prompt_top(item.score_prompt.prompt_top))
-        return lambda reply: sessions.write_prompt_scores(reply, overlap)
+        acceptance_prob = await drafter.score_prompt(
+            item.session_id, sessions.read_prompt_top(item.score_prompt.prompt_top)
+        )
+        return lambda reply: sessions.write_prompt_scores(reply, acceptance_prob)
 
     async def _close_session(self, session_id: str, drafter_id: str) -> None:
         self._release((session_id, drafter_id))

@@ -38,7 +38,7 @@ class ScoreColumns:
         self._text, self._vocabulary = text, vocabulary
         shape = len(observation.token_ids), self.depth
         self._acceptance = np.zeros(shape, np.float32)
-        self._overlap = np.zeros(shape, np.float32) if observation.target_top is not None else None
+        self._acceptance_prob = np.zeros(shape, np.float32) if observation.target_top is not None else None
 
     def add_first(self, rows: Sequence[int], logits: Tensor) -> None:
         """Score first tokens of drafts. rows: rising indices into the observation; logits: [len(rows), num_columns]"""
@@ -53,9 +53,9 @@ class ScoreColumns:
 
     def add(self, depth: int, rows: Sequence[int], logits: Tensor) -> tuple[Values, Values | None]:
         """Score the depth-th tokens of drafts (2, 3, ...); returns what was added."""
-        values, overlaps = scored(self._text, self._vocabulary, self.observation, rows, logits)
-        self._put(rows, [depth - 1], values, overlaps)
-        return values, overlaps
+        values, acceptance_probs = scored(self._text, self._vocabulary, self.observation, rows, logits)
+        self._put(rows, [depth - 1], values, acceptance_probs)
+        return values, acceptance_probs
 
     def put_hit(self, row: int, depth: int, is_hit: bool) -> None:
         """Enter an acceptance that is known without logits."""
@@ -65,16 +65,18 @@ class ScoreColumns:
         return bool(self._acceptance[row, depth - 1] > 0.0)
 
     def first_column(self) -> tuple[Values, Values | None]:
-        return self._acceptance[:, 0], None if self._overlap is None else self._overlap[:, 0]
+        return self._acceptance[:, 0], None if self._acceptance_prob is None else self._acceptance_prob[:, 0]
 
     def finished(self) -> Scores:
-        return Scores(self.observation.start, self._acceptance, self._overlap)
+        return Scores(self.observation.start, self._acceptance, self._acceptance_prob)
 
-    def _put(self, rows: Sequence[int], columns: Sequence[int], values: Values, overlaps: Values | None) -> None:
+    def _put(
+        self, rows: Sequence[int], columns: Sequence[int], values: Values, acceptance_probs: Values | None
+    ) -> None:
         where = np.asarray(rows)[:, None], list(columns)
         self._acceptance[where] = values[:, None]
-        if self._overlap is not None and overlaps is not None:
-            self._overlap[where] = overlaps[:, None]
+        if self._acceptance_prob is not None and acceptance_probs is not None:
+            self._acceptance_prob[where] = acceptance_probs[:, None]
 
 
 def scored(

@@ -58,10 +58,10 @@ class Unrolling:
         if is_gap:
             session.survivals = {}  # drafts are not followed over a gap
         survivals = session.survivals
-        values, overlaps = columns.first_column()
+        values, acceptance_probs = columns.first_column()
         for row in range(len(values)):
             survivals[self._first + row] = 1.0, 1.0
-            self._survive(self._first + row, row, values, overlaps)
+            self._survive(self._first + row, row, values, acceptance_probs)
         if session.own_rounds is not None:
             self._keep_reachable(session.own_rounds, is_gap)
         self._starts = [
@@ -100,9 +100,11 @@ class Unrolling:
         scored = self._starts[self._num_earlier(depth) :]
         if not scored:
             return
-        values, overlaps = self._columns.add(depth, [start + depth - 1 - self._first for start in scored], logits)
+        values, acceptance_probs = self._columns.add(
+            depth, [start + depth - 1 - self._first for start in scored], logits
+        )
         for index, start in enumerate(scored):
-            self._survive(start, index, values, overlaps)
+            self._survive(start, index, values, acceptance_probs)
 
     def _keep_reachable(self, rounds: OwnRounds, is_gap: bool) -> None:
         """Unroll only the starts that the drafter's rounds may reach and that its own drafts do not settle."""
@@ -123,11 +125,11 @@ class Unrolling:
         return bisect_left(self._starts, self._first - depth + 1)
 
     def _survive(
-        self, start: int, index: int, values: NDArray[np.float32], overlaps: NDArray[np.float32] | None
+        self, start: int, index: int, values: NDArray[np.float32], acceptance_probs: NDArray[np.float32] | None
     ) -> None:
-        accepted, overlap = self._session.survivals[start]
-        own_overlap = 0.0 if overlaps is None else float(overlaps[index])
-        self._session.survivals[start] = accepted * float(values[index]), overlap * own_overlap
+        accepted, acceptance_prob = self._session.survivals[start]
+        own_prob = 0.0 if acceptance_probs is None else float(acceptance_probs[index])
+        self._session.survivals[start] = accepted * float(values[index]), acceptance_prob * own_prob
 
     def _is_alive(self, start: int) -> bool:
         """Where acceptance_prob was asked for, its product matters too."""

@@ -175,7 +175,7 @@ class NgramDrafter:
         first, num_prompt = session.text.num_prompt + observation.start, session.text.num_prompt
         num_tokens = len(observation.token_ids)
         hits = np.zeros((num_tokens, depth), np.float32)
-        overlaps = None if observation.target_top is None else np.zeros((num_tokens, depth), np.float32)
+        acceptance_probs = None if observation.target_top is None else np.zeros((num_tokens, depth), np.float32)
         for start in range(max(num_prompt, first - depth + 1), first + num_tokens):
             drafted = _children(session.index.draft(start, spec.draft_form, depth, 0))
             node = -1
@@ -184,12 +184,12 @@ class NgramDrafter:
                 realised = session.index.ids[start + offset]
                 if row >= 0:
                     hits[row, offset] = realised in own
-                    if overlaps is not None and observation.target_top is not None:
-                        overlaps[row, offset] = _mass(observation.target_top.row(row), list(own), realised)
+                    if acceptance_probs is not None and observation.target_top is not None:
+                        acceptance_probs[row, offset] = _mass(observation.target_top.row(row), list(own), realised)
                 if realised not in own:
                     break
                 node = own[realised]
-        return Scores(observation.start, hits, overlaps)
+        return Scores(observation.start, hits, acceptance_probs)
 
     def _score_prompt(self, request: PromptScoreRequest) -> NDArray[np.float32]:
         session = self._session(request.session_id)

@@ -122,9 +122,9 @@ def read_prompt_top(message: pb.SparseRows, error: type[HedgeSpecError] = Invali
     return read_rows(message, num_rows, error, is_complete=False)
 
 
-def write_prompt_scores(message: pb.PromptScores, overlap: NDArray[np.float32]) -> None:
+def write_prompt_scores(message: pb.PromptScores, acceptance_prob: NDArray[np.float32]) -> None:
     """Write a drafter's scores of the prompt, one per row."""
-    message.overlap = float_bytes(overlap)
+    message.overlap = float_bytes(acceptance_prob)
 
 
 def read_prompt_scores(message: pb.PromptScores) -> NDArray[np.float32]:
