@@ -87,7 +87,7 @@ def show_by_domain(rows: Mapping[str, Mapping[str, ArmResult]], described: str, 
         for arm in next(iter(rows.values())):
             cells = {domain: getattr(row[arm], pick) for domain, row in rows.items()}
             table.append([arm, *(str(c) if d == total else f"{c.value:.2f}" for d, c in cells.items())])
-        show_table(f"{title}, {described}", ["", *rows], table)
+        show_table(f"{title}, {described}", ["policy" if total else "", *rows], table)
 
 
 @contextmanager
