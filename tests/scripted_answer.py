@@ -93,6 +93,7 @@ class Run:
         await self.panel.close()
         if self.learner is not None:
             self.learner.finish()
+            assert self.learner.failure is None, "learning goes on to the end"
         return self.tokens
 
     @property

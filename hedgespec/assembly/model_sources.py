@@ -16,7 +16,7 @@ from hedgespec import zoo
 from hedgespec.assembly.model_cache import converted_folder
 from hedgespec.assembly.published import PUBLISHED
 from hedgespec.config import AppArgs, DrafterConfig, TargetConfig
-from hedgespec.errors import ConfigError, HedgeSpecError, ModelFolderError
+from hedgespec.errors import ConfigError, ModelFolderError
 from hedgespec.learning.build import make_learner
 from hedgespec.models.tabular_source import TABULAR, TABULAR_ALPHABET, TABULAR_CONTEXT, TabularSource
 from hedgespec.protocols import Drafter, FeatureTransport, Target
@@ -112,15 +112,17 @@ def check_sources(args: AppArgs) -> list[str]:
 
 def _extension_problems(args: AppArgs) -> list[str]:
     """Return what is wrong with a learner or sampling parameters of installed packages."""
+    problems = []
+    try:
+        parameters()
+    except ConfigError as error:
+        problems.append(f"installed packages: {error}")
     try:
         learner = make_learner(args.learner.name)
         learner.weights(learner.init(np.full(2, 0.5)))
-        parameters()
-    except HedgeSpecError as error:
-        return [f"installed packages: {error}"]
     except Exception as error:  # whatever a learner of an installed package does
-        return [f"learner.name: {args.learner.name} fails to start: {type(error).__name__}: {error}"]
-    return []
+        problems.append(f"learner.name: {args.learner.name} fails to start: {type(error).__name__}: {error}")
+    return problems
 
 
 def _is_gguf(model: str) -> bool:

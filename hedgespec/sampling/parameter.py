@@ -5,6 +5,7 @@ The functions below it find the registered parameters and the values that a requ
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cache, cached_property, lru_cache
@@ -39,7 +40,7 @@ class RowCounts:
     num_emitted: Tensor
 
 
-class SamplingParameter(Generic[T]):
+class SamplingParameter(ABC, Generic[T]):
     """A subclass in its own file and a line in `catalogue.SAMPLING_PARAMETERS` are all that a parameter needs: request
     bodies, the wire, the target and every drafter follow. The file must not import torch at its top, since the router
     process reads it too.
@@ -73,12 +74,12 @@ class SamplingParameter(Generic[T]):
         """Return the value as a client would send it, in JSON's types: the inverse of `read`."""
         return value
 
+    @abstractmethod
     def apply(self, rows: Tensor, value: T, counts: RowCounts | None) -> Tensor:
         """Return the changed rows; `rows` may be changed in place. Never called with the neutral value.
 
         counts: of the same rows; None unless `reads_counts`
         """
-        raise NotImplementedError
 
     def checked(self, stated: Any) -> Any:
         """Return `stated` if it is of the type `accepts`. Raises pydantic's ValidationError."""
@@ -106,9 +107,10 @@ def parameters() -> tuple[SamplingParameter[Any], ...]:
 
     Raises ConfigError for one of an installed package that cannot be loaded, or whose name or stage is wrong.
     """
-    found: tuple[SamplingParameter[Any], ...] = tuple(
-        SAMPLING_PARAMETERS.load(name)() for name in SAMPLING_PARAMETERS.names()
-    )
+    try:
+        found = tuple(SAMPLING_PARAMETERS.load(name)() for name in SAMPLING_PARAMETERS.names())
+    except TypeError as error:
+        raise ConfigError(f"A sampling parameter of an installed package is not complete: {error}.") from error
     for registered, own in zip(SAMPLING_PARAMETERS.names(), found, strict=True):
         if own.name != registered or own.stage not in get_args(Stage):
             raise ConfigError(

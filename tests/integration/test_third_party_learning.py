@@ -55,19 +55,28 @@ SAMPLING = """
 from hedgespec.sampling.parameter import SamplingParameter
 
 
-class Name(SamplingParameter):
+class Unchanged(SamplingParameter):
+    def apply(self, rows, value, counts):
+        return rows
+
+
+class Name(Unchanged):
     name, accepts, neutral, stage = "other", float, 0.0, "probs"
 
 
-class Stage(SamplingParameter):
+class Stage(Unchanged):
     name, accepts, neutral, stage = "strange", float, 0.0, "somewhere"
+
+
+class Half(SamplingParameter):
+    name, accepts, neutral, stage = "strange", float, 0.0, "probs"
 
 
 class NotOne:
     pass
 
 
-class Stream(SamplingParameter):
+class Stream(Unchanged):
     name, accepts, neutral, stage = "stream", float, 0.0, "probs"
 """
 OBJECTIVE = '''
@@ -189,7 +198,12 @@ def test_a_class_instead_of_a_factory_is_found_before_anything_starts(tmp_path: 
 
 @pytest.mark.parametrize(
     ("attribute", "problem"),
-    [("Name", "calls itself 'other'"), ("Stage", "of stage 'somewhere'"), ("NotOne", "no subclass")],
+    [
+        ("Name", "calls itself 'other'"),
+        ("Stage", "of stage 'somewhere'"),
+        ("NotOne", "no subclass"),
+        ("Half", "not complete"),
+    ],
 )
 def test_a_sampling_parameter_that_cannot_be_served_is_found_before_anything_starts(
     tmp_path: Path, attribute: str, problem: str

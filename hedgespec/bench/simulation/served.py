@@ -13,6 +13,7 @@ import numpy as np
 
 from hedgespec.bench.simulation.policies import Follow
 from hedgespec.bench.simulation.recording import Floats, Recording, by_start
+from hedgespec.errors import HedgeSpecError
 from hedgespec.learning.answer_learner import AnswerLearner
 from hedgespec.router.selection import DraftLimits, LearnedSelection
 from hedgespec.types import Scores
@@ -93,4 +94,6 @@ def _one_answer(
                 num_scored += position - score_from
                 num_calls += 1
         round_index += 1
+    if learning.failure is not None:  # frozen weights would be measured as if they had been learned
+        raise HedgeSpecError(f"The learner failed: {learning.failure}")
     return round_index, num_scored, num_calls

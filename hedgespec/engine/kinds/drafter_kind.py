@@ -6,6 +6,7 @@ is one file with an instance of a subclass, and one line in `hedgespec/catalogue
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,7 +19,7 @@ LoadedDrafters = Mapping[str, DrafterModel | Drafter]
 """Drafter id -> a model, which runs in the engine of its process, or a drafter that runs by itself."""
 
 
-class DrafterKind:
+class DrafterKind(ABC):
     """Base class of all kinds.
 
     takes_model: a configuration must name a `model`; otherwise it must not
@@ -38,13 +39,13 @@ class DrafterKind:
         if config.quantization == "int8" and not (self.takes_int8 and config.device == "cpu"):
             raise ConfigError(f"{role} on device {config.device} has no int8 weights; leave quantization out")
 
+    @abstractmethod
     def load(self, configs: Sequence[DrafterConfig], target: TargetConfig) -> LoadedDrafters:
         """Load all drafters of this kind in one process.
 
         configs: with `model` a folder. target: the model they draft for, whose vocabulary they share.
         Raises ModelFolderError, ConfigError.
         """
-        raise NotImplementedError
 
 
 def model_folder(model: str | None, role: str) -> Path:
