@@ -1,4 +1,4 @@
-"""A question file holds the questions of a public benchmark: JSON lines with `turns` and `category`, as MT-bench and Spec-Bench use."""
+"""A question file holds the questions of a public benchmark: JSON lines with `turns` and `category`."""
 
 from __future__ import annotations
 
