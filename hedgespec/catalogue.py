@@ -47,12 +47,13 @@ OBJECTIVES: Registry[Any] = Registry(
     "objective",
     "hedgespec.objectives",
     {
+        "time": "hedgespec.learning.objectives.time:Time",
         "rounds": "hedgespec.learning.objectives.rounds:Rounds",
         "acceptance": "hedgespec.learning.objectives.acceptance:Acceptance",
         "length": "hedgespec.learning.objectives.length:Length",
         "length_product": "hedgespec.learning.objectives.length:LengthProduct",
-        "throughput": "hedgespec.learning.objectives.throughput:Throughput",
     },
+    renamed={"throughput": "time"},
     subclass_of="hedgespec.learning.objectives.objective:Objective",
 )
 """A subclass of `hedgespec.learning.objectives.objective.Objective`."""

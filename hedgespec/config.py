@@ -26,7 +26,8 @@ def named_in(*registries: Registry[Any]) -> AfterValidator:
     def check(name: str) -> str:
         known = [known for registry in registries for known in registry.names()]
         if name not in known:
-            raise ValueError(str(unknown_name(registries[0].kind, name, known)))
+            renamed = {old: new for registry in registries for old, new in registry.renamed.items()}
+            raise ValueError(str(unknown_name(registries[0].kind, name, known, renamed)))
         return name
 
     return AfterValidator(check)
@@ -119,6 +120,10 @@ class DrafterConfig(ReplicaConfig):
         return self
 
 
+BANDIT_OBJECTIVES = ("time", "rounds")
+"""What a configuration of a bandit may leave as it is; a bandit counts the tokens of its own rounds and reads none."""
+
+
 class LearnerConfig(Section):
     """How drafters are chosen.
 
@@ -130,7 +135,7 @@ class LearnerConfig(Section):
     """
 
     name: Annotated[str, named_in(LEARNERS, BANDITS)] = "adaptive"
-    objective: Annotated[str, named_in(OBJECTIVES)] = "rounds"
+    objective: Annotated[str, named_in(OBJECTIVES)] = "time"
     prior_mixing: float = Field(0.1, gt=0, le=1)
     follow: Literal["sample", "leader"] = "sample"
     baseline: Identifier | None = None
@@ -163,7 +168,7 @@ class SpeculationConfig(Section):
     prompt_scores:        number of last prompt tokens that drafters score before the first round (0: none)
     draft_form, branching, num_nodes: see `types.DraftForm`; num_nodes of a round, 0 is max_draft_tokens * branching
     merge_drafters:       number of drafters, those with the largest weights, that draft together and share num_nodes
-    draft_lengths:        lengths that objective `throughput` may choose from; none is max_draft_tokens alone
+    draft_lengths:        lengths that objective `time` may choose from; none is max_draft_tokens alone
     """
 
     max_draft_tokens: int = Field(5, ge=0, le=16)
@@ -264,11 +269,15 @@ class AppArgs(Section):
     @model_validator(mode="after")
     def check_objective(self) -> AppArgs:
         learner, speculation = self.learner, self.speculation
-        if learner.is_bandit and (learner.objective != "rounds" or speculation.max_draft_tokens == 0):
-            raise ValueError(
-                f"learner.name {learner.name} learns from its own drafts: it needs speculation.max_draft_tokens "
-                "above 0 and takes no learner.objective"
-            )
+        if learner.is_bandit:
+            if learner.objective not in BANDIT_OBJECTIVES or speculation.max_draft_tokens == 0:
+                raise ValueError(
+                    f"learner.name {learner.name} learns from its own drafts: it needs speculation.max_draft_tokens "
+                    "above 0 and takes no learner.objective"
+                )
+            if speculation.draft_lengths:
+                raise ValueError(f"learner.name {learner.name} does not choose among speculation.draft_lengths")
+            return self
         form, lengths = speculation.draft_form, speculation.draft_lengths
         try:
             OBJECTIVES.load(learner.objective).check(learner.objective, form, lengths, speculation.merge_drafters)

@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 class Target(Protocol):
     """The large model. One call per session at a time; calls of different sessions interleave freely."""
 
+    @property
+    def replica(self) -> str:
+        """Names the replica, so that its speed is learned apart from that of others; empty in this process."""
+
     def open(self, spec: SessionSpec) -> Awaitable[Opened]:
         """Prefill prompt_ids + emitted_ids except the last id and push the features of those positions to
         `spec.feature_sinks`.
@@ -58,6 +62,10 @@ class Target(Protocol):
 @runtime_checkable
 class Drafter(Protocol):
     """A small model that proposes tokens; to the learner it is an expert."""
+
+    @property
+    def replica(self) -> str:
+        """Names the replica, as `Target.replica` does."""
 
     @property
     def drafter_id(self) -> str:

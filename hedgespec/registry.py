@@ -26,16 +26,25 @@ class Registry(Generic[T]):
     group:    entry-point group in which packages register theirs ("hedgespec.learners")
     built_in: name -> "module:attribute"
     subclass_of, instance_of: "module:class" that an implementation must derive from or belong to; else it must be callable
+    renamed:  former name -> the name to use now, for error messages
     """
 
     def __init__(
-        self, kind: str, group: str, built_in: Mapping[str, str], *, subclass_of: str = "", instance_of: str = ""
+        self,
+        kind: str,
+        group: str,
+        built_in: Mapping[str, str],
+        *,
+        subclass_of: str = "",
+        instance_of: str = "",
+        renamed: Mapping[str, str] | None = None,
     ) -> None:
         self.kind = kind
         self.group = group
         self.built_in = dict(built_in)
         self._subclass_of = subclass_of
         self._instance_of = instance_of
+        self.renamed = dict(renamed or {})
 
     def names(self) -> tuple[str, ...]:
         """Every known name, the built-in ones first, in the order of the catalogue."""
@@ -69,7 +78,7 @@ class Registry(Generic[T]):
     def check(self, name: str) -> None:
         """Raise ConfigError unless the name is known; nothing is imported."""
         if name not in self._references:
-            raise unknown_name(self.kind, name, self._references)
+            raise unknown_name(self.kind, name, self._references, self.renamed)
 
     def _problem(self, loaded: object) -> str:
         if self._instance_of:
@@ -90,9 +99,11 @@ class Registry(Generic[T]):
         return found
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:
-    """The error for a name that is not known, with the known ones and a guess."""
+def unknown_name(kind: str, name: str, known: Iterable[str], renamed: Mapping[str, str] | None = None) -> ConfigError:
+    """The error for a name that is not known, with the known ones and a guess. renamed: former name -> today's."""
     known = sorted(known)
+    if renamed and name in renamed:
+        return ConfigError(f"No {kind} named {name!r}: it is called {renamed[name]!r} now.")
     similar = difflib.get_close_matches(name, known, n=1)
     hint = f" Did you mean {similar[0]!r}?" if similar else ""
     return ConfigError(f"No {kind} named {name!r}. Known: {', '.join(known)}.{hint}")

@@ -11,7 +11,7 @@ from hedgespec.config import AppArgs, DrafterConfig, LearnerConfig, SpeculationC
 from hedgespec.learning.answer_learner import AnswerLearner
 from hedgespec.learning.build import make_answer_learning
 from hedgespec.learning.protocol import AnswerLearning
-from hedgespec.learning.step_times import StepTimes
+from hedgespec.learning.step_times import AnswerTimes, StepTimes
 from hedgespec.router.answer import Answer, session_spec
 from hedgespec.router.decode_loop import DecodeLoop
 from hedgespec.router.events import NoEvents
@@ -50,7 +50,7 @@ class Run:
         learn: bool = True,
         num_tokens: int = NUM_TOKENS,
         learner_config: LearnerConfig | None = None,
-        step_times: StepTimes | None = None,
+        step_times: AnswerTimes | None = None,
         **config: object,
     ) -> None:
         self.events = CountedEvents()
@@ -59,10 +59,10 @@ class Run:
         settings = SpeculationConfig.model_validate({"draft_deadline_s": 0.05, **config})
         args = AppArgs(
             drafters=tuple(DrafterConfig(id=d, kind="ngram") for d in drafter_ids),
-            learner=learner_config or LearnerConfig(),
+            learner=learner_config or LearnerConfig(objective="rounds"),  # scripted models take no time
             speculation=settings,
         )
-        self.step_times = step_times or StepTimes()
+        self.step_times = step_times or AnswerTimes(StepTimes(), drafter_ids)
         if learn and drafter_ids:
             preference = np.full(len(drafter_ids), 1 / len(drafter_ids))
             self.learner = make_answer_learning(preference, args, drafter_ids, 5, self.step_times)

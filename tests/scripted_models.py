@@ -29,6 +29,7 @@ class ScriptedTarget:
 
     fail: dict[int, HedgeSpecError] = field(default_factory=dict)
     prompt_top: SparseRows | None = None
+    replica: str = ""
     open_sessions: dict[str, int] = field(default_factory=dict)
     specs: list[SessionSpec] = field(default_factory=list)
     trees: list[DraftTree] = field(default_factory=list)
@@ -76,6 +77,7 @@ class ScriptedDrafter:
     fail_open: HedgeSpecError | None = None
     digest: str = ""
     feature_sink: str = ""
+    replica: str = ""
     prompt_overlap: float | Exception = 0.5
     right_at: Callable[[int], int] | None = None
     running: asyncio.Event = field(default_factory=asyncio.Event)

@@ -57,6 +57,8 @@ class SoakService:
 
 
 class FailingTarget:
+    replica = ""
+
     def __init__(self, target: Target) -> None:
         self._target = target
         self._num_verifies = 0
@@ -75,6 +77,8 @@ class FailingTarget:
 
 
 class FailingDrafter:
+    replica = ""
+
     def __init__(self, drafter: Drafter) -> None:
         self._drafter = drafter
         self._num_drafts = 0

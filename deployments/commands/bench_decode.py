@@ -18,7 +18,7 @@ from hedgespec import zoo
 from hedgespec.assembly.local_service import local_service
 from hedgespec.bench.answers import LEARNED, ROUND_PARTS
 from hedgespec.bench.concurrency import ConcurrencyReport, measure_concurrency
-from hedgespec.bench.decode import DecodeReport, measure_decode, transformers_baselines
+from hedgespec.bench.decode import DecodeReport, measure_decode, transformers_baselines, with_mean
 from hedgespec.bench.http_generator import HttpGenerator
 from hedgespec.config import AppArgs
 from hedgespec.tokenization import Tokenizer
@@ -88,6 +88,16 @@ def show_decode(report: DecodeReport) -> None:
     show_by_domain(report.results, f"temperature {report.temperature:g}, answers of {report.max_tokens} tokens")
     for domain, share in report.learned_share.items():
         console.print(f"{domain:>12}: learned reaches {share:.1%} of the best single drafter's mean accepted tokens")
+    by_time = with_mean(report.learned_over_fastest), with_mean(report.learned_over_plain)
+    show_table(
+        "tokens/s of learned selection",
+        ("over", *by_time[1]),
+        [
+            (name, *(f"{value:.2f}" for value in row.values()))
+            for name, row in zip(("fastest single drafter", "plain"), by_time, strict=True)
+            if row
+        ],
+    )
     for name, value in report.same_text.items():
         console.print(f"answers {name.replace('_', ' ')}: {value}")
 

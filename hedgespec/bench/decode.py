@@ -37,6 +37,23 @@ class DecodeReport:
     same_text: dict[str, str]
 
     @property
+    def learned_over_fastest(self) -> dict[str, float]:
+        """Tokens/s of learned selection / of the fastest single drafter, by domain."""
+        return {domain: speed for domain, arms in self.results.items() if (speed := self._over_fastest(arms))}
+
+    @property
+    def learned_over_plain(self) -> dict[str, float]:
+        """Tokens/s of learned selection / of plain decoding, by domain."""
+        return {
+            domain: arms[LEARNED].tokens_per_s.value / arms[PLAIN].tokens_per_s.value
+            for domain, arms in self.results.items()
+        }
+
+    def _over_fastest(self, arms: Mapping[str, ArmResult]) -> float | None:
+        singles = [arms[drafter].tokens_per_s.value for drafter in self.drafter_ids]
+        return arms[LEARNED].tokens_per_s.value / max(singles) if singles else None
+
+    @property
     def learned_share(self) -> dict[str, float]:
         """Mean accepted tokens of learned selection / of the best single drafter, by domain."""
         shares = {}
@@ -52,9 +69,16 @@ class DecodeReport:
             "temperature": self.temperature,
             "max_tokens": self.max_tokens,
             "learned_share_of_best_single": self.learned_share,
+            "learned_over_fastest_single": with_mean(self.learned_over_fastest),
+            "learned_over_plain": with_mean(self.learned_over_plain),
             "same_text": self.same_text,
             "domains": self.results,
         }
+
+
+def with_mean(by_domain: Mapping[str, float]) -> dict[str, float]:
+    """Add the mean over the domains."""
+    return {**by_domain, "mean": sum(by_domain.values()) / len(by_domain)} if by_domain else {}
 
 
 async def measure_decode(

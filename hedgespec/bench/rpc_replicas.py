@@ -36,6 +36,8 @@ ACCEPTANCE = np.repeat(np.linspace(0.9, 0.2, 16, dtype=np.float32), 1024).reshap
 class FreeTarget:
     """A target that accepts every draft token and computes nothing."""
 
+    replica = ""
+
     async def open(self, spec: SessionSpec) -> Opened:
         return Opened()
 
@@ -53,6 +55,7 @@ class FreeDrafter:
     drafter_id: d0, d1, ...; num_sparse_ids: entries of each draft distribution, 0 for none, as for greedy answers
     """
 
+    replica = ""
     feature_sink = ""
     digest = ""
 

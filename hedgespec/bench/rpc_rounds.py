@@ -15,7 +15,7 @@ from hedgespec.learning.answer_learner import AnswerLearner
 from hedgespec.learning.build import make_learner
 from hedgespec.learning.feedback import make_feedback
 from hedgespec.learning.scoring_plan import ScoringPlan
-from hedgespec.learning.step_times import StepTimes
+from hedgespec.learning.step_times import AnswerTimes, StepTimes
 from hedgespec.protocols import Drafter, Target
 from hedgespec.router.decode_loop import DecodeLoop
 from hedgespec.router.events import NoEvents
@@ -68,7 +68,8 @@ async def loop_rounds(
     panel = DrafterPanel(drafters, learner, NoEvents())
     spec = _spec(session, num_rounds, num_sparse_ids)
     selection = LearnedSelection(learner, session)
-    loop = DecodeLoop(spec, fleet, panel, selection, learner, config, frozenset(), NoEvents(), StepTimes())
+    times = AnswerTimes(StepTimes(), [drafter.drafter_id for drafter in drafters])
+    loop = DecodeLoop(spec, fleet, panel, selection, learner, config, frozenset(), NoEvents(), times)
     async for _ in loop.rounds():
         pass
     await panel.close()

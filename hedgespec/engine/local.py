@@ -41,6 +41,8 @@ LOCAL = "local:"
 class LocalTarget:
     """A `protocols.Target`. A cancelled `open` or `verify` that has not started is dropped and has changed nothing."""
 
+    replica = ""
+
     def __init__(self, engine: Engine, usage: Callable[[], Usage]) -> None:
         self._engine = engine
         self._usage = usage
@@ -67,6 +69,8 @@ class LocalDrafter:
 
     A cancelled `draft` that has not started is dropped; observations and closes count even when they are cancelled.
     """
+
+    replica = ""
 
     def __init__(self, engine: Engine, model: DrafterModel) -> None:
         self._engine = engine

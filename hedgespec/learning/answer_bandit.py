@@ -67,5 +67,8 @@ class AnswerBandit:
     def expected_passes(self) -> dict[int, float]:
         return {}
 
+    def pass_costs(self) -> Floats:
+        return np.ones(len(self.experts))
+
     def num_conceded(self) -> int:
         return 0

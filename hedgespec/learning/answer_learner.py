@@ -107,6 +107,9 @@ class AnswerLearner:
         passes = self._feedback.expected_passes()
         return {int(i): float(passes[i]) for i in np.flatnonzero(self._feedback.scored_throughout())}
 
+    def pass_costs(self) -> Floats:
+        return self._feedback.pass_costs()
+
     def num_conceded(self) -> int:
         return int(self.sleepers.have_slept.sum())
 

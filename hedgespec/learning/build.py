@@ -20,7 +20,7 @@ from hedgespec.learning.prior import mixed_prior
 from hedgespec.learning.protocol import AnswerLearning
 from hedgespec.learning.scoring_plan import ScoringPlan
 from hedgespec.learning.sleepers import Sleepers
-from hedgespec.learning.step_times import StepTimes
+from hedgespec.learning.step_times import AnswerTimes
 from hedgespec.types import DraftForm, ScoreDepth
 
 _DEFAULTS = LearnerSettings()
@@ -42,7 +42,7 @@ def make_answer_learning(
     args: AppArgs,
     drafter_ids: Sequence[str],
     max_draft_tokens: int,
-    step_times: StepTimes,
+    step_times: AnswerTimes,
 ) -> AnswerLearning:
     """preference: [num_drafters], the tenant's; the learner starts from it, mixed with the uniform one.
 
@@ -59,7 +59,7 @@ def make_answer_learning(
         max_draft_tokens,
         speculation.score_timeout_rounds,
         draft_lengths=speculation.draft_lengths,
-        seconds=lambda experts: step_times.seconds(experts, drafter_ids),
+        seconds=step_times.seconds,
         draft_form=DraftForm(speculation.draft_form, speculation.branching),
     )
     baseline = 0 if args.learner.baseline is None else drafter_ids.index(args.learner.baseline)
@@ -79,8 +79,11 @@ def make_answer_learning(
 def score_depth(args: AppArgs) -> ScoreDepth:
     """How deep drafters score: only the starts of their own rounds where the objective reads no others."""
     speculation = args.speculation
+    is_one_length = set(speculation.draft_lengths) <= {speculation.max_draft_tokens}
     is_enough = OBJECTIVES.load(args.learner.objective).own_rounds_suffice and speculation.draft_form == "chain"
-    return "own_rounds" if speculation.score_depth == "exact" and is_enough else speculation.score_depth
+    return (
+        "own_rounds" if speculation.score_depth == "exact" and is_enough and is_one_length else speculation.score_depth
+    )
 
 
 def _longest(experts: Sequence[Expert], drafter_index: int) -> int:

@@ -149,6 +149,10 @@ class Feedback:
         """
         return self._passes.copy()
 
+    def pass_costs(self) -> Floats:
+        """See `Objective.pass_costs`."""
+        return self._objective.pass_costs()
+
     def _checked(self, scores: Scores) -> tuple[Rows, Rows | None]:
         """acceptance, and acceptance_prob where it is needed: [num_tokens, depth], or one column for all depths."""
         num_tokens = len(scores.acceptance)

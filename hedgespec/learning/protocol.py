@@ -74,6 +74,10 @@ class AnswerLearning(Protocol):
         """Drafter index -> target passes it alone would have needed; only drafters scored throughout."""
         ...
 
+    def pass_costs(self) -> Floats:
+        """[num_drafters]: what a pass with each drafter costs under the objective, in any unit."""
+        ...
+
     def num_conceded(self) -> int:
         """How many drafters were not scored throughout because they were hopeless."""
         ...

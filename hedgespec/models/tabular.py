@@ -78,6 +78,8 @@ class TabularModel:
 class TabularTarget:
     """`protocols.Target` over a table. delay_s: an artificial duration of each verify."""
 
+    replica = ""
+
     def __init__(self, model: TabularModel, delay_s: float = 0.0) -> None:
         self._model = model
         self._delay_s = delay_s
@@ -121,6 +123,7 @@ class TabularDrafter:
                  depth_decay^(j-1) of the distribution is the model's, the rest is uniform
     """
 
+    replica = ""
     feature_sink = ""
 
     def __init__(self, drafter_id: str, model: TabularModel, delay_s: float = 0.0, depth_decay: float = 1.0) -> None:

@@ -12,7 +12,7 @@ from hedgespec.catalogue import OBJECTIVES
 from hedgespec.config import AppArgs
 from hedgespec.learning.build import make_answer_learning, score_depth
 from hedgespec.learning.protocol import AnswerLearning
-from hedgespec.learning.step_times import StepTimes
+from hedgespec.learning.step_times import AnswerTimes, StepTimes
 from hedgespec.protocols import Drafter, Fleet
 from hedgespec.router.decode_loop import DecodeLoop
 from hedgespec.router.events import Events
@@ -83,12 +83,13 @@ class AnswerMaker:
         max_draft_tokens = ceiling if request.max_draft_tokens is None else min(ceiling, request.max_draft_tokens)
         drafter_ids = self._drafter_ids(request, max_draft_tokens)
         live: Mapping[str, Drafter] = self._fleet.drafters() if drafter_ids else {}
+        times = AnswerTimes(self._step_times, [f"{d} {live[d].replica}" if d in live else d for d in drafter_ids])
 
         learning, key = None, None
         if request.drafter is None and drafter_ids:
             key = self._preference_key(request, max_draft_tokens)
             preference = await self._preferences.prior(key, [preference_id(live.get(d), d) for d in drafter_ids])
-            learning = make_answer_learning(preference, args, drafter_ids, max_draft_tokens, self._step_times)
+            learning = make_answer_learning(preference, args, drafter_ids, max_draft_tokens, times)
         learns_from_scores = learning is not None and not args.learner.is_bandit
         spec = session_spec(request, args, max_draft_tokens, learns_from_scores)
         panel = DrafterPanel([live.get(d) for d in drafter_ids], learning, self._events)
@@ -101,7 +102,7 @@ class AnswerMaker:
             args.speculation,
             frozenset(sampling.stop_token_ids) | (frozenset() if sampling.ignore_eos else self._end_token_ids),
             self._events,
-            self._step_times,
+            times,
         )
         return Answer(loop, panel, drafter_ids, learning, key if learns_from_scores else None)
 

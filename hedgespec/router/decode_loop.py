@@ -22,7 +22,7 @@ from hedgespec.config import SpeculationConfig
 from hedgespec.errors import InvalidDraft, ReplicaBusy, ReplicaLost, TargetUnavailable, UnknownSession
 from hedgespec.learning.protocol import AnswerLearning
 from hedgespec.learning.scoring_plan import ScoreFrom
-from hedgespec.learning.step_times import StepTimes
+from hedgespec.learning.step_times import AnswerTimes, RoundTime
 from hedgespec.protocols import Fleet
 from hedgespec.router.drafting import draft_round, shares_of
 from hedgespec.router.events import Events
@@ -42,7 +42,7 @@ class DecodeLoop:
     spec:          prompt, sampling parameters and noise seed; emitted_ids empty
     learning:      None when nothing is learned (pinned drafter, no speculation)
     end_token_ids: an emitted token among these ends the answer
-    step_times:    receives how long every round took
+    step_times:    receives how long every round took, and on which target
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class DecodeLoop:
         config: SpeculationConfig,
         end_token_ids: frozenset[int],
         events: Events,
-        step_times: StepTimes,
+        step_times: AnswerTimes,
     ) -> None:
         self.spec = spec
         self.num_migrations = 0
@@ -73,6 +73,8 @@ class DecodeLoop:
         self._emitted: list[int] = []
         self._round_index = 0
         self._last_round_s = 0.0
+        self._emitting_s = 0.0  # between the last round's verdict and the beginning of this one
+        self._verified_at: float | None = None
         self._score_from: ScoreFrom | None = None  # still to be asked for
 
     async def rounds(self) -> AsyncGenerator[RoundReport, None]:
@@ -88,10 +90,11 @@ class DecodeLoop:
             try:
                 async with self._fleet.lease_target() as leased:
                     target = LeasedTarget(leased, self.spec.session_id, self._config)
-                    async with aclosing(self._rounds_on(target)) as reports:
-                        async for report in reports:
-                            yield report
-                            finished = report.finish_reason is not None
+                    with self._step_times.on_target(target.replica):
+                        async with aclosing(self._rounds_on(target)) as reports:
+                            async for report in reports:
+                                yield report
+                                finished = report.finish_reason is not None
             except (ReplicaLost, UnknownSession) as error:
                 self.num_migrations += 1
                 self._events.migrated()
@@ -137,6 +140,7 @@ class DecodeLoop:
 
     async def _round(self, target: LeasedTarget) -> RoundReport:
         started = time.perf_counter()
+        self._emitting_s = 0.0 if self._verified_at is None else started - self._verified_at
         await self._begin_round()
         choices = self._choose()
         selected = time.perf_counter()
@@ -173,7 +177,7 @@ class DecodeLoop:
         )
         self._learn_from_round(choices, report, verdict)
         self._round_index += 1
-        self._last_round_s = verified - started
+        self._last_round_s, self._verified_at = verified - started, verified
         return report
 
     async def _begin_round(self) -> None:
@@ -251,7 +255,9 @@ class DecodeLoop:
             return
         if choices and report.num_drafted and self._learning is not None:
             self._learning.played(choices[0].drafter_index, len(verdict.token_ids))
-        self._step_times.add(report.drafter_id, report.depth, report.draft_s, report.verify_s)
+        rest_s = report.learn_s + self._emitting_s
+        drafter, asked = (choices[0].drafter_index, choices[0].num_draft_tokens) if choices else (None, 0)
+        self._step_times.add(RoundTime(drafter, asked, report.depth, report.draft_s, report.verify_s, rest_s))
 
 
 def transport_s(waited_s: float, compute_s: float) -> float:

@@ -19,6 +19,7 @@ class LeasedTarget:
     """One session on one target replica. Every call raises ReplicaLost when the replica is gone or too slow."""
 
     def __init__(self, target: Target, session_id: str, config: SpeculationConfig) -> None:
+        self.replica = target.replica
         self._target = target
         self._session_id = session_id
         self._config = config

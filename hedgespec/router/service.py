@@ -132,6 +132,13 @@ class GenerationService:
             return
         stats.expected_passes = answer.expected_passes()
         passes = {preference_id(live.get(d), d): p for d, p in stats.expected_passes.items()}
+        costs = dict(
+            zip(
+                (preference_id(live.get(d), d) for d in answer.drafter_ids),
+                answer.learning.pass_costs().tolist(),
+                strict=True,
+            )
+        )
         # passes are over all verified tokens, those included that a stop string cut off or the caller did not wait for
-        outcome = AnswerOutcome(passes, answer.loop.num_emitted, answer.learning.num_conceded())
+        outcome = AnswerOutcome(passes, answer.loop.num_emitted, answer.learning.num_conceded(), costs)
         self._preferences.record(answer.preference_key, outcome)

@@ -22,6 +22,7 @@ class RemoteTarget:
     """A `protocols.Target` on a replica. lease_id: of the Serve lease that its sessions use; empty outside of Serve."""
 
     def __init__(self, connection: ReplicaConnection, lease_id: str = "") -> None:
+        self.replica = connection.address
         self._connection = connection
         self._lease_id = lease_id
 
@@ -52,6 +53,7 @@ class RemoteDrafter:
         self.drafter_id = drafter_id
         self.feature_sink = feature_sink
         self.digest = digest
+        self.replica = connection.address
         self._connection = connection
 
     def open(self, spec: SessionSpec) -> Reply[Opened]:

@@ -51,8 +51,8 @@ class PreferenceKey:
 class DrafterTotals:
     """Sums over answers that a drafter was scored throughout.
 
-    wins: answers in which it would have needed the fewest passes, a tie shared; passes: expected target passes, used
-    alone; tokens: emitted; count: answers
+    wins: answers in which its passes would have cost least (the fewest of them, or the least time), a tie shared
+    passes: expected target passes, used alone; tokens: emitted; count: answers
     """
 
     wins: float = 0.0
@@ -156,11 +156,13 @@ class AnswerOutcome:
     expected_passes: drafter id -> passes it alone would have needed; only drafters that were scored throughout
     num_tokens: tokens of the answer, the same for all
     num_conceded: drafters that had fallen so far behind that they were not scored to the end; they have lost
+    pass_costs: drafter id -> what one of its passes costs under the objective, in any unit; 1 for those that are missing
     """
 
     expected_passes: Mapping[str, float]
     num_tokens: int
     num_conceded: int = 0
+    pass_costs: Mapping[str, float] = field(default_factory=dict)
 
 
 def preference_vector(
@@ -177,7 +179,7 @@ def preference_vector(
 
 
 def answer_totals(outcome: AnswerOutcome) -> dict[str, DrafterTotals]:
-    """Return what one answer adds to the sums. The drafters with the fewest passes share one win.
+    """Return what one answer adds to the sums. The drafters whose passes cost least share one win.
 
     A drafter without a competitor wins nothing: being the only one that was scored says nothing about being good.
     Raises InvalidObservation for passes that are not between 0 and the number of tokens.
@@ -187,8 +189,9 @@ def answer_totals(outcome: AnswerOutcome) -> dict[str, DrafterTotals]:
         if not (math.isfinite(value) and 0.0 <= value <= outcome.num_tokens * (1.0 + _TIE)):
             raise InvalidObservation(f"Drafter {name!r}: {value} expected passes for {outcome.num_tokens} tokens.")
     has_competition = len(passes) + outcome.num_conceded > 1
-    fewest = min(passes.values(), default=0.0) * (1.0 + _TIE)
-    winners = {name for name, value in passes.items() if value <= fewest} if has_competition else set()
+    costs = {name: value * outcome.pass_costs.get(name, 1.0) for name, value in passes.items()}
+    least = min(costs.values(), default=0.0) * (1.0 + _TIE)
+    winners = {name for name, cost in costs.items() if cost <= least} if has_competition else set()
     return {
         name: DrafterTotals(1.0 / len(winners) if name in winners else 0.0, float(value), outcome.num_tokens, 1)
         for name, value in passes.items()

@@ -12,7 +12,7 @@ import pytest
 
 from hedgespec.assembly.local_service import LocalFleet
 from hedgespec.config import SpeculationConfig
-from hedgespec.learning.step_times import StepTimes
+from hedgespec.learning.step_times import AnswerTimes, StepTimes
 from hedgespec.models.tabular import TabularModel, TabularTarget
 from hedgespec.router.decode_loop import DecodeLoop
 from hedgespec.router.events import NoEvents
@@ -108,7 +108,8 @@ LIES: dict[str, Lie] = {
 async def decode(fleet: LocalFleet, panel: DrafterPanel, spec: SessionSpec, drafter: int | None) -> list[int]:
     config = SpeculationConfig(max_draft_tokens=4, draft_deadline_s=0.2)
     selection = FixedSelection(drafter)
-    loop = DecodeLoop(spec, fleet, panel, selection, None, config, frozenset(), NoEvents(), StepTimes())
+    times = AnswerTimes(StepTimes(), [d.drafter_id for d in panel.drafters if d is not None])
+    loop = DecodeLoop(spec, fleet, panel, selection, None, config, frozenset(), NoEvents(), times)
     ids: list[int] = []
     async with aclosing(loop.rounds()) as reports:
         async for report in reports:

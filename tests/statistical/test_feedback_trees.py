@@ -128,7 +128,7 @@ def test_entries_off_the_cursors_path_are_never_read() -> None:
 def test_objectives_of_every_start_refuse_what_is_scored_at_some(objective: str, kind: DraftKind) -> None:
     """A mean over the starts that a drafter's own cursor visits compares drafters on different text: refused, with the
     way out. `rounds` takes every form."""
-    with pytest.raises(ConfigError, match="rounds or throughput"):
+    with pytest.raises(ConfigError, match="time or rounds"):
         make_feedback(objective, 2, DEPTH, 8, draft_form=DraftForm(kind, 2))
     make_feedback("rounds", 2, DEPTH, 8, draft_form=DraftForm(kind, 2))
 

@@ -43,17 +43,27 @@ def updates_of(run: Run) -> list[np.ndarray]:
         ("rounds", "chain", "depth1", "depth1"),
         ("rounds", "tree", "exact", "exact"),
         ("length", "chain", "exact", "exact"),
-        ("throughput", "chain", "exact", "exact"),
+        ("time", "chain", "exact", "own_rounds"),
+        ("time", "tree", "exact", "exact"),
         ("acceptance", "chain", "exact", "exact"),
     ],
 )
-def test_only_rounds_of_chains_are_content_with_own_rounds(
+def test_only_passes_of_chains_are_content_with_own_rounds(
     objective: str, form: str, configured: str, asked: str
 ) -> None:
     """Other objectives and forms read starts that a drafter's own rounds skip, where `own_rounds` may leave zeros."""
     speculation = {"draft_form": form, "score_depth": configured, "branching": 2 if form == "tree" else 1}
     drafters = [{"id": "ngram", "kind": "ngram"}]
     settings = {"drafters": drafters, "learner": {"objective": objective}, "speculation": speculation}
+    assert score_depth(AppArgs.model_validate(settings)) == asked
+
+
+@pytest.mark.parametrize(
+    ("lengths", "asked"), [((), "own_rounds"), ((5,), "own_rounds"), ((2,), "exact"), ((2, 5), "exact")]
+)
+def test_time_reads_every_start_only_where_shorter_drafts_are_offered(lengths: tuple[int, ...], asked: str) -> None:
+    """Rounds of two tokens start elsewhere than those of five."""
+    settings = {"drafters": [{"id": "ngram", "kind": "ngram"}], "speculation": {"draft_lengths": lengths}}
     assert score_depth(AppArgs.model_validate(settings)) == asked
 
 

@@ -1,4 +1,4 @@
-"""The router can learn from rounds: bandits from the chosen drafter's outcome, `throughput` from how long rounds take."""
+"""The router can learn from rounds: bandits from the chosen drafter's outcome, `time` from how long rounds take."""
 
 from __future__ import annotations
 
@@ -17,18 +17,20 @@ from hedgespec.learning.answer_bandit import AnswerBandit
 from hedgespec.learning.answer_learner import AnswerLearner
 from hedgespec.learning.build import make_answer_learning
 from hedgespec.learning.experts import Expert
-from hedgespec.learning.objectives.throughput import experts_by_length
-from hedgespec.learning.step_times import StepTimes
+from hedgespec.learning.objectives.time import experts_by_length
+from hedgespec.learning.step_times import AnswerTimes, StepTimes
 from tests.scripted_answer import EXPECTED, Run, fleet_of
 from tests.scripted_models import ScriptedDrafter
 
 
-class FixedTimes(StepTimes):
-    """Rounds with drafter `slow` take four times as long as all others."""
+class FixedTimes(AnswerTimes):
+    """Rounds with drafter 0 take three times as long as all others."""
 
-    def seconds(self, experts: Sequence[Expert], drafter_ids: Sequence[str]) -> NDArray[np.float64]:
-        names = ["none" if e.drafter_index is None else drafter_ids[e.drafter_index] for e in experts]
-        return np.array([4.0 if name == "slow" else 1.0 for name in names])
+    def __init__(self) -> None:
+        super().__init__(StepTimes(), ["a", "b"])
+
+    def seconds(self, experts: Sequence[Expert]) -> NDArray[np.float64]:
+        return np.array([3.0 if e.drafter_index == 0 else 1.0 for e in experts])
 
 
 async def test_a_bandit_learns_from_the_chosen_drafter_alone_and_asks_for_no_scores() -> None:
@@ -72,8 +74,8 @@ async def test_every_bandit_serves_and_survives_the_drafter_it_insists_on(name: 
 
 
 @pytest.mark.parametrize("name", LEARNERS.names())
-@pytest.mark.parametrize("objective", ["rounds", "throughput"])
-async def test_every_learner_serves(name: str, objective: Literal["rounds", "throughput"]) -> None:
+@pytest.mark.parametrize("objective", ["rounds", "time"])
+async def test_every_learner_serves(name: str, objective: Literal["rounds", "time"]) -> None:
     drafters = ScriptedDrafter("a", 0), ScriptedDrafter("b", 5)
     baseline = "b" if name == "safe" else None
     config = LearnerConfig(name=name, objective=objective, baseline=baseline)
@@ -83,15 +85,15 @@ async def test_every_learner_serves(name: str, objective: Literal["rounds", "thr
 
 
 def test_the_baseline_of_safe_is_a_configured_drafter() -> None:
-    """The baseline under `throughput` is that drafter at its longest draft; with nothing else learned, all weight stays
+    """The baseline under `time` is that drafter at its longest draft; with nothing else learned, all weight stays
     on it."""
     drafters = tuple(DrafterConfig(id=name, kind="ngram") for name in "abc")
     args = AppArgs(
         drafters=drafters,
-        learner=LearnerConfig(name="safe", baseline="b", objective="throughput"),
+        learner=LearnerConfig(name="safe", baseline="b", objective="time"),
         speculation=SpeculationConfig(draft_lengths=(2, 5)),
     )
-    learner = make_answer_learning(np.full(3, 1 / 3), args, "abc", 5, StepTimes())
+    learner = make_answer_learning(np.full(3, 1 / 3), args, "abc", 5, AnswerTimes(StepTimes(), "abc"))
     best = int(learner.expert_weights.argmax())
     assert learner.experts[best] == Expert(1, 5)
     with pytest.raises(ValidationError, match="not one of the drafters"):
@@ -102,19 +104,19 @@ def test_the_baseline_of_safe_is_a_configured_drafter() -> None:
         AppArgs(learner=LearnerConfig(name="ucbspec", objective="length"))
 
 
-def test_throughput_experts_are_all_pairs_and_none_and_a_request_shortens_them() -> None:
+def test_time_experts_are_all_pairs_and_none_and_a_request_shortens_them() -> None:
     assert experts_by_length(2, (2, 5), 5) == (Expert(0, 2), Expert(0, 5), Expert(1, 2), Expert(1, 5), Expert(None, 0))
     assert experts_by_length(1, (2, 5), 1) == (Expert(0, 1), Expert(None, 0))
     assert experts_by_length(1, (), 4) == (Expert(0, 4), Expert(None, 0))
 
 
-async def test_throughput_learns_that_a_good_draft_can_take_too_long() -> None:
+async def test_time_learns_that_a_good_draft_can_take_too_long() -> None:
     """Both drafters hit five of five: by passes they are alike, by seconds they are not."""
     run = Run(
         fleet_of(ScriptedDrafter("slow", 5), ScriptedDrafter("fast", 5)),
         ["slow", "fast"],
         num_tokens=400,
-        learner_config=LearnerConfig(objective="throughput"),
+        learner_config=LearnerConfig(objective="time"),
         step_times=FixedTimes(),
         draft_lengths=(1, 5),
         wake_every_rounds=0,
@@ -136,15 +138,17 @@ async def test_rounds_are_timed_by_drafter_and_length() -> None:
     assert await run.finish() == EXPECTED
     depths = {r.depth for r in run.reports}
     assert depths == {5, 3}
-    assert set(run.step_times._draft_s["a"]) == set(run.step_times._verify_s) == depths
-    assert all(seconds > 0.0 for seconds in run.step_times._verify_s.values())
+    here = run.step_times._times.here()
+    assert set(here._verify[""]) == depths
+    assert set(here._draft["a"]) == {5, 3}, "the answer's first draft, which may read the prompt, is not counted"
+    assert here.verify("", 5).median(here.num_rounds) > 0.0
 
 
-async def test_throughput_without_lengths_chooses_between_drafters_and_none() -> None:
+async def test_time_without_lengths_chooses_between_drafters_and_none() -> None:
     run = Run(
         fleet_of(ScriptedDrafter("a", 5), ScriptedDrafter("b", 0)),
         ["a", "b"],
-        learner_config=LearnerConfig(objective="throughput"),
+        learner_config=LearnerConfig(objective="time"),
     )
     assert await run.finish() == EXPECTED
     assert {r.depth for r in run.reports} <= {0, 1, 2, 3, 4, 5}

@@ -78,12 +78,12 @@ def test_nodes_are_all_given_out_and_no_drafter_gets_more_than_it_can_use(
     assert shares == sorted(shares, reverse=True)
 
 
-def test_throughput_experts_carry_their_length_and_no_speculation_is_one_of_them() -> None:
+def test_time_experts_carry_their_length_and_no_speculation_is_one_of_them() -> None:
     experts = (Expert(0, 2), Expert(0, 5), Expert(1, 2), Expert(1, 5), Expert(None, 0))
     prior = per_expert(experts, np.array([0.75, 0.25]))
     np.testing.assert_allclose(prior, [0.3, 0.3, 0.1, 0.1, 0.2])
     np.testing.assert_allclose(per_drafter(experts, prior, 2), [0.6, 0.2])
-    feedback = make_feedback("throughput", 2, 5, 8, draft_lengths=(2, 5), seconds=lambda experts: np.ones(5))
+    feedback = make_feedback("time", 2, 5, 8, draft_lengths=(2, 5), seconds=lambda experts: np.ones(5))
     learner = AnswerLearner(make_learner("hedge"), np.array([0.75, 0.25]), feedback)
     assert learner.experts == experts
     selection = LearnedSelection(learner, 3)

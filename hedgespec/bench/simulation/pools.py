@@ -59,7 +59,7 @@ def mixed_answers(recording: Recording, seed: int) -> Recording:
 
 
 def with_experts(recording: Recording, experts: Sequence[Expert]) -> Recording:
-    """Replace the drafters by the experts of objective `throughput`: a shorter draft is the beginning of the longest."""
+    """Replace the drafters by the experts of objective `time`: a shorter draft is the beginning of the longest."""
     lengths = np.array([expert.num_draft_tokens for expert in experts])
     drafters = np.array([expert.drafter_index or 0 for expert in experts])
     within = (np.arange(recording.max_draft_tokens) < lengths[:, None])[:, None, :].astype(np.float32)

@@ -41,7 +41,7 @@ class Objective(ABC):
     """One answer's loss vectors under one objective.
 
     needs_acceptance_prob: drafters must score sum_x min(p, q) as well, for which the target's top ids travel
-    own_rounds_suffice:    of chains only the starts that a drafter's own rounds reach are read (`ScoreDepth`)
+    own_rounds_suffice:    of chains of one length only the starts that a drafter's own rounds reach are read (`ScoreDepth`)
     works_with_trees:      draft forms other than chains are scored only where a round of theirs would start; an objective
                            that compares drafters on the same positions cannot use that
     chooses_lengths:       its experts are drafters with a draft length, and no speculation
@@ -74,7 +74,14 @@ class Objective(ABC):
                 f"speculation.draft_lengths is for chains: drafts of form {draft_form} are scored at full length only."
             )
         if merge_drafters > 1 and cls.chooses_lengths:
-            raise ConfigError(f"learner.objective {name} chooses one drafter; speculation.merge_drafters must be 1.")
+            raise ConfigError(
+                f"learner.objective {name} chooses one drafter; with speculation.merge_drafters {merge_drafters} set "
+                "learner.objective to rounds."
+            )
+
+    def pass_costs(self) -> Floats:
+        """[num_drafters]: what a pass with each drafter costs, in any unit; preferences compare whole answers by it."""
+        return np.ones(self.pool.num_drafters)
 
     @abstractmethod
     def close(self, round_starts: Floats, acceptance: Floats, acceptance_prob: Floats, awake: Mask) -> Losses:

@@ -16,7 +16,7 @@ from hedgespec.bench.simulation.workbench import SHIPPED, Workbench
 from hedgespec.learning.build import make_learner
 from hedgespec.learning.experts import per_expert
 from hedgespec.learning.feedback import make_feedback
-from hedgespec.learning.objectives.throughput import experts_by_length
+from hedgespec.learning.objectives.time import experts_by_length
 
 DRAFT_COSTS = (0.04, 0.15)
 """The costs of one draft token, in target passes."""
@@ -25,7 +25,7 @@ LENGTHS = (1, 2, 3, 5)
 
 
 def study(bench: Workbench) -> Study:
-    """Compare objective `throughput` with full-length drafts and with the best fixed choices."""
+    """Compare objective `time` with full-length drafts and with the best fixed choices."""
     rows = []
     experts = experts_by_length(bench.recording.num_drafters, LENGTHS, bench.recording.max_draft_tokens)
     own = Workbench(with_experts(bench.recording, experts), bench.runs_each, bench.seed)
@@ -58,7 +58,5 @@ def _seconds(own: Workbench, policy: Policy, costs: Floats) -> Floats:
 def _weights(bench: Workbench, seconds: Floats, priors: Floats) -> Floats:
     """Return the weights of NormalHedge over experts by position. seconds: of a round of each expert."""
     shape = bench.recording.num_drafters, bench.recording.max_draft_tokens
-    new_feedback = partial(
-        make_feedback, "throughput", *shape, NEVER, draft_lengths=LENGTHS, seconds=lambda experts: seconds
-    )
+    new_feedback = partial(make_feedback, "time", *shape, NEVER, draft_lengths=LENGTHS, seconds=lambda experts: seconds)
     return weights_by_position(answer_losses(bench.recording, new_feedback), make_learner("normalhedge"), priors)

@@ -1,4 +1,4 @@
-"""Objective `throughput` weighs passes by seconds, so that drafter and draft length are chosen together."""
+"""Objective `time` weighs target passes by seconds, so that a cheap drafter beats a slow one that is right more often."""
 
 from __future__ import annotations
 
@@ -6,29 +6,36 @@ import numpy as np
 
 from hedgespec.errors import ConfigError
 from hedgespec.learning.estimators import Floats, Mask, RoundsCursor, advance
-from hedgespec.learning.experts import Expert
+from hedgespec.learning.experts import Expert, one_per_drafter
 from hedgespec.learning.objectives.objective import Losses, Objective, Pool, loss_vectors
 
 
-class Throughput(Objective):
+class Time(Objective):
     """Loss u * seconds / seconds_max of the next position, per expert: its share of the time that this text takes.
 
-    All experts are scored from the same rows: a draft of k tokens is the beginning of the longest one, so its u is the
-    recursion with a = 0 beyond depth k, and without speculation u = 1 everywhere. `seconds` is read at every closing.
+    Experts are every drafter, with every draft length that is offered, and no speculation. All are scored from the same
+    rows: a draft of k tokens is the beginning of the longest one, so its u is the recursion with a = 0 beyond depth k, and
+    without speculation u = 1 everywhere. With one draft length only the starts of a drafter's own rounds are read.
+    `seconds` is read at every closing.
+
+    A round of k draft tokens counts at most k + 1 times as long as one without: it emits at most k + 1 tokens, so such a
+    drafter is no better than no speculation either way, and one slow drafter does not make all others look alike.
     Positions that no drafter has scored are left out: no speculation alone is nothing to compare.
     Raises ConfigError without seconds.
     """
 
+    own_rounds_suffice = True
     works_with_trees = True
     chooses_lengths = True
 
     def __init__(self, pool: Pool) -> None:
         super().__init__(pool)
         if pool.seconds is None:
-            raise ConfigError("Objective throughput needs the seconds per round of every expert.")
+            raise ConfigError("Objective time needs the seconds per round of every expert.")
         self.experts = experts_by_length(pool.num_drafters, pool.draft_lengths, pool.max_draft_tokens)
         self._seconds = pool.seconds
         lengths = np.array([expert.num_draft_tokens for expert in self.experts])
+        self._most_emitted = lengths + 1.0
         self._drafters = np.array([expert.drafter_index or 0 for expert in self.experts])
         self._is_none = np.array([expert.drafter_index is None for expert in self.experts])[:, None]
         self._is_drafted = (np.arange(pool.max_draft_tokens) < lengths[:, None])[:, None, :]  # [num_experts, 1, depth]
@@ -43,14 +50,21 @@ class Throughput(Objective):
         vectors = loss_vectors(expert_starts[1:] * self._relative_seconds(), experts_awake.T)
         return vectors if is_evidence.all() else [vectors[k] for k in np.flatnonzero(is_evidence)]
 
+    def pass_costs(self) -> Floats:
+        return self._checked_seconds(one_per_drafter(self.pool.num_drafters, self.pool.max_draft_tokens))
+
     def _relative_seconds(self) -> Floats:
-        seconds = np.asarray(self._seconds(self.experts), dtype=np.float64)
-        # a NaN fails both comparisons
-        if seconds.shape != self._drafters.shape or not (seconds.min() > 0.0 and seconds.max() < np.inf):
-            num_experts = len(self._drafters)
-            raise ConfigError(f"Objective throughput needs {num_experts} positive seconds per round, got {seconds}.")
+        seconds = self._checked_seconds(self.experts)
+        seconds = np.minimum(seconds, self._most_emitted * seconds[-1])  # the last expert is no speculation
         relative: Floats = seconds / seconds.max()
         return relative
+
+    def _checked_seconds(self, experts: tuple[Expert, ...]) -> Floats:
+        seconds = np.asarray(self._seconds(experts), dtype=np.float64)
+        # a NaN fails both comparisons
+        if seconds.shape != (len(experts),) or not (seconds.min() > 0.0 and seconds.max() < np.inf):
+            raise ConfigError(f"Objective time needs {len(experts)} positive seconds per round, got {seconds}.")
+        return seconds
 
 
 def experts_by_length(num_drafters: int, lengths: tuple[int, ...], max_draft_tokens: int) -> tuple[Expert, ...]:

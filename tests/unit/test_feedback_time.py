@@ -1,4 +1,4 @@
-"""Objective `throughput`: from one trajectory, the seconds that every drafter and draft length would have taken alone."""
+"""Objective `time`: from one trajectory, the seconds that every drafter and draft length would have taken alone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 from hedgespec.errors import ConfigError
 from hedgespec.learning.feedback import Feedback, make_feedback
-from hedgespec.learning.objectives.throughput import experts_by_length
+from hedgespec.learning.objectives.time import experts_by_length
 from hedgespec.types import DraftForm, Scores
 from tests.enumerated_models import RandomModels
 
@@ -19,7 +19,7 @@ NONE = -1  # no speculation is the last expert
 
 
 def made(seconds: np.ndarray = SECONDS) -> Feedback:
-    return make_feedback("throughput", 2, DEPTH, 8, draft_lengths=LENGTHS, seconds=lambda experts: seconds)
+    return make_feedback("time", 2, DEPTH, 8, draft_lengths=LENGTHS, seconds=lambda experts: seconds)
 
 
 def test_sum_of_u_times_seconds_is_the_expected_time_of_each_expert_alone() -> None:
@@ -68,8 +68,8 @@ def test_no_speculation_costs_its_seconds_at_every_position() -> None:
 def test_seconds_are_those_of_the_moment_of_closing() -> None:
     """Vectors that close after a change of load carry the new times, the largest of which is loss 1."""
     seconds = np.ones(len(EXPERTS))
-    feedback = make_feedback("throughput", 2, DEPTH, 8, draft_lengths=LENGTHS, seconds=lambda experts: seconds)
-    for round_index, none_s in enumerate((1.0, 0.25)):
+    feedback = make_feedback("time", 2, DEPTH, 8, draft_lengths=LENGTHS, seconds=lambda experts: seconds)
+    for round_index, none_s in enumerate((1.0, 0.5)):
         seconds = np.ones(len(EXPERTS))
         seconds[NONE] = none_s
         feedback.verified(1, round_index)
@@ -77,6 +77,22 @@ def test_seconds_are_those_of_the_moment_of_closing() -> None:
             feedback.push(drafter, Scores(round_index, np.zeros((1, DEPTH), np.float32)))
         ((losses, _),) = feedback.closed_losses(round_index)
         assert losses.tolist() == [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, none_s]
+
+
+def test_a_slow_drafter_counts_for_no_more_than_what_cannot_win_anyway() -> None:
+    """A round of k tokens that takes above k + 1 plain ones loses against no speculation whatever it accepts, and the
+    losses of all others stay apart: 0.5 and 1 second against 1,000 would be alike."""
+    seconds = np.array([0.5, 1000.0, 1.0])
+    feedback = make_feedback("time", 2, DEPTH, 8, seconds=lambda experts: seconds)
+    hits = np.ones((2, 400, DEPTH), np.float32)
+    hits[0] = 0.0
+    losses = vectors_of(feedback, hits)
+    assert losses[:, 0].tolist() == [0.125] * 400
+    assert losses[:, NONE].tolist() == [0.25] * 400
+    assert losses[:, 1].max() == 1.0
+    assert losses[:, 1].sum() == pytest.approx(losses[:, NONE].sum()), (
+        "all tokens accepted, and yet no better than none"
+    )
 
 
 def test_an_expert_is_awake_when_its_drafter_answered() -> None:
@@ -127,9 +143,9 @@ def test_expected_passes_stay_per_drafter_at_the_full_length() -> None:
     assert by_time.scored_throughout().tolist() == [True, True]
 
 
-def test_throughput_refuses_to_do_without_times() -> None:
+def test_time_refuses_to_do_without_times() -> None:
     with pytest.raises(ConfigError, match="needs the seconds"):
-        make_feedback("throughput", 2, DEPTH, 8)
+        make_feedback("time", 2, DEPTH, 8)
 
 
 @pytest.mark.parametrize("seconds", [np.ones(3), np.zeros(7), np.full(7, np.nan), np.full(7, np.inf)])
@@ -143,9 +159,9 @@ def test_times_that_are_none_are_refused(seconds: np.ndarray) -> None:
 def test_trees_have_one_length() -> None:
     """Shadow-cursor scores follow rounds of the full length; shorter experts would read entries that mean nothing."""
     settings = {"seconds": lambda experts: np.ones(len(experts)), "draft_form": DraftForm("tree", 4)}
-    assert make_feedback("throughput", 2, DEPTH, 8, **settings).experts == experts_by_length(2, (DEPTH,), DEPTH)
+    assert make_feedback("time", 2, DEPTH, 8, **settings).experts == experts_by_length(2, (DEPTH,), DEPTH)
     with pytest.raises(ConfigError, match="full length only"):
-        make_feedback("throughput", 2, DEPTH, 8, draft_lengths=(2,), **settings)
+        make_feedback("time", 2, DEPTH, 8, draft_lengths=(2,), **settings)
 
 
 def vectors_of(feedback: Feedback, rows: np.ndarray) -> np.ndarray:
