@@ -19,6 +19,9 @@ from hedgespec.learning.scoring_plan import ScoreFrom, ScoringPlan
 from hedgespec.learning.sleepers import Sleepers
 from hedgespec.types import Scores
 
+QUIET_ROUNDS = 16
+"""Least rounds between two sweeps that ask while all drafters but one sleep: what it does when it drafts is known anyway."""
+
 
 class AnswerLearner:
     """`AnswerLearning` from every drafter's scores, the delayed feedback of one answer (design 5, 6).
@@ -55,6 +58,8 @@ class AnswerLearner:
         self._early: Losses = []  # what was learned while the prior may still change
         self._round_index = 0
         self._num_swept = 0  # positions that the sweep under way asks every drafter for
+        self._last_sweep = -QUIET_ROUNDS  # the round in which the last sweep that asks began
+        self._is_quiet = False  # the sweep under way asks nobody
         self._state: Any = None
         self.failure: str | None = None
         self._start(prior)
@@ -79,12 +84,18 @@ class AnswerLearner:
         if self._plan.begins_sweep(round_index):
             self._num_swept = self._feedback.num_verified
             self.sleepers.occasion(self.weights, round_index)
+            self._is_quiet = self.sleepers.is_alone and round_index - self._last_sweep < QUIET_ROUNDS
+            self._last_sweep = self._last_sweep if self._is_quiet else round_index
+        if self._is_quiet and not is_last:
+            return None
         if is_last or self._plan.ends_sweep(round_index):
             self._feedback.asked(round_index, self._feedback.num_verified if is_last else self._num_swept)
         return self._plan.take(round_index, all_drafters=is_last)
 
     def played(self, drafter_index: int, num_emitted: int) -> None:
-        """Nothing to do: scores say more than the one round that happened."""
+        """The scores say more than the one round that happened, but they come seldom when one drafter is clearly best."""
+        if self.sleepers.is_on and drafter_index == int(self.weights.argmax()):
+            self.sleepers.played(num_emitted)
 
     def add_scores(self, drafter_index: int, scores: Scores, *, more_coming: bool) -> None:
         self._feedback.push(drafter_index, scores)
@@ -151,14 +162,16 @@ class AnswerLearner:
 
     def _watch_sleepers(self, losses: Floats, awake: Mask) -> None:
         """Show the sleepers one position's losses per drafter: a drafter's loss is that of its best draft length."""
-        num_drafters, weights = len(self._drafter_prior), self._learner.weights(self._state)
+        num_drafters = len(self._drafter_prior)
+        leader = int(self._learner.weights(self._state).argmax())
+        if not awake[leader]:
+            return
         if self._is_one_each:
-            self.sleepers.learned(losses, awake, int(weights.argmax()))
+            self.sleepers.learned(losses, awake, float(losses[leader]))
             return
         own, is_awake = np.ones(num_drafters), np.zeros(num_drafters, dtype=bool)
         for index, expert in enumerate(self.experts):
             if expert.drafter_index is not None and awake[index]:
                 own[expert.drafter_index] = min(own[expert.drafter_index], losses[index])
                 is_awake[expert.drafter_index] = True
-        leader = int(per_drafter(self.experts, weights, num_drafters).argmax())
-        self.sleepers.learned(own, is_awake, leader)
+        self.sleepers.learned(own, is_awake, float(losses[leader]))

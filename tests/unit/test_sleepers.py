@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hedgespec.learning.sleepers import PATIENCE, WINDOW, LossAlarm, Sleepers
+from hedgespec.learning.sleepers import LATER_PATIENCE, LONGEST, PATIENCE, WINDOW, LossAlarm, Sleepers
 
 WEIGHTS = np.array([0.9999, 0.0001, 0.0])
 
@@ -21,7 +21,7 @@ def after(num_occasions: int, sleepers: Sleepers, weights: np.ndarray = WEIGHTS)
 
 def lost(sleepers: Sleepers, loss: float) -> None:
     """The leader's loss at one position that it alone has scored."""
-    sleepers.learned(np.array([loss, 1.0, 1.0]), np.array([True, False, False]), 0)
+    sleepers.learned(np.array([loss, 1.0, 1.0]), np.array([True, False, False]), loss)
 
 
 def test_a_negligible_weight_must_last_before_its_drafter_falls_asleep() -> None:
@@ -47,16 +47,48 @@ def test_no_drafter_sleeps_when_sleeping_is_off_or_before_its_first_round() -> N
     assert after(20, Sleepers(3, 0.001, 50, first_round=20)) == []
 
 
-def test_sleepers_wake_on_schedule_and_get_their_patience_again() -> None:
-    sleepers = Sleepers(3, 0.001, 10)
-    rounds_asleep = []
-    for round_index in range(PATIENCE + 10 + PATIENCE):
+def spells(sleepers: Sleepers, num_rounds: int, from_round: int = 0) -> list[tuple[int, int]]:
+    """The (first round, number of rounds) of every sleep of drafter 1 that ends in these rounds."""
+    found, since = [], None
+    for round_index in range(from_round, from_round + num_rounds):
         sleepers.occasion(WEIGHTS, round_index)
-        if asleep(sleepers):
-            rounds_asleep.append(round_index)
-    fell = PATIENCE - 1
-    assert rounds_asleep[:10] == list(range(fell, fell + 10))
-    assert rounds_asleep[10] == fell + 10 + PATIENCE - 1, "awake for as many occasions as it takes to judge it"
+        if not sleepers.awake[1] and since is None:
+            since = round_index
+        elif sleepers.awake[1] and since is not None:
+            found.append((since, round_index - since))
+            since = None
+    return found
+
+
+def test_sleepers_wake_on_schedule_and_sleep_twice_as_long_when_still_hopeless() -> None:
+    """Awake for as many occasions as it takes to judge it: fewer each time after the first, never asleep for good."""
+    found = spells(Sleepers(3, 0.001, 10), 400)
+    assert found[0] == (PATIENCE - 1, 10)
+    assert [rounds for _, rounds in found] == [10, 20, *[10 * LONGEST] * (len(found) - 2)]
+    assert len(found) > 6
+    gaps = [later[0] - (first[0] + first[1]) for first, later in zip(found, found[1:], strict=False)]
+    assert set(gaps) == {LATER_PATIENCE - 1}
+
+
+def test_after_an_alarm_all_are_judged_as_at_the_start() -> None:
+    sleepers = Sleepers(3, 0.001, 10)
+    spells(sleepers, 200)
+    for _ in range(100):
+        sleepers.played(5)
+    for _ in range(WINDOW):
+        sleepers.played(1)
+    assert sleepers.awake.all(), "the leader's own rounds have shown it"
+    assert spells(sleepers, 60, 300)[0] == (300 + PATIENCE - 1, 10)
+
+
+def test_when_no_speculation_leads_the_drafter_that_did_best_lately_keeps_watch() -> None:
+    sleepers = Sleepers(3, 0.001, 10)
+    nothing = np.zeros(3)
+    for round_index in range(3 * PATIENCE):
+        sleepers.learned(np.array([0.9, 0.9, 0.7]), np.ones(3, dtype=bool), 0.6)
+        sleepers.occasion(nothing, round_index)
+    assert sleepers.awake.tolist() == [False, False, True]
+    assert sleepers.is_alone
 
 
 def test_sleepers_wake_at_once_when_the_leader_gets_clearly_worse() -> None:
@@ -74,7 +106,7 @@ def test_a_drafter_that_beats_the_leader_stays_awake_although_its_weight_is_negl
     """A learner with a long past follows a change slowly; what it would learn from must not fall asleep meanwhile."""
     sleepers = Sleepers(3, 0.001, 1000)
     for round_index in range(5 * PATIENCE):
-        sleepers.learned(np.array([0.8, 0.2, 0.9]), np.ones(3, dtype=bool), 0)
+        sleepers.learned(np.array([0.8, 0.2, 0.9]), np.ones(3, dtype=bool), 0.8)
         sleepers.occasion(WEIGHTS, round_index)
     assert asleep(sleepers) == [2]
 

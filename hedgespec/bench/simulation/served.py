@@ -80,6 +80,8 @@ def _one_answer(
             accepted = int(np.cumprod(hits).sum())
         emitted = min(accepted + 1, num_tokens - position)
         position += emitted
+        if choices:
+            learning.played(choices[0].drafter_index, emitted)
         requested = learning.verified(emitted, round_index, is_last=position == num_tokens)
         for drafter, score_from in enumerate(requested or ()):
             if score_from is not None:
