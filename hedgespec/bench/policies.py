@@ -137,7 +137,9 @@ def with_learner(args: AppArgs, learner: str, objective: str) -> AppArgs:
 
 
 def with_trees(args: AppArgs, num_merged: int) -> AppArgs:
-    """Return the configuration with draft trees of 12 nodes, from num_merged drafters."""
+    """Return the configuration with draft trees of 12 nodes, from num_merged drafters, chosen by passes: a merged tree is
+    several drafters' and has no time of one of them."""
+    args = with_learner(args, args.learner.name, "rounds")
     changed = {"draft_form": "tree", "branching": 4, "num_nodes": 12, "merge_drafters": num_merged}
     return args.model_copy(update={"speculation": args.speculation.model_copy(update=changed)})
 

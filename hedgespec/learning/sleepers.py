@@ -22,8 +22,8 @@ Mask = NDArray[np.bool_]
 PATIENCE = 4
 """Scoring occasions in a row with a negligible weight before a drafter falls asleep for the first time."""
 
-LATER_PATIENCE = 2
-"""The same for one that the schedule has woken: the first occasion asks for its scores, the second has them."""
+LATER_PATIENCE = 3
+"""The same for one that the schedule has woken: the first wakes it, the second asks for its scores, the third has them."""
 
 LONGEST = 4
 """The longest sleep, in first sleeps."""

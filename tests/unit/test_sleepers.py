@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from hedgespec.learning.sleepers import LATER_PATIENCE, LONGEST, PATIENCE, WINDOW, LossAlarm, Sleepers
@@ -66,7 +68,7 @@ def test_sleepers_wake_on_schedule_and_sleep_twice_as_long_when_still_hopeless()
     assert found[0] == (PATIENCE - 1, 10)
     assert [rounds for _, rounds in found] == [10, 20, *[10 * LONGEST] * (len(found) - 2)]
     assert len(found) > 6
-    gaps = [later[0] - (first[0] + first[1]) for first, later in zip(found, found[1:], strict=False)]
+    gaps = [later[0] - (first[0] + first[1]) for first, later in pairwise(found)]
     assert set(gaps) == {LATER_PATIENCE - 1}
 
 
