@@ -152,3 +152,30 @@ async def test_time_without_lengths_chooses_between_drafters_and_none() -> None:
     )
     assert await run.finish() == EXPECTED
     assert {r.depth for r in run.reports} <= {0, 1, 2, 3, 4, 5}
+
+
+async def test_no_speculation_leads_where_no_draft_is_right_and_gives_way_when_the_text_changes() -> None:
+    """Nothing is right before token 200, then b is: it is noticed although all drafters but one sleep by then."""
+
+    class DearDrafts(FixedTimes):
+        def seconds(self, experts: Sequence[Expert]) -> NDArray[np.float64]:
+            return np.array([1.0 if e.drafter_index is None else 1.5 for e in experts])
+
+    right = ScriptedDrafter("b", right_at=lambda index: 0 if index < 200 else 5)
+    run = Run(
+        fleet_of(ScriptedDrafter("a", 0), right),
+        ["a", "b"],
+        num_tokens=600,
+        learner_config=LearnerConfig(objective="time"),
+        step_times=DearDrafts(),
+        draft_deadline_s=60.0,
+    )
+    assert await run.finish() == list(range(4, 604))
+    emitted = np.cumsum([len(r.token_ids) for r in run.reports])
+    drafted = np.array([r.num_drafted > 0 for r in run.reports])
+    before = (emitted > 60) & (emitted < 200)
+    assert drafted[before].mean() < 0.05
+    assert len(set(right.scored) & set(range(60, 200))) < 100, "at a low cost"
+    first = int(emitted[drafted & (emitted > 202)][0])
+    assert first < 300
+    assert drafted[emitted > 320].mean() > 0.9
