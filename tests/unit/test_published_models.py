@@ -45,7 +45,9 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PublishedModel:
         )
         archive.writestr("toy_model-1.0.dist-info/RECORD", "")
     checksum = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    model = PublishedModel("toy", "a toy", "MIT", "toy-model==1.0", "1 MB", wheel.name, checksum, "toy_model/tiny.gguf")
+    model = PublishedModel(
+        "toy", "a toy", "MIT", "toy-model==1.0", wheel.name, checksum, 1_000_000, "toy_model/tiny.gguf", space=1_000_000
+    )
     monkeypatch.setattr(published, "PUBLISHED", known := {"toy": model})
     for module in ("hedgespec.assembly.model_sources", "deployments.commands.models"):
         monkeypatch.setattr(sys.modules[module], "PUBLISHED", known)
