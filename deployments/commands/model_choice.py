@@ -46,13 +46,19 @@ def chosen_args(config: Path | None, model: str | None, device: Device = "cpu", 
 
 def fetch(model: PublishedModel, state_dir: Path) -> Path:
     """Fetch a published model unless it is here, and show how far it is. Raises ModelFolderError."""
-    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
-    is_shown = console.is_terminal
-    with ended_by_sigterm(), Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
-        task = progress.add_task(model.name, total=model.num_bytes, visible=False)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    with ended_by_sigterm(), bar:
+        task = bar.add_task(model.name, total=model.num_bytes, visible=False)
 
         def show(num_bytes: int) -> None:
-            progress.update(task, completed=min(num_bytes, model.num_bytes), visible=is_shown)
+            bar.update(task, completed=min(num_bytes, model.num_bytes), visible=True)
 
         return get_published(model, state_dir, tell, show)
 
