@@ -19,7 +19,7 @@ export RAY_USAGE_STATS_ENABLED ?= 0
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
-serve: $(VENV)/.serve.stamp  ## install, start Ray and the server on http://127.0.0.1:8000 (options: ARGS="--port 9000 ...")
+serve: $(VENV)/.serve.stamp  ## install, serve SmolLM2 on http://127.0.0.1:8000 (options: ARGS="--model zoo --port 9000 ...")
 	@$(BIN)/hedgespec serve $(ARGS)
 
 test: $(VENV)/.dev.stamp redis-server  ## install, then run every test (options: ARGS="tests/unit -k ...")

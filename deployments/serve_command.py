@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
@@ -9,17 +10,17 @@ import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from deployments.commands.inputs import changed, read_args
-from deployments.commands.option_types import ConfigFile
+from deployments.commands.inputs import changed
+from deployments.commands.model_choice import chosen_args
+from deployments.commands.option_types import ConfigInsteadOfModel, ModelName
 from deployments.local_ray import LOOPBACK, local_ray
-from hedgespec.assembly.model_sources import check_sources, located, served_name
+from hedgespec.assembly.model_sources import ZOO_NAME, check_sources, load_tokenizer, located, served_name
 from hedgespec.config import AppArgs, Device
 from hedgespec.errors import ConfigError
 
@@ -32,28 +33,29 @@ console = Console(stderr=True)
 
 
 def serve(
-    config: ConfigFile = None,
-    target: Annotated[
-        Path | None,
-        typer.Option(help="Another target: a folder, a GGUF file or `smollm2`; the zoo's drafters are left out."),
-    ] = None,
+    model: ModelName = None,
+    config: ConfigInsteadOfModel = None,
     redis: Annotated[str | None, typer.Option(help="Keep preferences in this Redis, redis://HOST:PORT/DB.")] = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = LOOPBACK,
     device: Annotated[Device | None, typer.Option(help="Where the models run (default: as configured).")] = None,
 ) -> None:
-    """Start the OpenAI-compatible server on this machine."""
+    """Start the OpenAI-compatible server on this machine.
+
+    By default it serves SmolLM2-135M-Instruct, which is fetched once, or the embedded zoo where it cannot be had.
+    """
     started = time.monotonic()
-    args = adjusted(read_args(config, device or "cpu"), target, redis, device)
+    check_port(host, port)
+    args = adjusted(chosen_args(config, model, device or "cpu"), redis, device)
     if problems := check_sources(args):
         raise ConfigError("\n".join(problems))
-    check_port(host, port)
     with console.status("Preparing the target (a GGUF file is converted once)"):
         args = located(args)
     stop = StopRequest()
     # twice: `ray.init` puts its own handler for SIGTERM in place of ours
     with stop_signals(stop), console.status("Starting Ray") as status, local_ray(), stop_signals(stop):
-        console.print(f"Serving [bold]{served_name(args.target)}[/] with {len(args.drafters)} drafters")
+        drafters = ", ".join(d.id for d in args.drafters) or "none"
+        console.print(f"Serving [bold]{served_name(args.target)}[/] with drafters: {drafters}", highlight=False)
         status.update("Starting Serve")
         start_application(args, host, port)
         if not wait_until_running(stop, status):
@@ -65,12 +67,9 @@ def serve(
         console.print("Stopping ...")
 
 
-def adjusted(args: AppArgs, target: Path | None, redis: str | None, device: Device | None) -> AppArgs:
-    """Return the configuration changed by the command line's options; the zoo's drafters do not fit another target."""
+def adjusted(args: AppArgs, redis: str | None, device: Device | None) -> AppArgs:
+    """Return the configuration changed by the command line's options."""
     drafters = args.drafters
-    if target is not None:
-        args = changed(args, "target", model=str(target), model_name=None)
-        drafters = tuple(d for d in drafters if d.model != "zoo")
     if redis is not None:
         args = changed(args, "store", url=redis)
     if device is not None:
@@ -133,12 +132,22 @@ def wait_until_running(stop: StopRequest, status: Any) -> bool:
 def announce(args: AppArgs, host: str, port: int, seconds: float) -> None:
     """Print the address and a request to paste, as plain text that can be copied from any terminal."""
     shown = LOOPBACK if host in ("0.0.0.0", "::") else host
-    key = '-H "Authorization: Bearer $HEDGESPEC_API_KEY" ' if args.keys_file is not None else ""
-    body = f'{{"model": "{served_name(args.target)}", "prompt": "def fibonacci(n):", "max_tokens": 64}}'
     console.print(f"\nReady in {seconds:.0f} s at http://{shown}:{port} - try:\n", highlight=False)
-    command = f"curl http://{shown}:{port}/v1/completions {key}-H 'Content-Type: application/json' -d '{body}'"
-    console.print(command, highlight=False, markup=False, soft_wrap=True)
+    console.print(example(args, f"http://{shown}:{port}"), highlight=False, markup=False, soft_wrap=True)
     console.print("\nCtrl-C stops everything that was started here.", highlight=False)
+
+
+def example(args: AppArgs, url: str) -> str:
+    """Return a command that asks the server something that its model can do: a chat, unless it has no template for one."""
+    name = served_name(args.target)
+    body: dict[str, object]
+    if name != ZOO_NAME and load_tokenizer(args.target).chat_template is not None:
+        path = "/v1/chat/completions"
+        body = {"model": name, "messages": [{"role": "user", "content": "What is the capital of France?"}]}
+    else:
+        path, body = "/v1/completions", {"model": name, "prompt": "def fibonacci(n):", "max_tokens": 64}
+    key = '-H "Authorization: Bearer $HEDGESPEC_API_KEY" ' if args.keys_file is not None else ""
+    return f"curl {url}{path} {key}-H 'Content-Type: application/json' -d '{json.dumps(body)}'"
 
 
 class StopRequest:

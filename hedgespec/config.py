@@ -79,7 +79,7 @@ class ReplicaConfig(Section):
 
 class TargetConfig(ReplicaConfig):
     """model: a safetensors folder of a causal LM; or a GGUF file, which is converted once and kept under state_dir; or
-    `smollm2`, once `hedgespec models get smollm2` has fetched it; `zoo` for the embedded one; `tabular:SEED` for tests.
+    `smollm2`, which `hedgespec models get smollm2` fetches; `zoo` for the embedded one; `tabular:SEED` for tests.
 
     prefix_cache_tokens: KV rows of earlier text kept for requests of the same tenant that begin alike, in what sessions
     leave free of max_cached_tokens; hidden features are kept with them in host memory. 0 is off
@@ -94,7 +94,7 @@ class DrafterConfig(ReplicaConfig):
     """One drafter.
 
     kind:  a name in `catalogue.DRAFTER_KINDS`, or one that an installed package registers
-    model: a folder, or `zoo` (the embedded head named like the id); only for kinds that take a model
+    model: a folder, or the shipped head named like the id: `zoo` or `smollm2`; only for kinds that take a model
     group: drafters with the same group share one process (and GPU)
     quantization: weights of EAGLE-3 heads on the CPU are rounded to int8 when they are loaded (`auto`, `int8`): that changes
         drafts a little, their cost a lot, and no text. `none` keeps float32. Nothing else can be rounded
@@ -304,7 +304,7 @@ LAPTOP_GROUP = "laptop"
 
 
 def laptop_args(device: Device = "cpu") -> AppArgs:
-    """The embedded default: the zoo's target, its seven EAGLE-3 heads and an n-gram drafter, all drafters in one process."""
+    """The zoo on one machine: its target, its seven EAGLE-3 heads and an n-gram drafter, all drafters in one process."""
     heads = tuple(
         DrafterConfig(id=name, kind="eagle3", model="zoo", device=device, group=LAPTOP_GROUP) for name in ZOO_HEADS
     )

@@ -7,21 +7,33 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
+import httpx
 import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from deployments.commands.inputs import encoded, held_out_texts, num_prompts, read_args, without_prefix_cache
-from deployments.commands.option_types import ApiKey, ConfigFile, Domains, JsonFile, MaxTokens, NumPrompts, Temperature
+from deployments.commands.inputs import PromptIds, encoded, held_out_texts, num_prompts, without_prefix_cache
+from deployments.commands.model_choice import chosen_args
+from deployments.commands.option_types import (
+    ApiKey,
+    ConfigInsteadOfModel,
+    Domains,
+    JsonFile,
+    MaxTokens,
+    ModelName,
+    NumPrompts,
+    Temperature,
+)
 from deployments.commands.reports import console, progress_bar, show_by_domain, show_table, write_json
-from hedgespec import zoo
 from hedgespec.assembly.local_service import local_service
+from hedgespec.assembly.model_sources import ZOO
 from hedgespec.bench.answers import LEARNED, ROUND_PARTS
 from hedgespec.bench.concurrency import ConcurrencyReport, measure_concurrency
 from hedgespec.bench.decode import DecodeReport, measure_decode, transformers_baselines, with_mean
 from hedgespec.bench.http_generator import HttpGenerator
+from hedgespec.bench.load import open_client
 from hedgespec.config import AppArgs
-from hedgespec.tokenization import Tokenizer
+from hedgespec.errors import HedgeSpecError
 from hedgespec.types import SamplingParams
 
 Texts = dict[str, list[str]]
@@ -32,7 +44,8 @@ def decode(
     max_tokens: MaxTokens = 256,
     temperature: Temperature = 0.0,
     domain: Domains = None,
-    config: ConfigFile = None,
+    model: ModelName = None,
+    config: ConfigInsteadOfModel = None,
     transformers: Annotated[bool, typer.Option(help="Also run transformers' generate and assisted generation.")] = True,
     url: Annotated[str | None, typer.Option(help="Measure the HedgeSpec server at this URL instead.")] = None,
     api_key: ApiKey = None,
@@ -44,19 +57,24 @@ def decode(
 
     By default all of them run in one process. With --url they go through a running server (HTTP, router, gRPC, model
     replicas), and the time of a round is shown by part. With --concurrency, plain decoding, the best single drafter and
-    learned selection decode that many answers at once in one process.
+    learned selection decode that many answers at once in one process. The model is the zoo unless --model or --config names
+    another.
     """
-    if url is not None and (concurrency or config):
-        raise typer.BadParameter("--concurrency and --config are for models in this process; leave them out with --url")
+    if url is not None and (concurrency or config or model):
+        raise typer.BadParameter("--concurrency, --model and --config are for models in this process, not for --url")
     texts = held_out_texts(domain, prompts)
     sampling = SamplingParams(temperature=temperature, max_tokens=max_tokens, ignore_eos=True)
     if concurrency:
-        concurrent_decode(without_prefix_cache(read_args(config)), texts, sampling, concurrency, repeats, json)
+        concurrent_decode(
+            without_prefix_cache(chosen_args(config, model, default=ZOO)), texts, sampling, concurrency, repeats, json
+        )
         return
     if url is not None:
         report = asyncio.run(_served(url, api_key, texts, sampling))
     else:
-        report = asyncio.run(_local(without_prefix_cache(read_args(config)), texts, sampling, transformers))
+        report = asyncio.run(
+            _local(without_prefix_cache(chosen_args(config, model, default=ZOO)), texts, sampling, transformers)
+        )
     show_decode(report)
     if url is not None:
         show_rounds(report)
@@ -78,9 +96,23 @@ async def _served(url: str, api_key: str | None, texts: Texts, sampling: Samplin
 
     async with HttpGenerator(url, api_key) as generator:
         drafter_ids = await generator.drafter_ids()
-        work = encoded(Tokenizer.from_folder(zoo.target_folder()), texts)
+        work = await encoded_by_server(url, api_key, texts)
         with progress_bar("decoding", (2 + len(drafter_ids)) * num_prompts(work)) as advance:
             return await measure_decode(generator, drafter_ids, work, sampling, {}, advance)
+
+
+async def encoded_by_server(url: str, api_key: str | None, texts: Texts) -> PromptIds:
+    """Encode the texts of each domain with the tokenizer of the server's model. Raises HedgeSpecError."""
+
+    async def ids(text: str) -> NDArray[np.int32]:
+        try:
+            reply = (await client.post("/tokenize", json={"prompt": text})).raise_for_status()
+            return np.array(reply.json()["tokens"], np.int32)
+        except (httpx.HTTPError, KeyError, ValueError) as error:
+            raise HedgeSpecError(f"{url} does not tokenize ({error}); is it HedgeSpec?") from error
+
+    async with open_client(url, api_key) as client:
+        return {domain: [await ids(text) for text in row] for domain, row in texts.items()}
 
 
 def show_decode(report: DecodeReport) -> None:

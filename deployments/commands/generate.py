@@ -10,10 +10,11 @@ from uuid import uuid4
 
 import typer
 
-from deployments.commands.inputs import read_args
-from deployments.commands.option_types import ConfigFile, JsonFile, Temperature
+from deployments.commands.model_choice import chosen_args
+from deployments.commands.option_types import ConfigInsteadOfModel, JsonFile, ModelName, Temperature
 from deployments.commands.reports import console, write_json
 from hedgespec.assembly.local_service import local_service
+from hedgespec.assembly.model_sources import served_name
 from hedgespec.types import DecodeStats, GenerationRequest, SamplingParams
 
 
@@ -29,11 +30,16 @@ def generate(
     stop: Annotated[list[str] | None, typer.Option(help="Stop string; may be repeated.")] = None,
     drafter: Annotated[str | None, typer.Option(help="Always use this drafter; 'none' turns speculation off.")] = None,
     chat: Annotated[bool, typer.Option(help="Wrap the prompt in the chat template.")] = False,
-    config: ConfigFile = None,
+    model: ModelName = None,
+    config: ConfigInsteadOfModel = None,
     json: JsonFile = None,
 ) -> None:
-    """Continue a prompt and show how many tokens came from which drafters."""
-    args = read_args(config)
+    """Continue a prompt and show how many tokens came from which drafters.
+
+    By default with SmolLM2, which is fetched once, or with the zoo where it cannot be had.
+    """
+    args = chosen_args(config, model)
+    model_name = served_name(args.target)
     sampling = SamplingParams(
         temperature=temperature, top_p=top_p, top_k=top_k, seed=seed, max_tokens=max_tokens, stop=tuple(stop or ())
     )
@@ -57,9 +63,11 @@ def generate(
     seconds = stats.draft_s + stats.verify_s + stats.learn_s + stats.overhead_s
     console.rule()
     console.print(
-        f"{stats.num_emitted} tokens in {seconds:.2f} s ({stats.num_emitted / max(seconds, 1e-9):.0f} tokens/s), "
+        f"{model_name}: {stats.num_emitted} tokens in {seconds:.2f} s "
+        f"({stats.num_emitted / max(seconds, 1e-9):.0f} tokens/s), "
         f"{stats.num_rounds} target passes, {stats.mean_accepted_tokens:.2f} tokens per pass; rounds by drafter: "
         f"{dict(sorted(stats.rounds_by_drafter.items(), key=lambda item: -item[1]))}",
         highlight=False,
     )
-    write_json(json, {"text": text, **asdict(stats)}, command="generate", temperature=temperature, seed=seed)
+    settings = {"model": model_name, "temperature": temperature, "seed": seed}
+    write_json(json, {"text": text, **asdict(stats)}, command="generate", **settings)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from hedgespec import zoo
-from hedgespec.config import AppArgs, Device, laptop_args
+from hedgespec.config import AppArgs, laptop_args
 from hedgespec.errors import ConfigError
 from hedgespec.tokenization import Tokenizer
 
@@ -24,13 +24,13 @@ PromptIds = dict[str, list[NDArray[np.int32]]]
 MAX_CONFIG_BYTES = 1 << 20
 
 
-def read_args(config: Path | None, device: Device = "cpu") -> AppArgs:
-    """Read a configuration (AppArgs, or a Serve config that contains them); None is the embedded default.
+def read_args(config: Path | None) -> AppArgs:
+    """Read a configuration (AppArgs, or a Serve config that contains them); None is the embedded zoo.
 
     Raises ConfigError, which lists every problem as `path.to.key: what is wrong`.
     """
     if config is None:
-        return laptop_args(device)
+        return laptop_args()
     content = read_mapping(config)
     if "applications" in content:
         content = serve_config_args(config, content)

@@ -6,16 +6,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from deployments.commands.inputs import read_args
+from deployments.commands.model_choice import fetch, tell
 from deployments.commands.option_types import ConfigFile
 from hedgespec.assembly.model_cache import models_folder
-from hedgespec.assembly.published import PUBLISHED, get_published
+from hedgespec.assembly.published import PUBLISHED
 from hedgespec.errors import ConfigError
 
 app = typer.Typer(no_args_is_help=True, help="Fetch published models and list those that are here.")
-console = Console(stderr=True)
 
 
 @app.command()
@@ -27,10 +26,8 @@ def get(
     if name not in PUBLISHED:
         raise ConfigError(f"no published model {name!r}, only {', '.join(PUBLISHED)}")
     model = PUBLISHED[name]
-    folder = get_published(
-        model, read_args(config).state_dir, lambda line: console.print(line, highlight=False, soft_wrap=True)
-    )
-    console.print(f"{model.name} is in {folder}. Use it: hedgespec serve --target {model.name}", soft_wrap=True)
+    folder = fetch(model, read_args(config).state_dir)
+    tell(f"{model.name} is in {folder}. Use it: hedgespec serve --model {model.name}")
 
 
 @app.command("list")

@@ -11,6 +11,14 @@ from hedgespec.config import Device
 
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the report to this file, as JSON.")]
 ConfigFile = Annotated[Path | None, typer.Option(help="Configuration file (default: the embedded zoo).")]
+ConfigInsteadOfModel = Annotated[Path | None, typer.Option("--config", help="Configuration file, instead of --model.")]
+ModelName = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        help="`smollm2` or `zoo`, each with its drafters; a folder or a GGUF file, with the n-gram drafter alone.",
+    ),
+]
 Temperature = Annotated[float, typer.Option(min=0.0, max=2.0, help="Sampling temperature; 0 is greedy.")]
 Temperatures = Annotated[
     list[float] | None,

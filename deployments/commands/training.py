@@ -54,5 +54,5 @@ def build(
     settings = preset_settings(preset, out, seed, workers=workers, target_minutes=target_minutes)
     with share_bar() as progress:
         build_zoo(settings, progress)
-    console.print(f"The zoo is in {out}. Use it: HEDGESPEC_ZOO={out} hedgespec serve")
+    console.print(f"The zoo is in {out}. Use it: HEDGESPEC_ZOO={out} hedgespec serve --model zoo")
     console.print(f"Measure it: HEDGESPEC_ZOO={out} hedgespec bench acceptance --card")

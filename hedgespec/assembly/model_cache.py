@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -35,11 +35,11 @@ def converted_folder(gguf_file: Path, state_dir: Path) -> Path:
 
 
 @contextmanager
-def made_once(folder: Path) -> Iterator[Path | None]:
+def made_once(folder: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[Path | None]:
     """Yield an empty folder that becomes `folder` at the end of the block, or None where `folder` exists.
 
-    A second process waits here for the first one. After an error, or a process that was killed, nothing is left that
-    could be taken for the folder. Raises ModelFolderError where the state folder cannot be written.
+    A second process calls on_wait and waits here for the first one. After an error, or a process that was killed, nothing
+    is left that could be taken for the folder. Raises ModelFolderError where the state folder cannot be written.
     """
     if folder.is_dir():
         yield None
@@ -50,7 +50,11 @@ def made_once(folder: Path) -> Iterator[Path | None]:
     except OSError as error:
         raise ModelFolderError(f"{folder.parent} cannot be written: {error}.") from error
     with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            on_wait()
+            fcntl.flock(lock, fcntl.LOCK_EX)
         if folder.is_dir():
             yield None
             return

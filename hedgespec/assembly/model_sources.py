@@ -6,7 +6,7 @@ Neither torch nor transformers is imported until a model needs it: the router re
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,12 +21,20 @@ from hedgespec.learning.build import make_learner
 from hedgespec.models.tabular_source import TABULAR, TABULAR_ALPHABET, TABULAR_CONTEXT, TabularSource
 from hedgespec.protocols import Drafter, FeatureTransport, Target
 from hedgespec.sampling.parameter import parameters
+from hedgespec.zoo.smollm2 import heads as smollm2
 
 if TYPE_CHECKING:
     from hedgespec.tokenization import Tokenizer
 
-ZOO = "zoo"
+ZOO, ZOO_NAME = "zoo", "hedgespec-zoo"
+SMOLLM2 = "smollm2"
 GGUF_SUFFIX = ".gguf"
+
+_SHIPPED_HEADS: Mapping[str, Callable[[], Mapping[str, Path]]] = {
+    ZOO: lambda: zoo.drafter_folders(),
+    SMOLLM2: lambda: smollm2.head_folders(),
+}
+"""`model:` of a drafter -> the folders of the heads that it names, by drafter id"""
 
 
 def located(args: AppArgs) -> AppArgs:
@@ -89,7 +97,7 @@ def served_name(config: TargetConfig) -> str:
     if config.model_name is not None:
         return config.model_name
     if config.model == ZOO:
-        return "hedgespec-zoo"
+        return ZOO_NAME
     if config.model.startswith(TABULAR):
         return "tabular"
     return Path(config.model).expanduser().resolve().name.removesuffix(GGUF_SUFFIX)
@@ -98,15 +106,14 @@ def served_name(config: TargetConfig) -> str:
 def check_sources(args: AppArgs) -> list[str]:
     """Return `path.to.key: problem` for every model that is not there. Cheap: it runs before anything starts."""
     models = {"target.model": _target_problem(args.target.model, args.state_dir)}
-    models |= {f"drafters.{i}.model": _problem(d.model) for i, d in enumerate(args.drafters)}
+    models |= {f"drafters.{i}.model": _problem(d.model) for i, d in enumerate(args.drafters) if _heads(d) is None}
     problems = [f"{path}: {problem}" for path, problem in models.items() if problem]
     problems += _extension_problems(args)
     if args.target.model == ZOO and not zoo.target_folder().is_dir():
         problems.append("target.model: the zoo's weights are not here; run `hedgespec zoo build`")
-    folders = zoo.drafter_folders()
     for index, drafter in enumerate(args.drafters):
-        if drafter.model == ZOO and drafter.id not in folders:
-            problems.append(f"drafters.{index}.id: the zoo has no drafter {drafter.id!r}, only {sorted(folders)}")
+        if problem := _head_problem(drafter):
+            problems.append(f"drafters.{index}.id: {problem}")
     return problems
 
 
@@ -144,6 +151,20 @@ def _target_problem(model: str, state_dir: Path) -> str:
     return ""
 
 
+def _heads(config: DrafterConfig) -> Mapping[str, Path] | None:
+    """Return the shipped heads that a drafter's model names, by id; None for a drafter with a model of its own."""
+    shipped = _SHIPPED_HEADS.get(config.model or "")
+    return None if shipped is None else shipped()
+
+
+def _head_problem(config: DrafterConfig) -> str:
+    """Return what is wrong with the id of a shipped head, empty if nothing is."""
+    heads = _heads(config)
+    if heads is None or config.id in heads:
+        return ""
+    return f"{config.model} has no head {config.id!r}, only {list(heads)}"
+
+
 def _problem(model: str | None) -> str:
     """Return what is wrong with the name of a model, empty if nothing is."""
     if model is None or model == ZOO:
@@ -165,13 +186,13 @@ def resolved_target(config: TargetConfig) -> TargetConfig:
 
 
 def resolved_drafter(config: DrafterConfig) -> DrafterConfig:
-    """Return the configuration with a folder in place of `zoo`. Raises ConfigError for a name that the zoo does not have."""
-    if config.model != ZOO:
+    """Return the configuration with a folder in place of `zoo` or `smollm2`. Raises ConfigError for an unknown head."""
+    heads = _heads(config)
+    if heads is None:
         return config
-    folders = zoo.drafter_folders()
-    if config.id not in folders:
-        raise ConfigError(f"The zoo has no drafter {config.id!r}. It has: {sorted(folders)}.")
-    return config.model_copy(update={"model": str(folders[config.id])})
+    if problem := _head_problem(config):
+        raise ConfigError(f"drafter {config.id!r}: {problem}.")
+    return config.model_copy(update={"model": str(heads[config.id])})
 
 
 def _target_folder(config: TargetConfig) -> Path:

@@ -74,7 +74,7 @@ assert not {"torch", "transformers"} & set(sys.modules)
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("model", ["zoo", "tabular:1"])
+@pytest.mark.parametrize("model", ["zoo", "smollm2", "tabular:1"])
 def test_a_model_that_was_not_resolved_to_a_folder_is_refused(model: str) -> None:
     from hedgespec.config import DrafterConfig, TargetConfig
     from hedgespec.engine.factory import build_drafters

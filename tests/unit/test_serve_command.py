@@ -13,8 +13,8 @@ import pytest
 
 from deployments import cli
 from deployments.serve_command import StopRequest, adjusted, stop_signals
-from hedgespec.assembly.model_sources import load_tokenizer, served_name
-from hedgespec.config import AppArgs, DrafterConfig, TargetConfig, laptop_args
+from hedgespec.assembly.model_sources import load_tokenizer
+from hedgespec.config import AppArgs, DrafterConfig, TargetConfig
 from hedgespec.errors import ConfigError
 from hedgespec.models.tabular_source import TabularSource
 
@@ -92,16 +92,14 @@ def test_a_missing_config_file_is_an_error(run: Run, tmp_path: Path) -> None:
 
 
 def test_options_win_over_the_configuration() -> None:
-    """--target drops the zoo's heads, which fit no other target; --device moves models but not the n-gram drafter."""
-    args = adjusted(laptop_args(), Path("/models/x"), "redis://h:1/0", "cuda")
-    assert args.target.model == "/models/x"
-    assert served_name(args.target) == "x"
-    assert [d.id for d in args.drafters] == ["ngram"]
+    """--device moves models but not a drafter without one."""
+    own = AppArgs(
+        drafters=(DrafterConfig(id="mine", kind="eagle3", model="/m/mine"), DrafterConfig(id="ngram", kind="ngram"))
+    )
+    args = adjusted(own, "redis://h:1/0", "cuda")
     assert args.store_url == "redis://h:1/0"
     assert args.target.device == "cuda"
-    assert args.drafters[0].device == "cpu"
-    own = AppArgs(drafters=(DrafterConfig(id="mine", kind="eagle3", model="/m/mine"),))
-    assert [(d.id, d.device) for d in adjusted(own, Path("/models/x"), None, "cuda").drafters] == [("mine", "cuda")]
+    assert [(d.id, d.device) for d in args.drafters] == [("mine", "cuda"), ("ngram", "cpu")]
 
 
 def test_both_stop_signals_are_noted_and_the_old_handlers_come_back() -> None:

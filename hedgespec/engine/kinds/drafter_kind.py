@@ -33,7 +33,7 @@ class DrafterKind(ABC):
         """Raise ConfigError for a setting that this kind does not take."""
         role = f"drafter {config.id!r}: kind {config.kind}"
         if self.takes_model and config.model is None:
-            raise ConfigError(f"{role} needs a model (a folder, or zoo)")
+            raise ConfigError(f"{role} needs a model (a folder, zoo or smollm2)")
         if not self.takes_model and config.model is not None:
             raise ConfigError(f"{role} takes no model")
         if config.quantization == "int8" and not (self.takes_int8 and config.device == "cpu"):
@@ -50,6 +50,6 @@ class DrafterKind(ABC):
 
 def model_folder(model: str | None, role: str) -> Path:
     """Return the folder that `model` names. Raises ConfigError for a name that `assembly.model_sources` has to resolve."""
-    if not model or model == "zoo" or model.startswith("tabular:"):
+    if not model or model in ("zoo", "smollm2") or model.startswith("tabular:"):
         raise ConfigError(f"{role}: {model!r} must be resolved to a model folder before it is built.")
     return Path(model).expanduser()
