@@ -16,6 +16,7 @@ from hedgespec.errors import ConfigError
 from hedgespec.registry import Registry, unknown_name
 
 Device = Literal["cpu", "cuda"]
+Quantization = Literal["none", "bf16", "int8", "int4"]
 DraftFormName = Literal["chain", "tree", "iid", "distinct"]
 Identifier = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 
@@ -83,11 +84,21 @@ class TargetConfig(ReplicaConfig):
 
     prefix_cache_tokens: KV rows of earlier text kept for requests of the same tenant that begin alike, in what sessions
     leave free of max_cached_tokens; hidden features are kept with them in host memory. 0 is off
+    quantization: how weights on the CPU are rounded when they are loaded. The target is then the rounded model: its text is
+    the same with any drafter, draft length and batch. `hedgespec models compare` says how far it is from float32
     """
 
     model: str = "zoo"
     model_name: str | None = Field(None, description="name under /v1/models; default: the folder's name")
     prefix_cache_tokens: int = Field(8192, ge=0)
+    quantization: Quantization = "none"
+
+    @model_validator(mode="after")
+    def check_quantization(self) -> TargetConfig:
+        if self.quantization != "none" and (self.device != "cpu" or self.model.startswith("tabular:")):
+            owner = f"device {self.device}" if self.device != "cpu" else f"model {self.model}"
+            raise ValueError(f"quantization {self.quantization} is for models on device cpu, not for {owner}; leave it out")
+        return self
 
 
 class DrafterConfig(ReplicaConfig):

@@ -28,7 +28,8 @@ def build_target(config: TargetConfig, transport: FeatureTransport) -> LocalTarg
     from hedgespec.models.lean.lean_network import accelerate
 
     torch.set_num_threads(config.num_threads)
-    model = accelerate(load_causal_lm(model_folder(config.model, "target"), config.device, "target"))
+    model = load_causal_lm(model_folder(config.model, "target"), config.device, "target")
+    accelerate(model, config.quantization)
     if config.device == "cuda" and config.cuda_graphs:
         from hedgespec.models.graphs.static_passes import use_static_passes
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hedgespec.errors import ReplicaBusy
-from hedgespec.models.memory.kv_memory import SMALLEST_CAPACITY, KvMemory, KvSlot
+from hedgespec.models.memory.kv_memory import CAPACITY_STEP, KvMemory, KvSlot
 
 
 def rows(values: list[float]) -> torch.Tensor:
@@ -27,9 +27,9 @@ def append(slot: KvSlot, values: list[float]) -> list[float]:
 def test_rows_are_seen_in_order_and_survive_growth() -> None:
     slot = KvMemory(1000).open(10)
     seen: list[float] = []
-    for length in (3, SMALLEST_CAPACITY, 1, 200):
+    for length in (3, CAPACITY_STEP, 1, 200):
         seen = append(slot, [float(len(seen) + i) for i in range(length)])
-    assert seen == [float(i) for i in range(204 + SMALLEST_CAPACITY)]
+    assert seen == [float(i) for i in range(204 + CAPACITY_STEP)]
 
 
 def test_cropped_rows_are_overwritten_and_not_seen() -> None:
@@ -74,11 +74,12 @@ def test_reservations_are_bounded_over_all_slots_and_freed() -> None:
     memory.open(60)
 
 
-def test_capacity_does_not_exceed_the_reservation() -> None:
+def test_capacity_exceeds_the_reservation_by_less_than_a_step_of_zeros() -> None:
     slot = KvMemory(1000).open(70)
     for _ in range(70):
         append(slot, [1.0])
-    assert slot.capacity == 70
+    assert slot.capacity == 2 * CAPACITY_STEP
+    assert not slot.layers[0][0][:, :, 70:].any()
 
 
 def test_usage_counts_cached_rows() -> None:

@@ -32,6 +32,8 @@ class PackedCausalLM:
     Speed may replace two attributes without changing what `forward` returns, beyond float rounding:
     network:    computes one pass; `models.lean.lean_network.accelerate` puts a leaner network here
     run_blocks: computes all blocks, by default `packed_pass`; `models.graphs.static_passes` puts CUDA graphs before it
+
+    is_row_exact: whether attention keeps a row's result free, bit for bit, of the rows beside it, see `exact_attention`
     """
 
     def __init__(self, model: PreTrainedModel, digest: str, device: torch.device) -> None:
@@ -48,6 +50,7 @@ class PackedCausalLM:
         self.tapped = feature_layers(self.num_layers) if self.num_layers >= MIN_FEATURE_LAYERS else ()
         self.network: Network = TransformersNetwork(model, self.layers)
         self.run_blocks: RunBlocks = PackedCausalLM.packed_pass
+        self.is_row_exact = False
 
     @property
     def feature_width(self) -> int:
@@ -77,7 +80,7 @@ class PackedCausalLM:
             self._on_device([block.token_ids for block in blocks], num_spare),
             self._on_device([r.start + depths(r.parent, r.num_rows) for r in rows], num_spare),
             self._wanted(blocks, starts),
-            PackedAttention(rows, self.dtype, self.device, num_spare),
+            PackedAttention(rows, self.dtype, self.device, num_spare, is_row_exact=self.is_row_exact),
         )
         logits, taps = self.network(inputs, self.tapped if any(block.wants_features for block in blocks) else ())
         features = torch.cat(taps, dim=-1) if taps else None

@@ -20,15 +20,15 @@ _TOLERANCE = 0.05
 """Relative to the length of a product; with seven bits of the inputs the error is 0.02."""
 
 try:
-    _PackedWeight = torch.classes.quantized.LinearPackedParamsBase
+    PackedWeight = torch.classes.quantized.LinearPackedParamsBase
 except RuntimeError:  # a torch without it: `can_use_int8` says no
-    _PackedWeight = Tensor
+    PackedWeight = Tensor
 
 
 class Int8Matrix(NamedTuple):
     """A matrix for y = x W^T + b. Weights are rounded per output feature, inputs per call with one step for all rows."""
 
-    packed: _PackedWeight  # type: ignore[valid-type]
+    packed: PackedWeight  # type: ignore[valid-type]
     out_features: int
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hedgespec.config import Quantization
 from hedgespec.models.causal_lm.network import Inputs
 from hedgespec.models.causal_lm.packed import PackedCausalLM
 from hedgespec.models.lean.lean_layer import (
@@ -78,16 +79,21 @@ def trial_inputs(model: PackedCausalLM, attention: TrialAttention) -> Inputs:
 
 
 @torch.inference_mode()
-def replace_layers(model: PackedCausalLM) -> None:
-    """Replace every decoder layer that a lean layer equals. Each layer's weights are held twice while it is tried."""
+def replace_layers(model: PackedCausalLM, quantization: Quantization) -> None:
+    """Replace every decoder layer that a lean layer equals, and then round it. Each layer's weights are held twice while it
+    is tried."""
     is_known = model.model.config.get_text_config().model_type in KNOWN_TYPES
     if not is_known or not all(can_pack(p) for p in model.model.parameters()):
         return
     rotations = RotationCache()
     for index, trial in _trials(model).items():
-        lean = _lean(model.layers[index], trial, rotations)
-        if lean is not None and _is_same(lean, trial):
-            model.layers[index] = lean
+        layer = model.layers[index]
+        lean = _lean(layer, trial, rotations, "none")
+        if lean is None or not _is_same(lean, trial):
+            continue
+        if quantization != "none":
+            lean = _lean(layer, trial, rotations, quantization) or lean
+        model.layers[index] = lean
 
 
 def lean_norm(module: Any) -> Norm | None:
@@ -129,7 +135,9 @@ def _trials(model: PackedCausalLM) -> dict[int, _Trial]:
     return trials
 
 
-def _lean(layer: nn.Module, trial: _Trial, rotations: RotationCache) -> LeanLayer | None:
+def _lean(
+    layer: nn.Module, trial: _Trial, rotations: RotationCache, quantization: Quantization
+) -> LeanLayer | None:
     """Build a lean layer from a layer's parts; None for one that has more, fewer or other parts."""
     if set(dict(layer.named_children())) != _LAYER:
         return None
@@ -149,7 +157,7 @@ def _lean(layer: nn.Module, trial: _Trial, rotations: RotationCache) -> LeanLaye
         return None
     if not _fit_attention_heads(query_key_norms, attention.head_dim):
         return None
-    weights = layer_weights(attention, mlp, norms, query_key_norms, activation, trial.scale)
+    weights = layer_weights(attention, mlp, norms, query_key_norms, activation, trial.scale, quantization)
     return LeanLayer(weights, attention.layer_idx, trial.window, rotations)
 
 

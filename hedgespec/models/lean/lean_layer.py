@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, silu
 
-from hedgespec.models.lean.packed_linear import PackedMatrix, packed_matrix, product, product_onto
+from hedgespec.config import Quantization
+from hedgespec.models.lean.target_matrix import Matrix, matrix_of, product, product_onto
 from hedgespec.models.memory.attention import LayerShape, PassAttention
 from hedgespec.models.rotary import rotation_of
 
@@ -48,21 +49,25 @@ class Norm:
 
 
 class LayerWeights(NamedTuple):
-    """The weights of a lean layer: float32 on the CPU, inference only.
+    """The weights of a lean layer on the CPU, inference only.
 
-    joined:           queries, keys and values of all attention heads, with the norm before them
-    gate_up:          gate and up of the MLP, with the norm before them
+    joined:           queries, keys and values of all attention heads
+    gate_up:          gate and up of the MLP
     *_floor:          of the norms before attention and MLP and of queries and keys, see `Norm.floor`
+    attention_scale, mlp_scale: [hidden] of the norms before attention and MLP; None where the matrix behind holds it:
+                      rounded weights are nearer to the published ones without it
     query_key_scale:  [num_heads + num_kv_heads, head_dim], None without norms of queries and keys
     scale:            of attention scores
     """
 
-    joined: PackedMatrix
-    output: PackedMatrix
-    gate_up: PackedMatrix
-    down: PackedMatrix
+    joined: Matrix
+    output: Matrix
+    gate_up: Matrix
+    down: Matrix
     attention_floor: Tensor
     mlp_floor: Tensor
+    attention_scale: Tensor | None
+    mlp_scale: Tensor | None
     query_key_scale: Tensor | None
     query_key_floor: Tensor
     num_heads: int
@@ -73,9 +78,15 @@ class LayerWeights(NamedTuple):
 
 
 def layer_weights(
-    attention: Any, mlp: Any, norms: Sequence[Norm], query_key_norms: Sequence[Norm], activation: str, scale: float
+    attention: Any,
+    mlp: Any,
+    norms: Sequence[Norm],
+    query_key_norms: Sequence[Norm],
+    activation: str,
+    scale: float,
+    quantization: Quantization,
 ) -> LayerWeights:
-    """Join and pack the weights of a layer of transformers.
+    """Join, round and pack the weights of a layer of transformers.
 
     norms: before attention and before the MLP; query_key_norms: of each attention head's queries and keys, or none
     activation: one of ACTIVATIONS; scale: of attention scores
@@ -91,13 +102,18 @@ def layer_weights(
         query_key_floor = query_key_norms[0].floor
         scales = zip(query_key_norms, (num_heads, num_kv_heads), strict=True)
         query_key_scale = torch.cat([norm.scale[_pairs(dim)].expand(num, dim) for norm, num in scales])
+    query_key_value = [paired(attention.q_proj, dim), paired(attention.k_proj, dim), value]
+    gate_up = [(part.weight, part.bias) for part in (mlp.gate_proj, mlp.up_proj)]
+    is_folded = quantization == "none"
     return LayerWeights(
-        joined=joined_matrix([paired(attention.q_proj, dim), paired(attention.k_proj, dim), value], norms[0].scale),
-        output=packed_matrix(attention.o_proj.weight, attention.o_proj.bias),
-        gate_up=joined_matrix([(part.weight, part.bias) for part in (mlp.gate_proj, mlp.up_proj)], norms[1].scale),
-        down=packed_matrix(mlp.down_proj.weight, mlp.down_proj.bias),
+        joined=joined_matrix(query_key_value, norms[0].scale if is_folded else None, quantization),
+        output=matrix_of(attention.o_proj.weight, attention.o_proj.bias, quantization),
+        gate_up=joined_matrix(gate_up, norms[1].scale if is_folded else None, quantization),
+        down=matrix_of(mlp.down_proj.weight, mlp.down_proj.bias, quantization),
         attention_floor=norms[0].floor,
         mlp_floor=norms[1].floor,
+        attention_scale=None if is_folded else norms[0].scale,
+        mlp_scale=None if is_folded else norms[1].scale,
         query_key_scale=query_key_scale,
         query_key_floor=query_key_floor,
         num_heads=num_heads,
@@ -114,7 +130,7 @@ def before_attention(layer: LayerWeights, hidden: Tensor, rotation: Tensor) -> t
     hidden: [total_rows, hidden]; rotation: [total_rows, 1, head_dim / 2], see `rotary.rotation_of`
     """
     num_rows, num_rotated = hidden.shape[0], layer.num_heads + layer.num_kv_heads
-    joined = product(layer.joined, hidden / length_of(hidden, layer.attention_floor))
+    joined = product(layer.joined, normed(hidden, layer.attention_floor, layer.attention_scale))
     rotated = joined.view(num_rows, -1, layer.head_dim).narrow(1, 0, num_rotated)
     query_key_scale = layer.query_key_scale
     if query_key_scale is not None:
@@ -130,7 +146,7 @@ def before_attention(layer: LayerWeights, hidden: Tensor, rotation: Tensor) -> t
 def after_attention(layer: LayerWeights, hidden: Tensor, attended: Tensor) -> Tensor:
     """Return the layer's output, [total_rows, hidden]. attended: [1, num_heads, total_rows, head_dim]"""
     hidden = product_onto(layer.output, hidden, attended.transpose(1, 2).reshape(hidden.shape[0], -1))
-    gate, up = product(layer.gate_up, hidden / length_of(hidden, layer.mlp_floor)).chunk(2, dim=-1)
+    gate, up = product(layer.gate_up, normed(hidden, layer.mlp_floor, layer.mlp_scale)).chunk(2, dim=-1)
     return product_onto(layer.down, hidden, activated(gate, layer.activation).mul_(up))
 
 
@@ -138,7 +154,8 @@ def activated(states: Tensor, name: str) -> Tensor:
     """Apply the activation of that name, one of ACTIVATIONS."""
     if name == "silu":
         return silu(states)
-    return gelu(states, approximate="tanh" if name == "gelu:tanh" else "none")
+    # contiguous: torch takes another function for rows that are not, and one row of a chunk always is
+    return gelu(states.contiguous(), approximate="tanh" if name == "gelu:tanh" else "none")
 
 
 class RotationCache:
@@ -182,6 +199,12 @@ class LeanLayer(nn.Module):
         return after_attention(self.weights, hidden, attended)
 
 
+def normed(hidden: Tensor, floor: Tensor, scale: Tensor | None) -> Tensor:
+    """Divide rows by their lengths, and multiply with the norm's scale unless the matrix behind holds it."""
+    rows = hidden / length_of(hidden, floor)
+    return rows if scale is None else rows.mul_(scale)
+
+
 def length_of(states: Tensor, floor: Tensor) -> Tensor:
     """Return sqrt(|x|^2 + size * eps), [..., size] -> [..., 1]; x divided by it and times sqrt(size) is the normed x.
 
@@ -190,11 +213,14 @@ def length_of(states: Tensor, floor: Tensor) -> Tensor:
     return torch.hypot(torch.linalg.vector_norm(states, dim=[-1], keepdim=True), floor)
 
 
-def joined_matrix(matrices: Sequence[tuple[Tensor, Tensor | None]], scale: Tensor) -> PackedMatrix:
-    """Join (weight, bias) pairs into one product whose inputs `scale` still has to be multiplied with."""
-    weight = torch.cat([weight * scale for weight, _ in matrices])
+def joined_matrix(
+    matrices: Sequence[tuple[Tensor, Tensor | None]], scale: Tensor | None, quantization: Quantization
+) -> Matrix:
+    """Join (weight, bias) pairs into one product. scale: what its inputs still have to be multiplied with"""
+    weight = torch.cat([weight if scale is None else weight * scale for weight, _ in matrices])
     biases = [weight.new_zeros(len(own)) if bias is None else bias for own, bias in matrices]
-    return packed_matrix(weight, torch.cat(biases) if any(bias is not None for _, bias in matrices) else None)
+    bias = torch.cat(biases) if any(bias is not None for _, bias in matrices) else None
+    return matrix_of(weight, bias, quantization)
 
 
 def paired(linear: nn.Linear, head_dim: int) -> tuple[Tensor, Tensor | None]:

@@ -10,12 +10,15 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding
+from transformers import PreTrainedModel
 
+from hedgespec.config import Quantization
 from hedgespec.models.causal_lm.network import Inputs, Network, TransformersNetwork
 from hedgespec.models.causal_lm.packed import PackedCausalLM
 from hedgespec.models.lean.layer_replacement import TrialAttention, lean_norm, replace_layers, trial_inputs
 from hedgespec.models.lean.lean_layer import LayerWeights, LeanLayer, Norm, after_attention, before_attention, length_of
 from hedgespec.models.lean.packed_linear import pack_linears, padded_rows
+from hedgespec.models.lean.target_matrix import check_quantization, quantize_linears
 from hedgespec.models.lean.scripting import NUM_REHEARSALS, scripted
 from hedgespec.models.memory.attention import PackedAttention
 from hedgespec.models.memory.planned_attention import AttentionPlan, attend_planned
@@ -24,28 +27,42 @@ from hedgespec.models.rotary import RotationTable
 _STATIC_ROPE = frozenset({"default", "linear", "llama3", "yarn"})
 """Rotary embeddings of a position that do not depend on the length of the text, so that a table can hold them."""
 
-_TOLERANCE = 1e-4
-"""Relative to the largest logit, or entry of a feature layer."""
+_TOLERANCES: dict[Quantization, float] = {"none": 1e-4, "bf16": 1e-4, "int8": 1e-2, "int4": 5e-2}
+"""Relative to the largest logit, or entry of a feature layer. Where rows are rounded as well, a last bit before the rounding
+can become a step after it."""
 
 
 @torch.inference_mode()
-def accelerate(model: PackedCausalLM) -> PackedCausalLM:
+def accelerate(model: PackedCausalLM, quantization: Quantization = "none") -> PackedCausalLM:
     """Replace layers, matrices and network of a model on the CPU, wherever the replacement computes the same.
 
+    quantization: how all matrices but the embedding are rounded; what the model computes for a row then depends on that
+        row's text alone, bit for bit
     Returns the same model; one on another device is left alone. Its weights are no parameters any more: count them before.
+    Raises ConfigError where torch cannot compute with weights that are rounded so.
     """
-    if model.device.type == "cpu":
-        replace_layers(model)
+    if model.device.type != "cpu":
+        return model
+    check_quantization(quantization)
+    replace_layers(model, quantization)
+    if quantization == "none":
         pack_linears(model.model)
-        model.network = _same_network(model) or PaddedNetwork(model.model, model.layers)
+    else:
+        quantize_linears(model.model, model.model.get_output_embeddings(), quantization)
+        model.is_row_exact = True
+    model.network = _same_network(model, quantization) or PaddedNetwork(model.model, model.layers, quantization)
     return model
 
 
 class PaddedNetwork(TransformersNetwork):
     """transformers' own forward over packed matrices, which compute few row counts."""
 
+    def __init__(self, model: PreTrainedModel, layers: nn.ModuleList, quantization: Quantization) -> None:
+        super().__init__(model, layers)
+        self._quantization = quantization
+
     def padded_rows(self, num_rows: int) -> int:
-        return padded_rows(num_rows)
+        return padded_rows(num_rows) if self._quantization == "none" else num_rows
 
 
 class LayerStack(nn.Module):
@@ -85,9 +102,10 @@ class LayerStack(nn.Module):
 
 
 class LeanNetwork:
-    """A network of lean layers only: embedding, layers, last norm and output matrix. float32 on the CPU."""
+    """A network of lean layers only: embedding, layers, last norm and output matrix, on the CPU."""
 
-    def __init__(self, base: Any, lm_head: nn.Module, norm: Norm) -> None:
+    def __init__(self, base: Any, lm_head: nn.Module, norm: Norm, quantization: Quantization) -> None:
+        self._quantization = quantization
         self._table: Tensor = base.embed_tokens.weight
         self._layers = cast("list[LeanLayer]", list(base.layers))
         self._shapes = [layer.shape for layer in self._layers]
@@ -110,26 +128,27 @@ class LeanNetwork:
         return self._stack.logits(hidden, inputs.wanted), taps
 
     def padded_rows(self, num_rows: int) -> int:
-        return padded_rows(num_rows)
+        return padded_rows(num_rows) if self._quantization == "none" else num_rows
 
 
 # ------------------------------------------------------------------------------------------------------------- helpers
 
 
-def _same_network(model: PackedCausalLM) -> LeanNetwork | None:
+def _same_network(model: PackedCausalLM, quantization: Quantization) -> LeanNetwork | None:
     """Build a lean network; None where it cannot be built or gives other logits or features than the present network.
 
     It is tried as often as it takes torch to compile it.
     """
-    lean = _lean_network(model)
+    lean = _lean_network(model, quantization)
     if lean is None:
         return None
     expected = _trial(model, model.network)
-    is_same = all(_are_close(_trial(model, lean), expected) for _ in range(NUM_REHEARSALS))
+    tolerance = _TOLERANCES[quantization]
+    is_same = all(_are_close(_trial(model, lean), expected, tolerance) for _ in range(NUM_REHEARSALS))
     return lean if is_same else None
 
 
-def _lean_network(model: PackedCausalLM) -> LeanNetwork | None:
+def _lean_network(model: PackedCausalLM, quantization: Quantization) -> LeanNetwork | None:
     base, lm_head = model.model.base_model, model.model.get_output_embeddings()
     if not len(model.layers) or not all(isinstance(layer, LeanLayer) for layer in model.layers):
         return None
@@ -139,7 +158,7 @@ def _lean_network(model: PackedCausalLM) -> LeanNetwork | None:
     has_table = getattr(base.rotary_emb, "rope_type", None) in _STATIC_ROPE
     if norm is None or base.layers is not model.layers or not has_table:
         return None
-    return LeanNetwork(base, lm_head, norm)
+    return LeanNetwork(base, lm_head, norm, quantization)
 
 
 def _trial(model: PackedCausalLM, network: Network) -> list[Tensor]:
@@ -147,6 +166,6 @@ def _trial(model: PackedCausalLM, network: Network) -> list[Tensor]:
     return [logits, *taps]
 
 
-def _are_close(actual: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
+def _are_close(actual: Sequence[Tensor], expected: Sequence[Tensor], tolerance: float) -> bool:
     pairs = zip(actual, expected, strict=True)
-    return all(bool((own - other).abs().max() <= _TOLERANCE * other.abs().max()) for own, other in pairs)
+    return all(bool((own - other).abs().max() <= tolerance * other.abs().max()) for own, other in pairs)

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hedgespec.models.memory.exact_attention import piece_mask, pieces
 from hedgespec.models.memory.kv_memory import KvSlot
 from hedgespec.models.memory.planned_attention import AttentionPlan, attend_planned
 
@@ -67,11 +68,21 @@ class PackedAttention:
     """The attention of one pass over these rows. Masks are built once and shared by all layers.
 
     num_spare: rows after all others that no session owns; their outputs mean nothing
+    is_row_exact: attend in the pieces of `exact_attention.pieces`. Rows of a tree do not
     """
 
-    def __init__(self, rows: Sequence[Rows], dtype: torch.dtype, device: torch.device, num_spare: int = 0) -> None:
-        self._rows = rows
-        self._sizes = [*(r.num_rows for r in rows), num_spare]
+    def __init__(
+        self,
+        rows: Sequence[Rows],
+        dtype: torch.dtype,
+        device: torch.device,
+        num_spare: int = 0,
+        *,
+        is_row_exact: bool = False,
+    ) -> None:
+        self._is_row_exact = is_row_exact
+        self._rows = [piece for own in rows for piece in _pieces(own)] if is_row_exact else rows
+        self._sizes = [*(r.num_rows for r in self._rows), num_spare]
         self._dtype = dtype
         self._device = device
         self._masks: dict[tuple[int, ...], Tensor] = {}
@@ -103,6 +114,11 @@ class PackedAttention:
         rows = self._rows[session]
         if window is not None and rows.end <= window:
             window = None
+        if self._is_row_exact and rows.parent is None:
+            piece = rows.start, rows.num_rows, window or -1
+            if piece not in self._masks:
+                self._masks[piece] = piece_mask(rows.start, rows.num_rows, window).to(self._device, self._dtype)
+            return self._masks[piece]
         is_plain = window is None and rows.parent is None
         if is_plain and (rows.start == 0 or rows.num_rows == 1):
             return None
@@ -118,6 +134,12 @@ class PackedAttention:
         visible = torch.from_numpy(visible_rows(rows, window))
         mask = torch.zeros(visible.shape, dtype=self._dtype).masked_fill_(~visible, -torch.inf)
         return mask.to(self._device)
+
+
+def _pieces(rows: Rows) -> list[Rows]:
+    if rows.parent is not None:
+        return [rows]
+    return [Rows(rows.slot, start, num_rows) for start, num_rows in pieces(rows.start, rows.num_rows)]
 
 
 def visible_rows(rows: Rows, window: int | None) -> NDArray[np.bool_]:

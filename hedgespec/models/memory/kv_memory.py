@@ -13,7 +13,9 @@ from torch import Tensor
 
 from hedgespec.errors import ReplicaBusy
 
-SMALLEST_CAPACITY = 64
+CAPACITY_STEP = 64
+"""Slots hold a multiple of this many rows, so that attention may read whole groups of keys, see `exact_attention`."""
+
 GROWTH = 1.5
 
 
@@ -75,6 +77,7 @@ class KvSlot:
     """Keys and values of one session: per layer two tensors [1, num_kv_heads, capacity, head_dim].
 
     length:  rows that hold verified tokens (or the part of them that was computed so far)
+    capacity: rows there is memory for. Those that were never written are zeros: attention reads a group of keys in full
     on_move: called once when the rows move to other tensors or are freed; for an owner of the tensors other than the slot
     """
 
@@ -94,8 +97,8 @@ class KvSlot:
             self._memory.extend(self, num_rows)
         if num_rows <= self.capacity:
             return
-        generous = max(num_rows, SMALLEST_CAPACITY, int(self.capacity * GROWTH))
-        self.capacity = max(num_rows, min(generous, self.num_reserved))
+        wanted = max(num_rows, min(int(self.capacity * GROWTH), self.num_reserved))
+        self.capacity = -(-wanted // CAPACITY_STEP) * CAPACITY_STEP
         for layer, (keys, values) in self.layers.items():
             self.layers[layer] = self._enlarged(keys), self._enlarged(values)
         self.call_on_move()
@@ -112,7 +115,7 @@ class KvSlot:
         """Return a layer's keys and values, allocated at its first use."""
         if layer not in self.layers:
             shape = 1, num_kv_heads, self.capacity, head_dim
-            keys, values = (torch.empty(shape, dtype=dtype, device=device) for _ in range(2))
+            keys, values = (torch.zeros(shape, dtype=dtype, device=device) for _ in range(2))
             self.layers[layer] = keys, values
         return self.layers[layer]
 
@@ -159,6 +162,6 @@ class KvSlot:
 
     def _enlarged(self, stored: Tensor) -> Tensor:
         _, num_heads, _, head_dim = stored.shape
-        larger = stored.new_empty((1, num_heads, self.capacity, head_dim))
+        larger = stored.new_zeros((1, num_heads, self.capacity, head_dim))
         larger.narrow(2, 0, self.length).copy_(stored.narrow(2, 0, self.length))
         return larger

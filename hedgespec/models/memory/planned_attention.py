@@ -8,17 +8,19 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 
 
 class AttentionPlan(NamedTuple):
     """A pass's sessions: where each one's rows are written, and what they attend to.
 
-    sizes:  [num_sessions + 1] rows of every session, then the spare rows, which no session owns
+    sizes:  [num_sessions + 1] rows of every session, then the spare rows, which no session owns. Pieces of one session that
+            attend by themselves, one after the other, count as sessions
     starts: [num_sessions] the slot row that a session's first new row is written to
     [num_layers * num_sessions], session by session within a layer:
     keys, values: the slot's, [1, num_kv_heads, capacity, head_dim]
-    masks:        [num_rows, start + num_rows] with 0 and -inf; None where every row is visible or is_causal says it all
+    masks:        [at least num_rows, at least start + num_rows] with 0 and -inf; None where every row is visible or is_causal
+                  says it all. Attention is computed for as many queries and keys as the mask has
     is_causal:    whether plain causal attention is the mask
     """
 
@@ -72,9 +74,14 @@ def attend_session(
     keys, values = stored
     keys.narrow(2, start, num_rows).copy_(key)
     values.narrow(2, start, num_rows).copy_(value)
-    keys, values = keys.narrow(2, 0, start + num_rows), values.narrow(2, 0, start + num_rows)
     mask, is_causal = visible
+    num_keys = start + num_rows if mask is None else mask.shape[1]
+    num_spare = 0 if mask is None else mask.shape[0] - num_rows
+    if num_spare > 0:
+        query = pad(query, [0, 0, 0, num_spare])
+    keys, values = keys.narrow(2, 0, num_keys), values.narrow(2, 0, num_keys)
     is_grouped = query.shape[1] != keys.shape[1]
-    return scaled_dot_product_attention(
+    attended = scaled_dot_product_attention(
         query, keys, values, attn_mask=mask, is_causal=is_causal, scale=scale, enable_gqa=is_grouped
     )
+    return attended.narrow(2, 0, num_rows) if num_spare > 0 else attended
