@@ -9,6 +9,7 @@ from hedgespec.zoo.smollm2.heads import head_folders
 SMOLLM2_TARGET = TargetConfig(
     model=SMOLLM2,
     model_name="smollm2-135m-instruct",
+    quantization="int8",
     max_cached_tokens=4 * 8192,  # four answers of its whole context: 1.5 GB of memory once they are that long
 )
 """How SmolLM2 is served on a laptop. Other settings of its target belong here."""
@@ -22,7 +23,8 @@ def model_args(model: str, device: Device = "cpu") -> AppArgs:
     if model == ZOO:
         return laptop_args(device)
     if model == SMOLLM2:
-        target, heads = SMOLLM2_TARGET.model_copy(update={"device": device}), tuple(head_folders())
+        changes = {"device": device, "quantization": SMOLLM2_TARGET.quantization if device == "cpu" else "none"}
+        target, heads = SMOLLM2_TARGET.model_copy(update=changes), tuple(head_folders())
     else:
         target, heads = TargetConfig(model=model, device=device), ()
     drafters = [DrafterConfig(id=i, kind="eagle3", model=model, device=device, group=LAPTOP_GROUP) for i in heads]
