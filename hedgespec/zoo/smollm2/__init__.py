@@ -2,4 +2,5 @@
 
 from __future__ import annotations
 
+GENERIC = "generic"
 DOMAINS = ("code", "sql", "arithmetic", "json", "prose", "qa", "translation", "documents")
