@@ -38,6 +38,10 @@ def train_drafter(
 @zoo_app.command()
 def build(
     out: Annotated[Path, typer.Option(help="Folder for the zoo; a stopped build in it continues.")] = Path("zoo"),
+    target: Annotated[
+        Literal["own", "smollm2"],
+        typer.Option(help="own: a target, too, with its heads. smollm2: the heads shipped for SmolLM2 (hours)."),
+    ] = "own",
     preset: Annotated[
         Literal["cpu", "gpu"], typer.Option(help="gpu: the same shapes, more text, far more steps.")
     ] = "cpu",
@@ -47,7 +51,15 @@ def build(
         float | None, typer.Option(min=0.1, help="End the target's training after this time.")
     ] = None,
 ) -> None:
-    """Build corpus, tokenizer, target, a generic head, six domain heads, held-out prompts and the model card."""
+    """Build corpus, tokenizer, target, a generic head, six domain heads, held-out prompts and the model card.
+
+    With `--target smollm2` build the generic head and eight domain heads for SmolLM2, from its own answers.
+    """
+    if target == "smollm2":
+        if preset != "cpu" or workers != 1 or target_minutes is not None:
+            raise typer.BadParameter("--preset, --workers and --target-minutes are for the zoo's own target")
+        build_smollm2(out, seed)
+        return
     from hedgespec.zoo.build import build_zoo
     from hedgespec.zoo.settings import preset_settings
 
@@ -56,3 +68,16 @@ def build(
         build_zoo(settings, progress)
     console.print(f"The zoo is in {out}. Use it: HEDGESPEC_ZOO={out} hedgespec serve --model zoo")
     console.print(f"Measure it: HEDGESPEC_ZOO={out} hedgespec bench acceptance --card")
+
+
+def build_smollm2(out: Path, seed: int) -> None:
+    """Fetch SmolLM2 unless it is here, and build its heads."""
+    from hedgespec.assembly.published import PUBLISHED, get_published
+    from hedgespec.config import AppArgs
+    from hedgespec.zoo.smollm2.build import build_heads
+    from hedgespec.zoo.smollm2.settings import HeadsSettings
+
+    folder = get_published(PUBLISHED["smollm2"], AppArgs.model_fields["state_dir"].default, console.print)
+    with share_bar() as progress:
+        build_heads(folder, HeadsSettings(out, seed), progress)
+    console.print(f"The heads are in {out}. Use them: HEDGESPEC_SMOLLM2_HEADS={out} hedgespec serve")

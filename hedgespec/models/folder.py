@@ -115,6 +115,13 @@ def read_embedding(folder: Path) -> Tensor:
     return next(tensor for _, tensor in read_tensors(folder, lambda n: n == name))
 
 
+def read_output_matrix(folder: Path) -> Tensor:
+    """Return a model's output matrix, [vocab, hidden]: its own, or the embedding where they are one."""
+    if "lm_head.weight" not in _tensor_files(folder):
+        return read_embedding(folder)
+    return next(tensor for _, tensor in read_tensors(folder, lambda n: n == "lm_head.weight"))
+
+
 # ------------------------------------------------------------------------------------------------------------- helpers
 
 

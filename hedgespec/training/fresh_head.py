@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import torch
+from transformers import AutoConfig
 
 from hedgespec.models.eagle3.config import Eagle3Config
 from hedgespec.models.eagle3.head import Eagle3Head
+from hedgespec.models.folder import read_embedding, read_output_matrix
 from hedgespec.models.rotary import RopeConfig
 from hedgespec.training.teacher import Teacher
 from hedgespec.training.text import Windows
@@ -23,8 +28,26 @@ def fresh_head(teacher: Teacher, draft_ids: torch.Tensor, intermediate_size: int
 
     draft_ids: [draft_vocab], token ids that the head can draft. intermediate_size: None takes the target's.
     """
+    return _fresh(teacher.config, teacher.embedding, teacher.output_embedding, draft_ids, intermediate_size, seed)
+
+
+def fresh_head_for(target: Path, draft_ids: torch.Tensor, intermediate_size: int | None, seed: int) -> Eagle3Head:
+    """Make a head for the target in a folder whose output rows stay the target's, as a compact head needs it."""
+    config = AutoConfig.from_pretrained(target)
+    head = _fresh(config, read_embedding(target), read_output_matrix(target), draft_ids, intermediate_size, seed)
+    head.lm_head.requires_grad_(False)
+    return head
+
+
+def _fresh(
+    config: Any,
+    embedding: torch.Tensor,
+    output: torch.Tensor,
+    draft_ids: torch.Tensor,
+    intermediate_size: int | None,
+    seed: int,
+) -> Eagle3Head:
     torch.manual_seed(seed)
-    config = teacher.config
     head = Eagle3Head(
         Eagle3Config(
             hidden_size=config.hidden_size,
@@ -39,9 +62,9 @@ def fresh_head(teacher: Teacher, draft_ids: torch.Tensor, intermediate_size: int
             rms_norm_eps=config.rms_norm_eps,
             rope=RopeConfig(),
         )
-    ).to(teacher.embedding.device)
-    head.draft_to_target = draft_ids.to(teacher.embedding.device)
+    ).to(embedding.device)
+    head.draft_to_target = draft_ids.to(embedding.device)
     with torch.no_grad():
-        head.embed_tokens.weight.copy_(teacher.embedding)
-        head.lm_head.weight.copy_(teacher.output_embedding[head.draft_to_target])
+        head.embed_tokens.weight.copy_(embedding)
+        head.lm_head.weight.copy_(output[head.draft_to_target])
     return head

@@ -7,6 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from hedgespec.training.muon import Float32Muon
+from hedgespec.training.precision import multiplies_bfloat16_quickly
+
 
 class Optimizers:
     """Both optimizers as one, over a module's trainable parameters.
@@ -19,7 +22,7 @@ class Optimizers:
         hidden = [p for name, p in named if _is_hidden_matrix(name, p)]
         others = [p for name, p in named if not _is_hidden_matrix(name, p)]
         self._optimizers: list[torch.optim.Optimizer] = [
-            torch.optim.Muon(hidden, lr=matrix_lr, weight_decay=0.02),
+            _muon(hidden, matrix_lr),
             torch.optim.AdamW(others, lr=embedding_lr, betas=(0.9, 0.95), weight_decay=0.0),
         ]
         self._base = [matrix_lr, embedding_lr]
@@ -44,6 +47,12 @@ class Optimizers:
         """Restore what `state_dicts` returned."""
         for optimizer, state in zip(self._optimizers, states, strict=True):
             optimizer.load_state_dict(state)
+
+
+def _muon(matrices: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+    device = matrices[0].device.type if matrices else "cpu"
+    make = torch.optim.Muon if multiplies_bfloat16_quickly(device) else Float32Muon
+    return make(matrices, lr=lr, weight_decay=0.02)
 
 
 def schedule(done: float, *, warmup: float, decay: float) -> float:

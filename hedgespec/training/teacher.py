@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from hedgespec.errors import ModelFolderError
 from hedgespec.models.eagle3.config import feature_layers
+from hedgespec.training.precision import mixed_precision
 from hedgespec.training.text import Windows
 
 
@@ -56,7 +57,7 @@ class Teacher:
     @torch.no_grad()
     def __call__(self, token_ids: Tensor) -> tuple[Tensor, Tensor]:
         """Return features [batch, length, 3 * hidden] and logits [batch, length, vocab] for token_ids [batch, length]."""
-        with torch.autocast(token_ids.device.type, dtype=torch.bfloat16):
+        with mixed_precision(token_ids.device.type):
             logits = self.model(input_ids=token_ids, use_cache=False).logits
         return torch.cat([self._taps[i] for i in self._wanted], dim=-1).float(), logits
 
@@ -73,8 +74,9 @@ class Lesson:
 
     token_ids: Tensor  # [batch, length]
     features: Tensor  # [batch, length, 3 * target_hidden]
-    draft_logits: Tensor  # [batch, length, draft_vocab], the target's logits of the tokens that can be drafted
+    draft_probs: Tensor  # [batch, length, draft_vocab], the target's softmax over the tokens that can be drafted
     best: Tensor  # [batch, length], the target's likeliest token
+    counts: Tensor  # [batch, length], whether the prediction of the token behind a position is to be learned
 
 
 class Lessons:
@@ -99,7 +101,13 @@ class Lessons:
                 answers[row] = answer
                 self._remember(int(indices[row]), answer)
         features, draft_logits, best = (torch.stack(part) for part in zip(*filter(None, answers), strict=True))
-        return Lesson(token_ids, features.float(), draft_logits.float(), best)
+        return Lesson(
+            token_ids,
+            features.float(),
+            draft_logits.float().softmax(-1),
+            best,
+            torch.ones_like(token_ids, dtype=torch.bool),
+        )
 
     def _ask(self, token_ids: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
         features, logits = self._teacher(token_ids)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from hedgespec.config import Device
 from hedgespec.models.eagle3.head import Eagle3Head, save_eagle3
 from hedgespec.training import Progress
 from hedgespec.training.allocator import keep_freed_memory
@@ -18,7 +21,8 @@ from hedgespec.training.checkpoint import Checkpoint
 from hedgespec.training.fresh_head import draft_vocabulary, fresh_head
 from hedgespec.training.optimizer import Optimizers, schedule
 from hedgespec.training.own_text import continue_prompts
-from hedgespec.training.teacher import Lessons, Teacher
+from hedgespec.training.precision import mixed_precision
+from hedgespec.training.teacher import Lesson, Lessons, Teacher
 from hedgespec.training.text import Windows, read_documents, text_windows
 from hedgespec.training.ttt import ttt_loss
 
@@ -51,7 +55,7 @@ class DrafterSettings:
     matrix_lr: float = 0.02
     embedding_lr: float = 0.003
     seed: int = 0
-    device: str = "cpu"
+    device: Device = "cpu"
     lesson_memory_bytes: int = 2 * 2**30
     checkpoint_every_s: float = 60.0
 
@@ -127,17 +131,32 @@ def train_head(
     """
     draft_ids = draft_vocabulary(data, settings.draft_vocab_size, teacher.config.vocab_size)
     head = fresh_head(teacher, draft_ids, settings.intermediate_size, settings.seed)
+    windows, order = np.unique(data, axis=0, return_inverse=True)
+    batches = np.resize(order.reshape(-1), (settings.steps, settings.sequences_per_step))
+    lessons = Lessons(teacher, windows, head.draft_to_target, settings.lesson_memory_bytes)
+    return fit_head(head, lessons.batch, batches, settings, checkpoint, progress)
+
+
+def fit_head(
+    head: Eagle3Head,
+    lesson_of: Callable[[NDArray[np.int64]], Lesson],
+    batches: NDArray[np.int64],
+    settings: DrafterSettings,
+    checkpoint: Path,
+    progress: Progress,
+) -> Eagle3Head:
+    """Train a head on batches of windows, resuming from the file `checkpoint` when it exists.
+
+    lesson_of: makes the lesson of some windows. batches: [steps, sequences_per_step], indices of windows
+    """
     optimizers = Optimizers(head, matrix_lr=settings.matrix_lr, embedding_lr=settings.embedding_lr)
     saved_run = Checkpoint(checkpoint, _recipe(settings), head, optimizers)
     step = int((saved_run.load(settings.device) or {"step": 0})["step"])
     hits = torch.zeros(settings.num_depths)
     saved = time.monotonic()
-    windows, order = np.unique(data, axis=0, return_inverse=True)
-    batches = np.resize(order.reshape(-1), (settings.steps, settings.sequences_per_step))
-    lessons = Lessons(teacher, windows, head.draft_to_target, settings.lesson_memory_bytes)
     while step < settings.steps:
-        lesson = lessons.batch(batches[step])
-        with torch.autocast(lesson.token_ids.device.type, dtype=torch.bfloat16):
+        lesson = lesson_of(batches[step])
+        with mixed_precision(settings.device):
             loss, hit = ttt_loss(head, lesson, settings.num_depths, settings.depth_decay, _starts(settings, step))
         optimizers.set_rate(schedule(step / settings.steps, warmup=0.03, decay=0.6))
         loss.backward()

@@ -77,20 +77,21 @@ def ttt_loss(
 ) -> tuple[Tensor, Tensor]:
     """Return the loss and the detached share of greedy hits at each depth, [num_depths].
 
-    The loss is the soft cross-entropy against the target's softmax renormalised over the draft vocabulary; positions
-    whose likeliest token cannot be drafted are left out of the loss and count as misses.
+    The loss is the soft cross-entropy against the target's softmax renormalised over the draft vocabulary, at positions that
+    count; those whose likeliest token cannot be drafted are left out of the loss and are misses.
     """
-    wanted = lesson.draft_logits.softmax(-1)
-    draftable = torch.isin(lesson.best, head.draft_to_target)
-    total = torch.zeros((), device=wanted.device)
+    draftable = torch.isin(lesson.best, head.draft_to_target) & lesson.counts
+    total = torch.zeros((), device=lesson.draft_probs.device)
     hits: list[Tensor] = []
     states = rollout(head, lesson.token_ids, lesson.features, num_depths, starts)
     for depth, (rows, hidden) in enumerate(states):
         # row s at depth i has just seen token s + i + 1: the target's prediction after that token is the wanted one
         positions = rows + depth + 1
-        logits = head.logits(hidden).float()
-        loss = -(wanted[:, positions] * logits.log_softmax(-1)).sum(-1)
         mask = draftable[:, positions]
-        total = total + depth_decay**depth * (loss * mask).sum() / mask.sum().clamp(min=1)
-        hits.append((head.draft_to_target[logits.argmax(-1)] == lesson.best[:, positions]).float().mean())
+        logits = head.logits(hidden[mask]).float()
+        loss = -(lesson.draft_probs[:, positions][mask] * logits.log_softmax(-1)).sum()
+        total = total + depth_decay**depth * loss / mask.sum().clamp(min=1)
+        best = lesson.best[:, positions][mask]
+        num_hits = (head.draft_to_target[logits.argmax(-1)] == best).sum()
+        hits.append(num_hits / lesson.counts[:, positions].sum().clamp(min=1))
     return total, torch.stack(hits).detach()

@@ -72,9 +72,11 @@ def test_perfect_head_reaches_the_entropy_of_the_renormalised_target(head: Eagle
     """The loss is a cross-entropy against the softmax over the draft vocabulary: never below that softmax's entropy."""
     draft_logits = torch.randn(1, 8, 40, dtype=torch.float64)
     best = head.draft_to_target[draft_logits.argmax(-1)]
-    lesson = Lesson(torch.randint(0, 64, (1, 8)), torch.randn(1, 8, 96, dtype=torch.float64), draft_logits, best)
+    lesson = Lesson(
+        torch.randint(0, 64, (1, 8)), torch.randn(1, 8, 96, dtype=torch.float64), *_taught(draft_logits, best)
+    )
     wanted = draft_logits[:, 1:].log_softmax(-1)
-    head.logits = lambda hidden_out: wanted  # type: ignore[method-assign]
+    head.logits = lambda hidden_out: wanted[0]  # type: ignore[method-assign]
     loss, hits = ttt_loss(head, lesson, 1, 0.8, torch.arange(0))
     torch.testing.assert_close(loss.double(), -(wanted.exp() * wanted).sum(-1).mean(), rtol=1e-5, atol=1e-6)
     assert hits.tolist() == [1.0]
@@ -83,7 +85,27 @@ def test_perfect_head_reaches_the_entropy_of_the_renormalised_target(head: Eagle
 def test_positions_whose_best_token_cannot_be_drafted_give_no_gradient_and_count_as_misses(head: Eagle3Head) -> None:
     outside = next(i for i in range(64) if i not in head.draft_to_target.tolist())
     features, draft_logits = torch.randn(1, 12, 96, dtype=torch.float64), torch.zeros(1, 12, 40, dtype=torch.float64)
-    lesson = Lesson(torch.randint(0, 64, (1, 12)), features, draft_logits, torch.full((1, 12), outside))
+    lesson = Lesson(torch.randint(0, 64, (1, 12)), features, *_taught(draft_logits, torch.full((1, 12), outside)))
     loss, hits = ttt_loss(head, lesson, 3, 0.8, torch.arange(9))
     assert loss.item() == 0.0
     assert hits.tolist() == [0.0, 0.0, 0.0]
+
+
+def test_positions_that_do_not_count_change_neither_loss_nor_hits(head: Eagle3Head) -> None:
+    draft_logits = torch.randn(1, 12, 40, dtype=torch.float64)
+    best = head.draft_to_target[draft_logits.argmax(-1)]
+    probs, best, counts = _taught(draft_logits, best)
+    token_ids, features = torch.randint(0, 64, (1, 12)), torch.randn(1, 12, 96, dtype=torch.float64)
+    counts[:, 5:] = False
+    expected = ttt_loss(head, Lesson(token_ids, features, probs, best, counts), 3, 0.8, torch.arange(4))
+    other = probs.clone()
+    other[:, 5:] = torch.randn(1, 7, 40, dtype=torch.float64).softmax(-1)
+    changed_later = best.clone()
+    changed_later[:, 5:] = head.draft_to_target[0]
+    actual = ttt_loss(head, Lesson(token_ids, features, other, changed_later, counts), 3, 0.8, torch.arange(4))
+    torch.testing.assert_close(actual, expected)
+
+
+def _taught(draft_logits: Tensor, best: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the last three fields of a lesson in which every position counts."""
+    return draft_logits.softmax(-1), best, torch.ones_like(best, dtype=torch.bool)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 from hedgespec.config import DrafterConfig, TargetConfig
 from hedgespec.engine.kinds.drafter_kind import DrafterKind, LoadedDrafters, model_folder
@@ -18,13 +19,14 @@ class Eagle3Kind(DrafterKind):
 
         from hedgespec.engine.served_heads import served_bank
         from hedgespec.models.eagle3.head_drafters import load_eagle3_drafters
-        from hedgespec.models.folder import read_config, read_embedding
+        from hedgespec.models.folder import read_config, read_embedding, read_output_matrix
 
         torch.set_num_threads(max(config.num_threads for config in configs))
         target_folder = model_folder(target.model, "target")
         hidden_size = int(read_config(target_folder).get("hidden_size", 0))
         located = [c.model_copy(update={"model": str(model_folder(c.model, f"drafter {c.id}"))}) for c in configs]
-        return load_eagle3_drafters(located, read_embedding(target_folder), hidden_size, served_bank)
+        output = cache(lambda: read_output_matrix(target_folder))  # read by the first head that leaves its own out
+        return load_eagle3_drafters(located, read_embedding(target_folder), hidden_size, served_bank, output)
 
 
 EAGLE3 = Eagle3Kind()

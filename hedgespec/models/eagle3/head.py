@@ -7,6 +7,7 @@ tokens of many sessions over an engine's own KV memory) share this module. Sourc
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from hedgespec.errors import ModelFolderError
+from hedgespec.models.eagle3.compact import OUTPUT, output_rows, rounded, widened
 from hedgespec.models.eagle3.config import Eagle3Config
 from hedgespec.models.eagle3.layers import Attend, Midlayer, RMSNorm
 from hedgespec.models.folder import read_config, read_tensors
@@ -72,16 +74,24 @@ class Eagle3Head(nn.Module):
 
 
 def load_eagle3(
-    folder: Path, embed_tokens: Tensor | None, *, dtype: torch.dtype = torch.float32, device: str = "cpu"
+    folder: Path,
+    embed_tokens: Tensor | None,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    target_output: Callable[[], Tensor] | None = None,
 ) -> Eagle3Head:
     """Load a published EAGLE-3 folder (`midlayer.*` or `layers.0.*`, with or without `model.`), ready for inference.
 
-    embed_tokens: the target's input embedding [vocab, hidden], used when the folder has none of its own
+    embed_tokens:  the target's input embedding [vocab, hidden], used when the folder has none of its own
+    target_output: reads the target's output matrix [vocab, hidden], for a folder that leaves its rows out, see `compact`
     Raises ModelFolderError for pickled weights, unsupported variants, missing, misshapen or non-finite tensors.
     """
     config = Eagle3Config.from_published(read_config(folder))
-    tensors = {_own_name(name): tensor for name, tensor in read_tensors(folder, _is_loaded)}
-    offsets = tensors.pop("d2t", None)
+    tensors = widened(folder, {_own_name(name): tensor for name, tensor in read_tensors(folder, _is_loaded)})
+    draft_to_target = _draft_to_target(folder, config, tensors.pop("d2t", None))
+    if OUTPUT not in tensors:
+        tensors[OUTPUT] = output_rows(folder, draft_to_target, target_output)
     if "embed_tokens.weight" not in tensors:
         if embed_tokens is None:
             raise ModelFolderError(f"{folder} has no embed_tokens.weight and no target embedding was given.")
@@ -91,23 +101,34 @@ def load_eagle3(
     _check_tensors(folder, tensors, {name: tuple(p.shape) for name, p in head.named_parameters()})
     head.load_state_dict({name: tensor.detach().to(device, dtype) for name, tensor in tensors.items()}, assign=True)
     head.midlayer.self_attn.rotary = Rotary(config.rope, config.head_dim).to(device)
-    head.draft_to_target = _draft_to_target(folder, config, offsets).to(device)
+    head.draft_to_target = draft_to_target.to(device)
     return head.eval().requires_grad_(False)
 
 
 def save_eagle3(head: Eagle3Head, folder: Path, dtype: torch.dtype = torch.bfloat16) -> None:
     """Write config.json and model.safetensors with the published names; the embedding stays with the target."""
+    own = {name: p.detach().to("cpu", dtype).contiguous() for name, p in _own_parameters(head)}
+    is_drafted = torch.zeros(head.config.vocab_size, dtype=torch.bool)
+    is_drafted[head.draft_to_target.cpu()] = True
+    _save(head, folder, own | {"t2d": is_drafted})
+
+
+def save_compact(head: Eagle3Head, folder: Path) -> None:
+    """Write the folder of a head whose output rows are the target's, in a fifth of the space; see `compact`."""
+    parts = [rounded(name, p.detach().cpu()) for name, p in _own_parameters(head) if name != OUTPUT]
+    _save(head, folder, {name: tensor for part in parts for name, tensor in part.items()})
+
+
+def _own_parameters(head: Eagle3Head) -> list[tuple[str, nn.Parameter]]:
+    return [(name, p) for name, p in head.named_parameters() if not name.startswith("embed_tokens.")]
+
+
+def _save(head: Eagle3Head, folder: Path, tensors: dict[str, Tensor]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     targets = head.draft_to_target.cpu()
-    tensors = {
-        name: p.detach().to("cpu", dtype).contiguous()
-        for name, p in head.named_parameters()
-        if not name.startswith("embed_tokens.")
-    }
-    is_drafted = torch.zeros(head.config.vocab_size, dtype=torch.bool)
-    is_drafted[targets] = True
-    tensors |= {"d2t": targets - torch.arange(len(targets)), "t2d": is_drafted}
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    save_file(
+        tensors | {"d2t": targets - torch.arange(len(targets))}, folder / "model.safetensors", metadata={"format": "pt"}
+    )
     (folder / "config.json").write_text(json.dumps(head.config.to_published(), indent=2) + "\n", encoding="utf-8")
 
 

@@ -48,14 +48,17 @@ def load_eagle3_drafters(
     embed_tokens: Tensor,
     target_hidden_size: int,
     make_bank: MakeBank = lambda heads, _: HeadBank(heads),
+    target_output: Callable[[], Tensor] | None = None,
 ) -> dict[str, HeadDrafter]:
     """Load published heads for a target, whose embedding [vocab, hidden] they use.
 
-    configs: with `model` a folder. Raises ModelFolderError when one is broken or made for a target of another shape.
+    configs: with `model` a folder. target_output: see `load_eagle3`.
+
+    Raises ModelFolderError when one is broken or made for a target of another shape.
     """
     first = configs[0].device  # of all: they share a process
     table = embed_tokens.to(first, _dtype(first))  # once, and not once per head
-    heads = [(config, _load(config, table, target_hidden_size)) for config in configs]
+    heads = [(config, _load(config, table, target_hidden_size, target_output)) for config in configs]
     drafters: dict[str, HeadDrafter] = {}
     for alike in _alike(heads):
         bank = make_bank([head for _, head in alike], alike[0][0])
@@ -65,11 +68,15 @@ def load_eagle3_drafters(
     return drafters
 
 
-def _load(config: DrafterConfig, embed_tokens: Tensor, target_hidden_size: int) -> Eagle3Head:
+def _load(
+    config: DrafterConfig, embed_tokens: Tensor, target_hidden_size: int, target_output: Callable[[], Tensor] | None
+) -> Eagle3Head:
     role, folder = f"drafter {config.id}", _folder(config)
     check_model_folder(folder, role)
     try:
-        head = load_eagle3(folder, embed_tokens, dtype=_dtype(config.device), device=config.device)
+        head = load_eagle3(
+            folder, embed_tokens, dtype=_dtype(config.device), device=config.device, target_output=target_output
+        )
     except ModelFolderError as error:
         raise ModelFolderError(f"{role}: {error}") from error
     if head.config.vocab_size != len(embed_tokens):

@@ -1,1 +1,6 @@
-"""Drafters for SmolLM2-135M-Instruct, shipped with the package; the target itself is fetched (`hedgespec models get`)."""
+"""Make the draft heads shipped for SmolLM2-135M-Instruct: a generic one and one expert for each of these domains."""
+
+from __future__ import annotations
+
+GENERIC = "generic"
+DOMAINS = ("code", "sql", "arithmetic", "json", "prose", "qa", "translation", "documents")
