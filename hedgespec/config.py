@@ -97,7 +97,9 @@ class TargetConfig(ReplicaConfig):
     def check_quantization(self) -> TargetConfig:
         if self.quantization != "none" and (self.device != "cpu" or self.model.startswith("tabular:")):
             owner = f"device {self.device}" if self.device != "cpu" else f"model {self.model}"
-            raise ValueError(f"quantization {self.quantization} is for models on device cpu, not for {owner}; leave it out")
+            raise ValueError(
+                f"quantization {self.quantization} is for models on device cpu, not for {owner}; leave it out"
+            )
         return self
 
 

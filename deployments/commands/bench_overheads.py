@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from deployments.commands.inputs import changed, encoded, held_out_texts, num_prompts, read_args, without_prefix_cache
+from deployments.commands.inputs import (
+    asked,
+    changed,
+    encoded,
+    held_out_texts,
+    num_prompts,
+    read_args,
+    test_questions,
+    without_prefix_cache,
+)
+from deployments.commands.model_choice import chosen_args
 from deployments.commands.option_types import ConfigFile, Domains, JsonFile, MaxTokens, NumPrompts, Temperatures
 from deployments.commands.reports import console, progress_bar, show_table, write_json
+from hedgespec import zoo
 from hedgespec.assembly.local_service import local_service
 from hedgespec.bench.acceptance import AcceptanceTable, measure_acceptance, to_markdown
 from hedgespec.bench.answers import PLAIN
@@ -19,6 +30,7 @@ from hedgespec.bench.overheads import ARMS, BEST, OverheadReport, measure_overhe
 from hedgespec.bench.rpc import RpcCase, RpcShape, bench_rpc
 from hedgespec.config import AppArgs, LearnerConfig
 from hedgespec.types import SamplingParams
+from hedgespec.zoo.smollm2 import heads as smollm2
 
 TEMPERATURES = (0.0, 1.0)
 LEARNER_REPEATS = 2048
@@ -27,22 +39,23 @@ RPC_ROUNDS, RPC_REPEATS = 100, 3
 
 
 def acceptance(
+    model: Annotated[Literal["zoo", "smollm2"], typer.Option(help="Whose heads.")] = "zoo",
     prompts: NumPrompts = 24,
     max_tokens: MaxTokens = 128,
     draft_tokens: Annotated[int, typer.Option(min=1, max=16, help="Longest draft, in tokens.")] = 5,
-    card: Annotated[bool, typer.Option(help="Write the table into the zoo's model card.")] = False,
+    card: Annotated[bool, typer.Option(help="Write the table into the card beside the weights.")] = False,
     json: JsonFile = None,
 ) -> None:
     """Mean accepted tokens of every drafter in every domain, at temperatures 0 and 1."""
-    from hedgespec.zoo.card import write_acceptance_table
+    from hedgespec.zoo.acceptance_table import write_acceptance_table
 
     always_exact = {"max_draft_tokens": draft_tokens, "score_depth": "exact", "score_timeout_rounds": 1000}
-    args = changed(read_args(None), "speculation", **always_exact)
-    texts = held_out_texts(None, prompts)
+    args = changed(chosen_args(None, model), "speculation", **always_exact)
+    texts = held_out_texts(None, prompts) if model == "zoo" else test_questions(prompts)
 
     async def run() -> AcceptanceTable:
         async with local_service(args) as local:
-            work = encoded(local.tokenizer, texts)
+            work = encoded(local.tokenizer, texts) if model == "zoo" else asked(local.tokenizer, texts)
             with progress_bar("scoring", len(TEMPERATURES) * num_prompts(work)) as advance:
                 return await measure_acceptance(local.service, work, TEMPERATURES, draft_tokens, max_tokens, advance)
 
@@ -50,8 +63,8 @@ def acceptance(
     markdown = to_markdown(table)
     console.print(markdown)
     if card:
-        write_acceptance_table(markdown)
-    write_json(json, table, command="bench acceptance")
+        write_acceptance_table(markdown, zoo.ZOO_DIR if model == "zoo" else smollm2.HEADS_DIR)
+    write_json(json, table, command="bench acceptance", model=model)
 
 
 def overheads(

@@ -84,6 +84,22 @@ def held_out_texts(domains: Sequence[str] | None, count: int) -> dict[str, list[
     return {domain: zoo.held_out_prompts(domain)[:count] for domain in domains or zoo.DOMAINS}
 
 
+def test_questions(count: int) -> dict[str, list[str]]:
+    """Return `count` questions of each domain that SmolLM2's heads were not trained on."""
+    from hedgespec.zoo.smollm2 import DOMAINS
+    from hedgespec.zoo.smollm2.questions import questions
+
+    return {domain: questions(domain, "test", count) for domain in DOMAINS}
+
+
+def asked(tokenizer: Tokenizer, questions: Mapping[str, Sequence[str]]) -> PromptIds:
+    """Encode questions as chats that wait for the answer."""
+    return {
+        domain: [tokenizer.apply_chat_template([{"role": "user", "content": question}]) for question in row]
+        for domain, row in questions.items()
+    }
+
+
 def encoded(tokenizer: Tokenizer, texts: Mapping[str, Sequence[str]]) -> PromptIds:
     """Encode the texts of each domain."""
     return {domain: [tokenizer.encode(text) for text in row] for domain, row in texts.items()}

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
-from hedgespec.errors import ConfigError
-from hedgespec.zoo import DOMAINS, ZOO_DIR
+from hedgespec.zoo import DOMAINS
+from hedgespec.zoo.acceptance_table import MARKER, kept_table
 from hedgespec.zoo.settings import ZooSettings
 
-_MARKER = "<!-- acceptance-table -->"
 _SOURCES = {
     "python": "standard library of the interpreter that built it, its test package included",
     "c": "C headers of Python, NumPy and the system",
@@ -30,24 +28,8 @@ def write_card(settings: ZooSettings, num_parameters: int, steps: int, minutes: 
     num_parameters, steps, minutes: of the target and its training
     """
     path = settings.out / "README.md"
-    table = _parts(path.read_text(encoding="utf-8"))[1] if path.is_file() else "Not measured yet."
-    path.write_text(_card(settings, num_parameters, steps, minutes, losses, table), encoding="utf-8")
-
-
-def write_acceptance_table(markdown: str, folder: Path = ZOO_DIR) -> None:
-    """Replace the acceptance table of the card. Raises ConfigError when there is no card, or no markers in it."""
-    path = folder / "README.md"
-    if not path.is_file():
-        raise ConfigError(f"No model card at {path}: build the zoo first.")
-    before, _, after = _parts(path.read_text(encoding="utf-8"))
-    path.write_text(f"{before}{_MARKER}\n{markdown.strip()}\n{_MARKER}{after}", encoding="utf-8")
-
-
-def _parts(card: str) -> tuple[str, str, str]:
-    parts = card.split(_MARKER)
-    if len(parts) != 3:
-        raise ConfigError(f"The model card must have the marker {_MARKER} exactly twice.")
-    return parts[0], parts[1], parts[2]
+    card = _card(settings, num_parameters, steps, minutes, losses, kept_table(path))
+    path.write_text(card, encoding="utf-8")
 
 
 def _card(settings: ZooSettings, num_parameters: int, steps: int, minutes: float, losses: Losses, table: str) -> str:
@@ -101,7 +83,7 @@ its text easy to draft. Temperature 1 shows the text it has really learned.
 Mean emitted tokens per target pass on held-out prompts, measured by `hedgespec bench acceptance --card` through the real
 decode loop.
 
-{_MARKER}
-{table.strip()}
-{_MARKER}
+{MARKER}
+{table}
+{MARKER}
 """

@@ -91,7 +91,8 @@ def test_blocks_and_batches_change_no_bit_of_a_pass(quantization: Quantization, 
     for sizes in ((60, 3), (1, 30), (6, 1), (23, 56)):
         starts = [slot.length for slot in slots]
         blocks = [
-            Block(slot, text[start : start + size]) for slot, text, start, size in zip(slots, ids, starts, sizes, strict=True)
+            Block(slot, text[start : start + size])
+            for slot, text, start, size in zip(slots, ids, starts, sizes, strict=True)
         ]
         for outputs, output in zip(parts, model.forward(blocks), strict=True):
             outputs[0].append(output.logits)

@@ -10,7 +10,8 @@ import pytest
 from tokenizers import Tokenizer
 
 from hedgespec.errors import ConfigError
-from hedgespec.zoo.card import write_acceptance_table, write_card
+from hedgespec.zoo.acceptance_table import write_acceptance_table
+from hedgespec.zoo.card import write_card
 from hedgespec.zoo.corpus import documents
 from hedgespec.zoo.dataset import conversation, pieces
 from hedgespec.zoo.prompts import held_out_prompts

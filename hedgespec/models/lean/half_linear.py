@@ -76,7 +76,10 @@ def half_product(matrix: HalfMatrix, rows: Tensor) -> Tensor:
 @torch.inference_mode()
 def can_use_halves() -> bool:
     """Whether torch has these products on this machine, they are right, and rows do not change each other."""
-    rows, weight = torch.linspace(-1.0, 1.0, 9 * 64).view(9, 64).sin(), torch.linspace(-1.0, 2.0, 1024).sin().view(16, 64)
+    rows, weight = (
+        torch.linspace(-1.0, 1.0, 9 * 64).view(9, 64).sin(),
+        torch.linspace(-1.0, 2.0, 1024).sin().view(16, 64),
+    )
     expected = rows @ weight.T
     try:
         matrix = half_matrix(weight)

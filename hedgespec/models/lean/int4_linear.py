@@ -92,7 +92,9 @@ def int4_product(matrix: Int4Matrix, rows: Tensor) -> Tensor:
     """Multiply, [num_rows, in_features] -> [num_rows, out_features]."""
     if rows.shape[0] == 0:
         return rows.new_zeros([0, matrix.out_features])
-    narrow: Tensor = torch.ops.aten._weight_int4pack_mm_for_cpu(rows.to(torch.bfloat16), matrix.packed, 32, matrix.scales)
+    narrow: Tensor = torch.ops.aten._weight_int4pack_mm_for_cpu(
+        rows.to(torch.bfloat16), matrix.packed, 32, matrix.scales
+    )
     product = narrow.float()
     bias = matrix.bias
     return product if bias is None else product.add_(bias)
@@ -102,7 +104,10 @@ def int4_product(matrix: Int4Matrix, rows: Tensor) -> Tensor:
 @torch.inference_mode()
 def can_use_int4() -> bool:
     """Whether torch has these products on this machine, they are right, and rows do not change each other."""
-    rows, weight = torch.linspace(-1.0, 1.0, 9 * 64).view(9, 64).sin(), torch.linspace(-1.0, 2.0, 1024).sin().view(16, 64)
+    rows, weight = (
+        torch.linspace(-1.0, 1.0, 9 * 64).view(9, 64).sin(),
+        torch.linspace(-1.0, 2.0, 1024).sin().view(16, 64),
+    )
     expected = rows @ weight.T
     try:
         matrix = int4_matrix(weight)

@@ -135,9 +135,7 @@ def _trials(model: PackedCausalLM) -> dict[int, _Trial]:
     return trials
 
 
-def _lean(
-    layer: nn.Module, trial: _Trial, rotations: RotationCache, quantization: Quantization
-) -> LeanLayer | None:
+def _lean(layer: nn.Module, trial: _Trial, rotations: RotationCache, quantization: Quantization) -> LeanLayer | None:
     """Build a lean layer from a layer's parts; None for one that has more, fewer or other parts."""
     if set(dict(layer.named_children())) != _LAYER:
         return None

@@ -42,7 +42,9 @@ def rowwise_int8(weight: Tensor, bias: Tensor | None = None) -> RowwiseInt8:
     zero_points = torch.zeros(len(weight), dtype=torch.int64)
     engine = torch.backends.quantized.engine
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # torch will drop quantized tensors in time, see `can_use_rowwise_int8`
+        warnings.simplefilter(
+            "ignore", UserWarning
+        )  # torch will drop quantized tensors in time, see `can_use_rowwise_int8`
         rounded = torch.quantize_per_channel(weight, steps, zero_points, 0, torch.qint8)
     try:
         torch.backends.quantized.engine = "fbgemm"  # oneDNN's layout has no product with a fixed step
@@ -78,7 +80,10 @@ def rowwise_product(matrix: RowwiseInt8, rows: Tensor) -> Tensor:
 @torch.inference_mode()
 def can_use_rowwise_int8() -> bool:
     """Whether torch has these products on this machine, they are right, and rows do not change each other."""
-    rows, weight = torch.linspace(-1.0, 1.0, 9 * 64).view(9, 64).sin(), torch.linspace(-1.0, 2.0, 1024).sin().view(16, 64)
+    rows, weight = (
+        torch.linspace(-1.0, 1.0, 9 * 64).view(9, 64).sin(),
+        torch.linspace(-1.0, 2.0, 1024).sin().view(16, 64),
+    )
     expected = rows @ weight.T
     try:
         matrix = rowwise_int8(weight)

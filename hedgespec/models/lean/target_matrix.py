@@ -60,7 +60,12 @@ def product_onto(matrix: Matrix, residual: Tensor, rows: Tensor) -> Tensor:
 
 def check_quantization(quantization: Quantization) -> None:
     """Raise ConfigError where torch lacks the products that a quantization needs on this machine."""
-    needed = {"none": [], "bf16": [can_use_halves], "int8": [can_use_rowwise_int8], "int4": [can_use_int4, can_use_rowwise_int8]}
+    needed = {
+        "none": [],
+        "bf16": [can_use_halves],
+        "int8": [can_use_rowwise_int8],
+        "int4": [can_use_int4, can_use_rowwise_int8],
+    }
     if not all(can_use() for can_use in needed[quantization]):
         raise ConfigError(
             f"target: quantization {quantization} needs products that torch {torch.__version__} does not have on this "

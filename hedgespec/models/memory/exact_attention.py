@@ -57,7 +57,9 @@ def _is_exact(step: int) -> bool:
             query, key, value = (
                 torch.randn(1, num_heads, rows, head_dim, generator=noise) for rows in (GROUP, num_keys, num_keys)
             )
-            mask = torch.zeros(GROUP, num_keys).masked_fill_(torch.rand(GROUP, num_keys, generator=noise) < 0.2, -torch.inf)
+            mask = torch.zeros(GROUP, num_keys).masked_fill_(
+                torch.rand(GROUP, num_keys, generator=noise) < 0.2, -torch.inf
+            )
             expected = torch.cat(
                 [
                     scaled_dot_product_attention(query[:, :, i : i + step], key, value, attn_mask=mask[i : i + step])

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
-from hedgespec.errors import ConfigError
 from hedgespec.training.conversations import NUM_LIKELIEST
+from hedgespec.zoo.acceptance_table import MARKER, kept_table
 from hedgespec.zoo.smollm2 import DOMAINS
 from hedgespec.zoo.smollm2.settings import LENGTH, HeadsSettings
 
-_MARKER = "<!-- acceptance-table -->"
 _QUESTIONS = {
     "code": "functions, classes and scripts to write, code to explain, some of it from Python's own library",
     "sql": "schemas and questions to answer with a query",
@@ -26,25 +24,8 @@ _QUESTIONS = {
 def write_card(settings: HeadsSettings) -> None:
     """Write the card of a build; an acceptance table that is already in it is kept."""
     path = settings.out / "README.md"
-    table = _parts(path)[1] if path.is_file() else "\nNot measured yet.\n"
     minutes = json.loads((settings.work / "minutes.json").read_text(encoding="utf-8"))
-    path.write_text(_card(settings, minutes, table), encoding="utf-8")
-
-
-def write_acceptance_table(markdown: str, folder: Path) -> None:
-    """Replace the acceptance table of the card. Raises ConfigError when there is no card, or no markers in it."""
-    path = folder / "README.md"
-    if not path.is_file():
-        raise ConfigError(f"No card at {path}: build the heads first.")
-    before, _, after = _parts(path)
-    path.write_text(f"{before}{_MARKER}\n{markdown.strip()}\n{_MARKER}{after}", encoding="utf-8")
-
-
-def _parts(path: Path) -> tuple[str, str, str]:
-    parts = path.read_text(encoding="utf-8").split(_MARKER)
-    if len(parts) != 3:
-        raise ConfigError(f"The card {path} must have the marker {_MARKER} exactly twice.")
-    return parts[0], parts[1], parts[2]
+    path.write_text(_card(settings, minutes, kept_table(path)), encoding="utf-8")
 
 
 def _card(settings: HeadsSettings, minutes: dict[str, float], table: str) -> str:
@@ -88,7 +69,9 @@ and 1. Heads learn from the answers alone. No question of a public benchmark is 
 Mean emitted tokens per target pass on held-out questions, measured by `hedgespec bench acceptance --model
 smollm2 --card` through the real decode loop.
 
-{_MARKER}{table}{_MARKER}
+{MARKER}
+{table}
+{MARKER}
 """
 
 

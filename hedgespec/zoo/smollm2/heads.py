@@ -8,17 +8,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-HEADS: tuple[str, ...] = (
-    "generic",
-    "code",
-    "sql",
-    "arithmetic",
-    "json",
-    "prose",
-    "qa",
-    "translation",
-    "documents",
-)
+from hedgespec.zoo.smollm2 import DOMAINS, GENERIC
+
+HEADS: tuple[str, ...] = (GENERIC, *DOMAINS)
 
 HEADS_DIR = Path(os.environ.get("HEDGESPEC_SMOLLM2_HEADS") or Path(__file__).parent / "weights")
 
