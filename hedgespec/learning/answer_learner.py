@@ -83,8 +83,11 @@ class AnswerLearner:
         self._feedback.verified(num_tokens, round_index, is_asked=False, scorers=awake)
         if self._plan.begins_sweep(round_index):
             self._num_swept = self._feedback.num_verified
+            # those that fall asleep now still owe scores: this sweep collects them
+            was_alone = self.sleepers.is_alone
             self.sleepers.occasion(self.weights, round_index)
-            self._is_quiet = self.sleepers.is_alone and round_index - self._last_sweep < QUIET_ROUNDS
+            is_early = round_index - self._last_sweep < QUIET_ROUNDS
+            self._is_quiet = was_alone and self.sleepers.is_alone and is_early
             self._last_sweep = self._last_sweep if self._is_quiet else round_index
         if self._is_quiet and not is_last:
             return None

@@ -82,7 +82,7 @@ async def test_no_position_is_lost_by_the_schedule(dense: int, every: int) -> No
 async def test_drafters_are_asked_in_turn_and_sent_nothing_in_between() -> None:
     """Two rounds are dense, then sweeps of 1, 2, 2, 3, 3 and 4 rounds begin in rounds 2, 3, 5, 7, 10, 13 and 17."""
     first, second = ScriptedDrafter("d", 1), ScriptedDrafter("e", 1)
-    schedule = {"score_dense_rounds": 2, "score_every": 4, "wake_every_rounds": 0}
+    schedule = {"score_dense_rounds": 2, "score_every": 4, "wake_every_rounds": 0, "draft_deadline_s": 60.0}
     run = Run(fleet_of(first, second), ["d", "e"], **schedule)
     await run.finish()
     rounds = [0, 1, 2, 3, 5, 7, 10, 13, 17], [0, 1, 2, 4, 6, 8, 11, 15, 19]
@@ -144,7 +144,8 @@ async def test_late_scores_of_a_backlog_are_used_late() -> None:
 
 async def test_a_hopeless_drafter_falls_asleep_and_is_neither_asked_nor_drawn() -> None:
     good, bad = ScriptedDrafter("good", 2), ScriptedDrafter("bad", 0)
-    run = Run(fleet_of(good, bad), ["good", "bad"], num_tokens=150, score_dense_rounds=2, wake_every_rounds=1000)
+    schedule = {"score_dense_rounds": 2, "wake_every_rounds": 1000, "draft_deadline_s": 60.0}
+    run = Run(fleet_of(good, bad), ["good", "bad"], num_tokens=150, **schedule)
     assert await run.finish() == list(range(4, 154))
     assert good.scored == list(range(150))
     assert bad.scored == list(range(len(bad.scored)))
@@ -161,23 +162,21 @@ async def test_a_hopeless_drafter_falls_asleep_and_is_neither_asked_nor_drawn() 
 
 async def test_sleepers_are_asked_again_on_schedule() -> None:
     good, bad = ScriptedDrafter("good", 2), ScriptedDrafter("bad", 0)
-    run = Run(
-        fleet_of(good, bad), ["good", "bad"], num_tokens=400, score_dense_rounds=2, score_every=1, wake_every_rounds=10
-    )
+    schedule = {"score_dense_rounds": 2, "score_every": 1, "wake_every_rounds": 10, "draft_deadline_s": 60.0}
+    run = Run(fleet_of(good, bad), ["good", "bad"], num_tokens=400, **schedule)
     await run.finish()
     emitted = np.cumsum([len(r.token_ids) for r in run.reports])
     rounds = np.unique(np.searchsorted(emitted, bad.scored, side="right"))  # whose tokens it has scored
     naps = np.diff(rounds) - 1
-    assert naps[naps > 0].tolist() == [10, 20, 40], "twice as long each time, up to four times"
+    assert naps[naps > 0].tolist() == [10, 20, 40, 40], "twice as long each time, up to four times"
 
 
 async def test_sleepers_wake_when_the_text_changes_and_the_leader_gets_worse() -> None:
     """The former loser takes over after the change, far from any scheduled waking."""
     first = ScriptedDrafter("first", right_at=lambda index: 5 if index < 200 else 0)
     second = ScriptedDrafter("second", right_at=lambda index: 0 if index < 200 else 5)
-    run = Run(
-        fleet_of(first, second), ["first", "second"], num_tokens=1500, score_dense_rounds=2, wake_every_rounds=10_000
-    )
+    schedule = {"score_dense_rounds": 2, "wake_every_rounds": 10_000, "draft_deadline_s": 60.0}
+    run = Run(fleet_of(first, second), ["first", "second"], num_tokens=1500, **schedule)
     await run.finish()
     assert 200 not in second.scored, "asleep when it happens"
     woken_at = next(index for index in second.scored if index > 200)
