@@ -11,7 +11,7 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from deployments.commands.inputs import encoded, held_out_texts, num_prompts, read_args, without_prefix_cache
+from deployments.commands.inputs import encoded, held_out_texts, read_args, total_prompts, without_prefix_cache
 from deployments.commands.option_types import ApiKey, ConfigFile, Domains, JsonFile, MaxTokens, NumPrompts, Temperature
 from deployments.commands.reports import console, progress_bar, show_by_domain, show_table, write_json
 from hedgespec import zoo
@@ -28,7 +28,7 @@ Texts = dict[str, list[str]]
 
 
 def decode(
-    prompts: NumPrompts = 4,
+    num_prompts: NumPrompts = 4,
     max_tokens: MaxTokens = 256,
     temperature: Temperature = 0.0,
     domain: Domains = None,
@@ -48,7 +48,7 @@ def decode(
     """
     if url is not None and (concurrency or config):
         raise typer.BadParameter("--concurrency and --config are for models in this process; leave them out with --url")
-    texts = held_out_texts(domain, prompts)
+    texts = held_out_texts(domain, num_prompts)
     sampling = SamplingParams(temperature=temperature, max_tokens=max_tokens, ignore_eos=True)
     if concurrency:
         concurrent_decode(without_prefix_cache(read_args(config)), texts, sampling, concurrency, repeats, json)
@@ -60,7 +60,7 @@ def decode(
     show_decode(report)
     if url is not None:
         show_rounds(report)
-    write_json(json, report, command="bench decode", url=url, prompts=prompts, temperature=temperature)
+    write_json(json, report, command="bench decode", url=url, num_prompts=num_prompts, temperature=temperature)
 
 
 async def _local(args: AppArgs, texts: Texts, sampling: SamplingParams, transformers: bool) -> DecodeReport:
@@ -70,7 +70,7 @@ async def _local(args: AppArgs, texts: Texts, sampling: SamplingParams, transfor
         max_draft_tokens = args.speculation.max_draft_tokens
         baselines = transformers_baselines(local.target_folder, max_draft_tokens) if transformers else {}
         work = encoded(local.tokenizer, texts)
-        with progress_bar("decoding", (2 + len(drafter_ids) + len(baselines)) * num_prompts(work)) as advance:
+        with progress_bar("decoding", (2 + len(drafter_ids) + len(baselines)) * total_prompts(work)) as advance:
             return await measure_decode(local.service, drafter_ids, work, sampling, baselines, advance)
 
 
@@ -79,7 +79,7 @@ async def _served(url: str, api_key: str | None, texts: Texts, sampling: Samplin
     async with HttpGenerator(url, api_key) as generator:
         drafter_ids = await generator.drafter_ids()
         work = encoded(Tokenizer.from_folder(zoo.target_folder()), texts)
-        with progress_bar("decoding", (2 + len(drafter_ids)) * num_prompts(work)) as advance:
+        with progress_bar("decoding", (2 + len(drafter_ids)) * total_prompts(work)) as advance:
             return await measure_decode(generator, drafter_ids, work, sampling, {}, advance)
 
 

@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
+from hedgespec.bench.questions.conversation import TenantPer
 from hedgespec.config import Device
+
+
+def question_file(value: Path | None) -> Path | None:
+    """Refuse a number, which `--prompts` took before there were question files."""
+    if value is not None and value.name == str(value) and value.name.isdecimal() and not value.exists():
+        raise typer.BadParameter(f"takes a file with questions; the number of prompts is --num-prompts {value}")
+    return value
+
 
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the report to this file, as JSON.")]
 ConfigFile = Annotated[Path | None, typer.Option(help="Configuration file (default: the embedded zoo).")]
@@ -16,7 +25,25 @@ Temperatures = Annotated[
     list[float] | None,
     typer.Option("--temperature", min=0.0, max=2.0, help="Sampling temperature; may be repeated. (default: 0 and 1)"),
 ]
+QuestionFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--prompts",
+        callback=question_file,
+        help="Questions instead of the zoo's prompts: JSON lines with `turns` and `category`.",
+    ),
+]
 NumPrompts = Annotated[int, typer.Option(min=1, help="Held-out prompts per domain.")]
+PromptsOrQuestions = Annotated[
+    int | None,
+    typer.Option("--num-prompts", min=1, help="Held-out prompts per domain, or questions per category (default: all)."),
+]
+TenantOption = Annotated[
+    TenantPer,
+    typer.Option(
+        "--tenant", help="Who shares what was learned: the turns of one question, a category, or the whole run."
+    ),
+]
 MaxTokens = Annotated[int, typer.Option(min=2, help="Tokens of each answer.")]
 Domains = Annotated[list[str] | None, typer.Option("--domain", help="Only this domain; may be repeated.")]
 ApiKey = Annotated[str | None, typer.Option(envvar="HEDGESPEC_API_KEY", help="API key for the server.")]

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from deployments.commands.inputs import encoded, held_out_texts, num_prompts, read_args
+from deployments.commands.inputs import encoded, held_out_texts, read_args, total_prompts
 from deployments.commands.option_types import ConfigFile, JsonFile, MaxTokens, NumPrompts
 from deployments.commands.reports import console, progress_bar, show_table, write_json
 from hedgespec.assembly.local_service import open_local_fleet
@@ -33,7 +33,7 @@ ALL = "all"
 @app.command()
 def record(
     out: Annotated[Path, typer.Option(help="File to write (NumPy .npz).")],
-    prompts: NumPrompts = 10,
+    num_prompts: NumPrompts = 10,
     max_tokens: MaxTokens = 256,
     draft_tokens: Annotated[int, typer.Option(min=1, max=16, help="Longest draft to score, in tokens.")] = 5,
     config: ConfigFile = None,
@@ -41,12 +41,12 @@ def record(
 ) -> None:
     """Decode held-out prompts at temperatures 0 and 1 and record how every drafter would have fared on every token."""
     args = located(read_args(config))
-    work = encoded(load_tokenizer(args.target), held_out_texts(None, prompts))
+    work = encoded(load_tokenizer(args.target), held_out_texts(None, num_prompts))
     temperatures = (0.0, 1.0)
 
     async def run() -> Recording:
         async with open_local_fleet(args) as fleet:
-            with progress_bar("recording", len(temperatures) * num_prompts(work)) as advance:
+            with progress_bar("recording", len(temperatures) * total_prompts(work)) as advance:
                 return await record_answers(fleet, work, temperatures, draft_tokens, max_tokens, advance, seed)
 
     recording = asyncio.run(run())
