@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,11 @@ from deployments.commands.inputs import read_args, without_prefix_cache
 from deployments.commands.reports import console, progress_bar, show_table, write_json
 from hedgespec.assembly.local_service import local_service
 from hedgespec.bench.question_file import Question, read_questions
-from hedgespec.bench.questions.arms import arm_names, default_arm, question_arms
+from hedgespec.bench.questions.arms import PROMPT_ROUTER, arm_names, default_arm, question_arms
 from hedgespec.bench.questions.conversation import TenantPer
 from hedgespec.bench.questions.journal import Journal
 from hedgespec.bench.questions.measure import alternating, fitting, measure_questions
-from hedgespec.bench.questions.report import ALL, QuestionReport, question_report
+from hedgespec.bench.questions.report import ALL, QuestionReport, Section, question_report
 from hedgespec.bench.questions.routing import question_router
 from hedgespec.errors import ConfigError
 
@@ -42,10 +42,11 @@ def compare_on_questions(
     questions = read_unique(file, per_category)
     temperatures = tuple(dict.fromkeys(temperatures or TEMPERATURES))
     drafter_ids = [drafter.id for drafter in args.drafters]
-    router = question_router(args.target.model, drafter_ids)
-    names = chosen_names(arm_names(drafter_ids, router is not None), policies)
-    if router is None:
+    is_router_wanted = not policies or PROMPT_ROUTER in policies
+    router = question_router(args.target.model, drafter_ids) if is_router_wanted else None
+    if router is None and is_router_wanted:
         console.print(NO_ROUTER)
+    names = chosen_names(arm_names(drafter_ids, router is not None), policies)
     settings: dict[str, Any] = {
         "questions": file_digest(file),
         "config": digest(args.model_dump_json()),
@@ -114,17 +115,13 @@ def show_questions(report: QuestionReport, max_tokens: int) -> None:
             ("share of the best fixed drafter of each answer", "share_of_best_fixed"),
             ("tokens/s over plain", "over_plain"),
         ):
-            rows = []
-            for arm in next(iter(sections.values())).cells:
-                cells = {category: getattr(section.cells[arm], pick) for category, section in sections.items()}
-                if any(cell is None for cell in cells.values()):
-                    break
-                rows.append([arm, *(str(c) if name == ALL else f"{c.value:.2f}" for name, c in cells.items())])
-            if rows:
-                show_table(f"{title}, {described}", ["policy", *sections], rows)
+            for block in blocks([category for category in sections if category != ALL]):
+                show_block(f"{title}, {described}", pick, {category: sections[category] for category in block})
+            show_block(f"{title}, {described}", pick, {ALL: sections[ALL]})
         show_learned(report, sections[ALL].learned_over)
-        fastest = {c: s for c, s in sections.items() if s.speed_share is not None}
-        rows = [[c, str(s.fastest_drafter), str(s.speed_share)] for c, s in fastest.items()]
+        rows = [
+            [c, str(s.fastest_drafter), str(s.speed_share)] for c, s in sections.items() if s.speed_share is not None
+        ]
         if rows:
             title = f"tokens/s of {report.learned} over the fastest single drafter's, temperature {temperature}"
             show_table(title, ["", "fastest", "ratio"], rows)
@@ -133,6 +130,30 @@ def show_questions(report: QuestionReport, max_tokens: int) -> None:
         console.print(f"greedy answers equal to plain decoding's: {equal} of {compared}")
     if report.num_left_out:
         console.print(f"{report.num_left_out} questions are left out: not every policy has finished them.")
+
+
+def blocks(categories: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Divide categories into as many as one table has room for: a table that is too wide for its console says nothing."""
+    room = console.width - 24  # beside the names of the arms
+    block: list[str] = []
+    for category in categories:
+        if block and sum(max(len(name), 4) + 3 for name in (*block, category)) > room:
+            yield block
+            block = []
+        block.append(category)
+    if block:
+        yield block
+
+
+def show_block(title: str, pick: str, sections: Mapping[str, Section]) -> None:
+    """Print one figure of every arm, with its interval over all questions; nothing where it was not measured."""
+    rows = []
+    for arm in next(iter(sections.values())).cells:
+        values = {category: getattr(section.cells[arm], pick) for category, section in sections.items()}
+        if any(value is None for value in values.values()):
+            return
+        rows.append([arm, *(str(v) if category == ALL else f"{v.value:.2f}" for category, v in values.items())])
+    show_table(title, ["policy", *sections], rows)
 
 
 def show_learned(report: QuestionReport, learned_over: Any) -> None:

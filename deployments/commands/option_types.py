@@ -48,6 +48,10 @@ MaxTokens = Annotated[int, typer.Option(min=2, help="Tokens of each answer.")]
 Domains = Annotated[list[str] | None, typer.Option("--domain", help="Only this domain; may be repeated.")]
 ApiKey = Annotated[str | None, typer.Option(envvar="HEDGESPEC_API_KEY", help="API key for the server.")]
 
+TableFile = Annotated[Path, typer.Option("--table", help="The recording that `hedgespec simulate record` wrote.")]
+RunsEach = Annotated[int, typer.Option(min=1, help="Replays per answer; more give narrower intervals.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of all random choices.")]
+
 Shape = Annotated[str, typer.Option(help="Shape of the target: tiny, llama-3.2-1b, llama-3.1-8b or qwen3-8b.")]
 OnDevice = Annotated[Device, typer.Option(help="Where the models run.")]
 Threads = Annotated[int, typer.Option(min=1, help="torch threads on the CPU.")]

@@ -126,7 +126,7 @@ def question_report(
         everything = np.ones(len(table.questions), bool)
         sections[name] = {c: _section(table, table.categories == c, arms, drafter_ids, learned) for c in table.names()}
         sections[name][ALL] = _section(table, everything, arms, drafter_ids, learned)
-        if temperature == 0.0 and PLAIN in arms:
+        if temperature == 0.0 and PLAIN in arms and table.is_timed:  # a replay has one text for all
             pairs = list(_pairs_with_plain(table))
             equal, compared = sum(pairs), len(pairs)
     if not sections:

@@ -8,11 +8,11 @@ from importlib import import_module
 from hedgespec import zoo
 from hedgespec.bench.prompt_router import PromptRouter
 
-NUM_EXAMPLES = 200
-"""Questions of each domain; it may have fewer."""
+NUM_EXAMPLES = 100
+"""Questions of each domain."""
 
-OF_PUBLISHED = "hedgespec.zoo.smollm2.questions"
-"""The module with the questions of the domains of the published target's heads."""
+OF_PUBLISHED = "hedgespec.zoo.smollm2"
+"""The package with the domains of the published target's heads, and with questions of each that no head was trained on."""
 
 
 def question_router(target_model: str, drafter_ids: Sequence[str]) -> PromptRouter | None:
@@ -32,7 +32,7 @@ def _domains(target_model: str) -> tuple[Sequence[str], Callable[[str], Sequence
     if target_model == "zoo":
         return zoo.DOMAINS, lambda name: zoo.held_out_prompts(name, "validation")
     try:
-        own = import_module(OF_PUBLISHED)
+        domains, made = import_module(OF_PUBLISHED), import_module(f"{OF_PUBLISHED}.questions")
     except ImportError:
         return None
-    return own.DOMAINS, lambda name: own.questions(name, "test", NUM_EXAMPLES)
+    return domains.DOMAINS, lambda name: made.questions(name, "test", NUM_EXAMPLES)
