@@ -26,8 +26,11 @@ def figures(
     policies: Annotated[Path | None, typer.Option(help="JSON of `hedgespec bench policies`.")] = None,
     rewrite: Annotated[Path | None, typer.Option(help="JSON of `hedgespec bench policies --rewrite`.")] = None,
     studies: Annotated[Path | None, typer.Option(help="JSON of `hedgespec simulate study all`.")] = None,
+    questions: Annotated[
+        Path | None, typer.Option(help="JSON of `hedgespec simulate questions`, or of `bench policies --prompts`.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the pictures and their numbers.")] = Path("docs/figures"),
 ) -> None:
     """Draw every picture that the given JSON files allow, and write each one's numbers beside it."""
-    for path in draw_figures(policies, rewrite, studies, out):
+    for path in draw_figures(policies, rewrite, studies, out, questions):
         console.print(f"Wrote {path}")

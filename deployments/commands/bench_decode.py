@@ -12,7 +12,7 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from deployments.commands.inputs import PromptIds, encoded, held_out_texts, num_prompts, without_prefix_cache
+from deployments.commands.inputs import PromptIds, encoded, held_out_texts, total_prompts, without_prefix_cache
 from deployments.commands.model_choice import chosen_args
 from deployments.commands.option_types import (
     ApiKey,
@@ -40,7 +40,7 @@ Texts = dict[str, list[str]]
 
 
 def decode(
-    prompts: NumPrompts = 4,
+    num_prompts: NumPrompts = 4,
     max_tokens: MaxTokens = 256,
     temperature: Temperature = 0.0,
     domain: Domains = None,
@@ -62,7 +62,7 @@ def decode(
     """
     if url is not None and (concurrency or config or model):
         raise typer.BadParameter("--concurrency, --model and --config are for models in this process, not for --url")
-    texts = held_out_texts(domain, prompts)
+    texts = held_out_texts(domain, num_prompts)
     sampling = SamplingParams(temperature=temperature, max_tokens=max_tokens, ignore_eos=True)
     if concurrency:
         concurrent_decode(
@@ -78,7 +78,7 @@ def decode(
     show_decode(report)
     if url is not None:
         show_rounds(report)
-    write_json(json, report, command="bench decode", url=url, prompts=prompts, temperature=temperature)
+    write_json(json, report, command="bench decode", url=url, num_prompts=num_prompts, temperature=temperature)
 
 
 async def _local(args: AppArgs, texts: Texts, sampling: SamplingParams, transformers: bool) -> DecodeReport:
@@ -88,7 +88,7 @@ async def _local(args: AppArgs, texts: Texts, sampling: SamplingParams, transfor
         max_draft_tokens = args.speculation.max_draft_tokens
         baselines = transformers_baselines(local.target_folder, max_draft_tokens) if transformers else {}
         work = encoded(local.tokenizer, texts)
-        with progress_bar("decoding", (2 + len(drafter_ids) + len(baselines)) * num_prompts(work)) as advance:
+        with progress_bar("decoding", (2 + len(drafter_ids) + len(baselines)) * total_prompts(work)) as advance:
             return await measure_decode(local.service, drafter_ids, work, sampling, baselines, advance)
 
 
@@ -97,7 +97,7 @@ async def _served(url: str, api_key: str | None, texts: Texts, sampling: Samplin
     async with HttpGenerator(url, api_key) as generator:
         drafter_ids = await generator.drafter_ids()
         work = await encoded_by_server(url, api_key, texts)
-        with progress_bar("decoding", (2 + len(drafter_ids)) * num_prompts(work)) as advance:
+        with progress_bar("decoding", (2 + len(drafter_ids)) * total_prompts(work)) as advance:
             return await measure_decode(generator, drafter_ids, work, sampling, {}, advance)
 
 

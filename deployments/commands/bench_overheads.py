@@ -13,9 +13,9 @@ from deployments.commands.inputs import (
     changed,
     encoded,
     held_out_texts,
-    num_prompts,
     read_args,
     test_questions,
+    total_prompts,
     without_prefix_cache,
 )
 from deployments.commands.model_choice import chosen_args
@@ -40,7 +40,7 @@ RPC_ROUNDS, RPC_REPEATS = 100, 3
 
 def acceptance(
     model: Annotated[Literal["zoo", "smollm2"], typer.Option(help="Whose heads.")] = "zoo",
-    prompts: NumPrompts = 24,
+    num_prompts: NumPrompts = 24,
     max_tokens: MaxTokens = 128,
     draft_tokens: Annotated[int, typer.Option(min=1, max=16, help="Longest draft, in tokens.")] = 5,
     card: Annotated[bool, typer.Option(help="Write the table into the card beside the weights.")] = False,
@@ -51,12 +51,12 @@ def acceptance(
 
     always_exact = {"max_draft_tokens": draft_tokens, "score_depth": "exact", "score_timeout_rounds": 1000}
     args = changed(chosen_args(None, model), "speculation", **always_exact)
-    texts = held_out_texts(None, prompts) if model == "zoo" else test_questions(prompts)
+    texts = held_out_texts(None, num_prompts) if model == "zoo" else test_questions(num_prompts)
 
     async def run() -> AcceptanceTable:
         async with local_service(args) as local:
             work = encoded(local.tokenizer, texts) if model == "zoo" else asked(local.tokenizer, texts)
-            with progress_bar("scoring", len(TEMPERATURES) * num_prompts(work)) as advance:
+            with progress_bar("scoring", len(TEMPERATURES) * total_prompts(work)) as advance:
                 return await measure_acceptance(local.service, work, TEMPERATURES, draft_tokens, max_tokens, advance)
 
     table = asyncio.run(run())
@@ -68,7 +68,7 @@ def acceptance(
 
 
 def overheads(
-    prompts: NumPrompts = 1,
+    num_prompts: NumPrompts = 1,
     max_tokens: MaxTokens = 256,
     temperature: Temperatures = None,
     domain: Domains = None,
@@ -86,7 +86,7 @@ def overheads(
     samplings = [
         SamplingParams(temperature=t, max_tokens=max_tokens, ignore_eos=True) for t in temperature or TEMPERATURES
     ]
-    texts = held_out_texts(domain, prompts)
+    texts = held_out_texts(domain, num_prompts)
     case = time_transport(num_drafters)
     learner_us = time_learner(args.learner.name, num_drafters, LEARNER_REPEATS).median_us
     feedback_us = time_feedback(scoring_args(args), FEEDBACK_REPEATS)
@@ -128,7 +128,7 @@ async def measure_answers(
         work = encoded(local.tokenizer, texts)
         rivals = [drafter.id for drafter in args.drafters if drafter.kind != "ngram"] or [d.id for d in args.drafters]
         num_draft_tokens = args.speculation.max_draft_tokens
-        with progress_bar("answers", len(samplings) * (1 + len(ARMS)) * num_prompts(work)) as advance:
+        with progress_bar("answers", len(samplings) * (1 + len(ARMS)) * total_prompts(work)) as advance:
             return [
                 await measure_overheads(
                     local.service, scoring_service, rivals, num_draft_tokens, work, sampling, advance

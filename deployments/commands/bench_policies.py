@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from deployments.commands.inputs import changed, encoded, held_out_texts, num_prompts, read_args, without_prefix_cache
-from deployments.commands.option_types import Domains, JsonFile, NumPrompts, Temperatures
+from deployments.commands.bench_questions import compare_on_questions
+from deployments.commands.inputs import changed, encoded, held_out_texts, read_args, total_prompts, without_prefix_cache
+from deployments.commands.option_types import (
+    ConfigFile,
+    Domains,
+    JsonFile,
+    PromptsOrQuestions,
+    QuestionFile,
+    Temperatures,
+    TenantOption,
+)
 from deployments.commands.reports import console, progress_bar, show_by_domain, write_json
 from hedgespec import zoo
 from hedgespec.assembly.local_service import local_service
@@ -24,12 +34,14 @@ from hedgespec.bench.policies import (
 from hedgespec.bench.prompt_router import OUT_OF_DOMAIN, PromptRouter, mixed, rewritten
 from hedgespec.types import SamplingParams
 
-TEMPERATURES, NUM_TOKENS = (0.0, 1.0), 256
+TEMPERATURES, NUM_TOKENS, NUM_PROMPTS = (0.0, 1.0), 256, 8
 FULL_TEMPERATURES, FULL_NUM_TOKENS, FULL_DRAFT_TOKENS = (0.0, 0.6, 1.0), 1024, 8
 
 
 def policies(
-    prompts: NumPrompts = 8,
+    prompts: QuestionFile = None,
+    num_prompts: PromptsOrQuestions = None,
+    config: ConfigFile = None,
     max_tokens: Annotated[int | None, typer.Option(min=2, help="Tokens of each answer. (default: 256)")] = None,
     temperature: Temperatures = None,
     seeds: Annotated[int, typer.Option(min=1, help="Repeats of every answer.")] = 1,
@@ -38,9 +50,25 @@ def policies(
     rewrite: Annotated[bool, typer.Option(help="Mislead the prompt router by a document before each prompt.")] = False,
     full: Annotated[bool, typer.Option(help="Also all learners, trees, temperature 0.6; 1024 tokens: hours.")] = False,
     trees: Annotated[bool, typer.Option(help="Instead compare trees of one and of several drafters.")] = False,
+    tenant: TenantOption = "question",
+    resume: Annotated[Path | None, typer.Option(help="Journal of a run with --prompts; it goes on from there.")] = None,
     json: JsonFile = None,
 ) -> None:
-    """Compare ways to choose drafters: none, a fixed one, a prompt classifier, bandits and learners."""
+    """Compare ways to choose drafters: none, a fixed one, a prompt classifier, bandits and learners.
+
+    By default on the zoo's held-out prompts. With --prompts the questions of a file are put to any target, through its chat
+    template and up to its end token; each answer is part of the next turn's prompt.
+    """
+    if prompts is not None:
+        if domain or rewrite or full or trees or seeds > 1:
+            raise typer.BadParameter("--domain, --rewrite, --full, --trees and --seeds are for the zoo's own prompts")
+        compare_on_questions(
+            prompts, num_prompts, config, max_tokens or NUM_TOKENS, temperature, policy, tenant, resume, json
+        )
+        return
+    if config is not None or resume is not None or tenant != "question":
+        raise typer.BadParameter("--config, --tenant and --resume need a question file; give one with --prompts FILE")
+    num_prompts = num_prompts or NUM_PROMPTS
     if trees and (rewrite or full):
         raise typer.BadParameter("--trees is a comparison of its own; leave out --rewrite and --full")
     args = without_prefix_cache(read_args(None))
@@ -48,13 +76,13 @@ def policies(
     num_tokens = max_tokens or (FULL_NUM_TOKENS if full else NUM_TOKENS)
     if full:
         args = changed(args, "speculation", max_draft_tokens=FULL_DRAFT_TOKENS)
-    texts = held_out_texts(domain, prompts)
+    texts = held_out_texts(domain, num_prompts)
     if rewrite:
-        texts = rewritten(texts, {d: zoo.held_out_prompts(d)[prompts:] for d in zoo.DOMAINS})
+        texts = rewritten(texts, {d: zoo.held_out_prompts(d)[num_prompts:] for d in zoo.DOMAINS})
     if trees:
         if len(texts) > 1:
-            texts["mixed"] = mixed(texts, 2 * prompts)
-        texts["out of domain"] = list(OUT_OF_DOMAIN[: 2 * prompts])
+            texts["mixed"] = mixed(texts, 2 * num_prompts)
+        texts["out of domain"] = list(OUT_OF_DOMAIN[: 2 * num_prompts])
         router, routed = None, {}
     else:
         router = PromptRouter.train({d: zoo.held_out_prompts(d, "validation") for d in zoo.DOMAINS})
@@ -68,14 +96,20 @@ def policies(
             chosen = named(chosen, policy)
             work = encoded(local.tokenizer, texts)
             samplings = [SamplingParams(temperature=t, max_tokens=num_tokens, ignore_eos=True) for t in temperatures]
-            num_answers = len(chosen) * len(samplings) * seeds * num_prompts(work)
+            num_answers = len(chosen) * len(samplings) * seeds * total_prompts(work)
             with progress_bar("decoding", num_answers) as advance:
                 return await measure_policies(chosen, work, samplings, seeds, advance)
 
     report = asyncio.run(run())
     for temperature_name, by_domain in report.results.items():
         show_by_domain(by_domain, f"temperature {temperature_name}, answers of {report.max_tokens} tokens", total=ALL)
-    settings: dict[str, object] = {"prompts": prompts, "seeds": seeds, "rewrite": rewrite, "full": full, "trees": trees}
+    settings: dict[str, object] = {
+        "num_prompts": num_prompts,
+        "seeds": seeds,
+        "rewrite": rewrite,
+        "full": full,
+        "trees": trees,
+    }
     if router is not None:
         accuracy = settings["router_accuracy"] = router.accuracy(texts)
         console.print(f"The prompt router sends {accuracy:.0%} of these prompts to their own domain's drafter.")

@@ -105,6 +105,6 @@ def encoded(tokenizer: Tokenizer, texts: Mapping[str, Sequence[str]]) -> PromptI
     return {domain: [tokenizer.encode(text) for text in row] for domain, row in texts.items()}
 
 
-def num_prompts(work: Mapping[str, Sequence[object]]) -> int:
+def total_prompts(work: Mapping[str, Sequence[object]]) -> int:
     """Count the prompts of all domains."""
     return sum(map(len, work.values()))

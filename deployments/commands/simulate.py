@@ -9,9 +9,20 @@ from typing import Annotated
 
 import typer
 
-from deployments.commands.inputs import encoded, held_out_texts, num_prompts, read_args
-from deployments.commands.option_types import ConfigFile, JsonFile, MaxTokens, NumPrompts
+from deployments.commands.inputs import encoded, held_out_texts, read_args, total_prompts
+from deployments.commands.option_types import (
+    ConfigFile,
+    JsonFile,
+    MaxTokens,
+    PromptsOrQuestions,
+    QuestionFile,
+    RunsEach,
+    Seed,
+    TableFile,
+    Temperatures,
+)
 from deployments.commands.reports import console, progress_bar, show_table, write_json
+from deployments.commands.simulate_questions import questions, record_questions
 from hedgespec.assembly.local_service import open_local_fleet
 from hedgespec.assembly.model_sources import load_tokenizer, located
 from hedgespec.bench.simulation.goals import NEEDED, goals
@@ -23,35 +34,48 @@ from hedgespec.bench.simulation.workbench import Workbench
 
 app = typer.Typer(no_args_is_help=True, help="Record answers once, then replay on them any way to choose drafters.")
 
-TableFile = Annotated[Path, typer.Option("--table", help="The recording that `hedgespec simulate record` wrote.")]
-RunsEach = Annotated[int, typer.Option(min=1, help="Replays per answer; more give narrower intervals.")]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of all random choices.")]
-
 ALL = "all"
+NUM_PROMPTS = 10
 
 
 @app.command()
 def record(
     out: Annotated[Path, typer.Option(help="File to write (NumPy .npz).")],
-    prompts: NumPrompts = 10,
+    prompts: QuestionFile = None,
+    num_prompts: PromptsOrQuestions = None,
     max_tokens: MaxTokens = 256,
     draft_tokens: Annotated[int, typer.Option(min=1, max=16, help="Longest draft to score, in tokens.")] = 5,
+    temperature: Temperatures = None,
     config: ConfigFile = None,
+    resume: Annotated[bool, typer.Option("--resume", help="With --prompts: go on with the file --out.")] = False,
     seed: Seed = 0,
 ) -> None:
-    """Decode held-out prompts at temperatures 0 and 1 and record how every drafter would have fared on every token."""
+    """Decode prompts and record how every drafter would have fared on every token.
+
+    By default the zoo's held-out prompts at temperatures 0 and 1, for `simulate study`. With --prompts the questions of a
+    file at 0 and 0.7, for `simulate questions`.
+    """
+    if prompts is not None:
+        record_questions(prompts, num_prompts, out, max_tokens, draft_tokens, temperature, config, resume, seed)
+        return
+    if resume or temperature:
+        raise typer.BadParameter("--resume and --temperature are for a question file; give one with --prompts FILE")
+    num_prompts = num_prompts or NUM_PROMPTS
     args = located(read_args(config))
-    work = encoded(load_tokenizer(args.target), held_out_texts(None, prompts))
+    work = encoded(load_tokenizer(args.target), held_out_texts(None, num_prompts))
     temperatures = (0.0, 1.0)
 
     async def run() -> Recording:
         async with open_local_fleet(args) as fleet:
-            with progress_bar("recording", len(temperatures) * num_prompts(work)) as advance:
+            with progress_bar("recording", len(temperatures) * total_prompts(work)) as advance:
                 return await record_answers(fleet, work, temperatures, draft_tokens, max_tokens, advance, seed)
 
     recording = asyncio.run(run())
     recording.save(out)
     console.print(f"Wrote {recording.num_answers} answers of {recording.num_tokens} tokens to {out}")
+
+
+app.command()(questions)
 
 
 @app.command()

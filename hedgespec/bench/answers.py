@@ -28,34 +28,45 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class MeasuredAnswer:
-    """One answer. seconds: wall time, prefill included."""
+    """One answer. token_ids: an end token included; seconds: wall time, prefill included."""
 
     text: str
+    token_ids: tuple[int, ...]
     seconds: float
     stats: DecodeStats = field(repr=False)
 
 
 async def measure_answer(
-    generator: Generator, prompt_ids: NDArray[np.int32], sampling: SamplingParams, drafter: str | None
+    generator: Generator,
+    prompt_ids: NDArray[np.int32],
+    sampling: SamplingParams,
+    drafter: str | None,
+    tenant: str = "default",
+    scope: str | None = None,
 ) -> MeasuredAnswer:
-    """Decode one answer, with a learner that starts uniform. drafter: as in `GenerationRequest`; None lets it learn."""
+    """Decode one answer. drafter: as in `GenerationRequest`; None lets the learner choose.
+
+    tenant, scope: whose preferences the learner starts from; without a scope it starts uniform
+    """
     request = GenerationRequest(
         request_id=uuid4().hex,
-        tenant="default",
+        tenant=tenant,
         prompt_ids=prompt_ids,
         sampling=sampling,
         drafter=drafter,
-        scope=uuid4().hex,
+        scope=uuid4().hex if scope is None else scope,
     )
     started = time.perf_counter()
     text = ""
+    token_ids: list[int] = []
     stats: DecodeStats | None = None
     async with aclosing(generator.generate(request)) as chunks:
         async for chunk in chunks:
             text += chunk.text
+            token_ids.extend(chunk.token_ids)
             stats = chunk.stats
     assert stats is not None
-    return MeasuredAnswer(text, time.perf_counter() - started, stats)
+    return MeasuredAnswer(text, tuple(token_ids), time.perf_counter() - started, stats)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from deployments.cli import app
 from hedgespec.bench.figures.gallery import OF_STUDIES, draw_figures
 from hedgespec.bench.figures.looks import MAIN, in_order, look
 from hedgespec.bench.policies import ALL
+from hedgespec.bench.questions.report import ALL as ALL_QUESTIONS
 from hedgespec.bench.simulation.studies import STUDIES
 from hedgespec.bench.simulation.workbench import Workbench
 from hedgespec.errors import ConfigError
@@ -50,7 +51,17 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         studies[name] = asdict(made)
     sizes = [{"drafters": n, "normalhedge": 0.99 - n / 1000, "tuned ucb": 0.97 - n / 500} for n in (2, 4, 8)]
     studies["pool_size"] = {"rows": sizes}
+    cells = {
+        name: {key: {"value": 0.9} for key in ("mean_accepted_tokens", "share_of_best_fixed")} for name in POLICIES
+    }
+    trace = {"picked": True, "question_id": "1", "category": "maths", "turn": 0, "temperature": 0.0, "num_tokens": 9}
+    on_questions = {
+        "learned": "adaptive rounds",
+        "sections": {"0": {category: {"cells": cells} for category in ("maths", "writing", ALL_QUESTIONS)}},
+        "weights": {**trace, "positions": [0, 4], "weights": {"near": [0.5, 0.9], "far": [0.5, 0.1]}},
+    }
     contents = {
+        "questions": report(on_questions),
         "policies": policies_report(0.0, 0.98),
         "rewrite": policies_report(-0.05, 0.2),
         "studies": report(studies),
@@ -66,7 +77,7 @@ def drawn(files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> P
     options = [part for name, path in files.items() for part in (f"--{name}", str(path))]
     result = CliRunner().invoke(app, ["bench", "figures", *options, "--out", str(out)])
     assert result.exit_code == 0, result.output
-    assert result.output.count("Wrote") == 12
+    assert result.output.count("Wrote") == 16
     return out
 
 
@@ -74,7 +85,9 @@ def numbers(drawn: Path, name: str) -> dict[str, Any]:
     return dict(json.loads((drawn / f"{name}.json").read_text()))
 
 
-@pytest.mark.parametrize("name", ["accepted_tokens", "regret", "pool_size", "weights", "rewrite", "shifts"])
+@pytest.mark.parametrize(
+    "name", ["accepted_tokens", "regret", "pool_size", "weights", "rewrite", "shifts", "questions"]
+)
 def test_every_picture_is_drawn_wide_enough_for_a_readme_with_its_numbers_beside_it(drawn: Path, name: str) -> None:
     """Pictures are 1600 pixels wide and not empty, and their data files say which processor the numbers come from."""
     image = (drawn / f"{name}.png").read_bytes()
@@ -110,6 +123,15 @@ def test_the_data_files_hold_what_was_measured(files: dict[str, Path], drawn: Pa
     assert rewrite["router_accuracy"] == {"usual prompts": 0.98, "rewritten prompts": 0.2}
     moved = rewrite["temperatures"]["0"]["prompt router"]
     assert moved["usual prompts"]["value"] - moved["rewritten prompts"]["value"] == pytest.approx(0.05)
+
+
+def test_the_pictures_of_questions_hold_what_was_measured(drawn: Path) -> None:
+    cell = numbers(drawn, "questions")["temperatures"]["0"]["maths"]["generic"]
+    assert cell == {"tokens": 0.9, "share": 0.9}
+    assert numbers(drawn, "questions")["title"].endswith("90%")
+    weights = numbers(drawn, "question_weights")
+    assert (weights["positions"], weights["weights"]["near"]) == ([0, 4], [0.5, 0.9])
+    assert "maths, turn 1, temperature 0" in weights["title"]
 
 
 def test_only_what_was_given_is_drawn(files: dict[str, Path], tmp_path: Path) -> None:
@@ -159,7 +181,7 @@ def test_a_file_that_is_no_report_is_refused_by_name(tmp_path: Path, content: st
 
 
 def test_nothing_given_and_a_rewrite_alone_are_refused_with_the_way_out(files: dict[str, Path], tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--policies or --studies"):
+    with pytest.raises(ConfigError, match="--policies, --studies or --questions"):
         draw_figures(None, None, None, tmp_path)
     for studies in (None, files["studies"]):
         with pytest.raises(ConfigError, match="--policies"):

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from hedgespec.bench.simulation.recording import Recording
 from hedgespec.errors import HedgeSpecError
 from hedgespec.protocols import Drafter, Fleet, Target
+from hedgespec.router.stopping import find_ending
 from hedgespec.types import (
     EMPTY_DRAFT,
     DraftRequest,
@@ -109,39 +110,57 @@ async def _record_answer(
         score_depth="exact",
         num_prompt_scores=min(NUM_PROMPT_SCORES, len(job.prompt_ids) - 1),
     )
-    answer, prompt_top = await _decode(target, drafters[job.drafter], spec)
-    return await _score(target, drafters, replace(spec, session_id=f"score-{job.noise_seed}"), answer, prompt_top)
+    decoded = await decode_answer(target, drafters[job.drafter], spec)
+    spec = replace(spec, session_id=f"score-{job.noise_seed}")
+    return await score_answer(target, drafters, spec, decoded.answer, decoded.prompt_top)
 
 
-async def _decode(target: Target, drafter: Drafter, spec: SessionSpec) -> tuple[Observation, SparseRows | None]:
-    """Decode an answer; return it as one observation, and the target's top ids on the prompt."""
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """An answer as one observation, the target passes that it took, and the target's top ids on the prompt."""
+
+    answer: Observation
+    num_passes: int
+    prompt_top: SparseRows | None
+
+
+async def decode_answer(
+    target: Target, drafter: Drafter, spec: SessionSpec, end_token_ids: frozenset[int] = frozenset()
+) -> Decoded:
+    """Decode an answer with one drafter, up to its first end token."""
     verdicts: list[Verdict] = []
-    num_emitted = 0
+    num_emitted, is_over = 0, False
     try:
         await drafter.open(replace(spec, num_prompt_scores=0))
         opened = await target.open(replace(spec, feature_sinks=_sinks([drafter])))
-        while num_emitted < spec.sampling.max_tokens:
+        while num_emitted < spec.sampling.max_tokens and not is_over:
             num_draft_tokens = min(spec.max_draft_tokens, spec.sampling.max_tokens - num_emitted - 1)
             tree = EMPTY_DRAFT
             if num_draft_tokens > 0:
                 tree = await drafter.draft(DraftRequest(spec.session_id, len(verdicts), num_draft_tokens))
             verdict = await target.verify(spec.session_id, len(verdicts), tree)
+            ending = find_ending(verdict.token_ids.tolist(), num_emitted, spec.sampling, end_token_ids)
+            is_over = ending.finish_reason == "stop"
+            if is_over:
+                kept = slice(ending.num_tokens)
+                verdict = replace(verdict, token_ids=verdict.token_ids[kept], target_probs=verdict.target_probs[kept])
             observation = Observation(num_emitted, verdict.token_ids, verdict.target_probs, wants_scores=False)
             await drafter.observe(spec.session_id, len(verdicts), observation)
             verdicts.append(verdict)
             num_emitted += len(verdict.token_ids)
     finally:
         await asyncio.gather(target.close(spec.session_id), drafter.close(spec.session_id))
+    # rows of the top ids after an end token come last, and there may be more of them than tokens
     answer = Observation(
         start=0,
         token_ids=np.concatenate([verdict.token_ids for verdict in verdicts]),
         target_probs=np.concatenate([verdict.target_probs for verdict in verdicts]),
         target_top=_joined([verdict.target_top for verdict in verdicts if verdict.target_top is not None]),
     )
-    return answer, opened.prompt_top
+    return Decoded(answer, len(verdicts), opened.prompt_top)
 
 
-async def _score(
+async def score_answer(
     target: Target,
     drafters: Sequence[Drafter],
     spec: SessionSpec,

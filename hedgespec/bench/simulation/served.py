@@ -7,14 +7,16 @@ round, losses that are cut at the end of a round.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hedgespec.bench.simulation.policies import Follow
 from hedgespec.bench.simulation.recording import Floats, Recording, by_start
 from hedgespec.errors import HedgeSpecError
 from hedgespec.learning.answer_learner import AnswerLearner
+from hedgespec.learning.protocol import AnswerLearning
 from hedgespec.router.selection import DraftLimits, LearnedSelection
 from hedgespec.types import Scores
 
@@ -26,6 +28,31 @@ class ServedAnswers:
     passes: Floats
     num_scored: Floats
     num_calls: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Delays:
+    """How many rounds later scores are used (`learning.scoring_plan`), but not in the first rounds, which wait for them."""
+
+    delay_rounds: int = 0
+    wait_rounds: int = 0
+
+    def arrival(self, round_index: int) -> int:
+        """Return the first round that uses the scores which this one has asked for."""
+        return round_index + 1 + (0 if round_index < self.wait_rounds else self.delay_rounds)
+
+
+@dataclass(frozen=True, slots=True)
+class ServedAnswer:
+    """Counts of one replay of one answer, as in `ServedAnswers`."""
+
+    passes: int
+    num_scored: int
+    num_calls: int
+
+
+Watch = Callable[[int, Floats], None]
+"""Called at the start of each round with its output index and the weights, [num_drafters]."""
 
 
 def replay_served(
@@ -42,28 +69,41 @@ def replay_served(
     run per answer and this seed; choices are drawn as the router draws them.
     """
     luck = np.random.default_rng([seed, 0]).random((recording.num_answers, recording.num_tokens))
-    outcomes = [
-        _one_answer(recording, answer, new_learning(answer), luck[answer], seed, delay_rounds, wait_rounds, follow)
-        for answer in range(recording.num_answers)
-    ]
+    delays = Delays(delay_rounds, wait_rounds)
+    outcomes = []
+    for answer in range(recording.num_answers):
+        rows = AnswerScores(recording.acceptance[answer], recording.acceptance_prob[answer])
+        learning = new_learning(answer)
+        selection = LearnedSelection(learning, (seed << 32) + answer, follow)
+        outcomes.append(astuple(replay_answer(rows, learning, selection, luck[answer], delays)))
     passes, num_scored, num_calls = np.array(outcomes, dtype=np.float64).T
     return ServedAnswers(passes, num_scored, num_calls)
 
 
-def _one_answer(
-    recording: Recording,
-    answer: int,
-    learning: AnswerLearner,
+@dataclass(frozen=True, slots=True)
+class AnswerScores:
+    """One answer's part of a recording: acceptance, acceptance_prob: [num_drafters, num_tokens, max_draft_tokens]."""
+
+    acceptance: NDArray[np.float32]
+    acceptance_prob: NDArray[np.float32]
+
+
+def replay_answer(
+    answer: AnswerScores,
+    learning: AnswerLearning,
+    selection: LearnedSelection,
     luck: Floats,
-    seed: int,
-    delay_rounds: int,
-    wait_rounds: int,
-    follow: Follow,
-) -> tuple[int, int, int]:
-    starts = by_start(recording.acceptance[answer])
-    depth, num_tokens = recording.max_draft_tokens, recording.num_tokens
-    selection = LearnedSelection(learning, (seed << 32) + answer, follow)
-    available = [True] * recording.num_drafters
+    delays: Delays,
+    watch: Watch | None = None,
+) -> ServedAnswer:
+    """Replay one answer to its end, late scores included, so that `learning` then knows what it will ever know of it.
+
+    luck: [num_tokens] in [0, 1); a token of a draft is accepted where it is below the recorded acceptance.
+    Raises HedgeSpecError when the learner has failed: frozen weights would be measured as if they had been learned.
+    """
+    starts = by_start(answer.acceptance)
+    num_drafters, num_tokens, depth = answer.acceptance.shape
+    available = [True] * num_drafters
     on_their_way: list[tuple[int, int, Scores]] = []  # (round of their arrival, drafter, scores)
     position = round_index = num_scored = num_calls = 0
     while position < num_tokens:
@@ -72,6 +112,8 @@ def _one_answer(
         for _, drafter, scores in arrived:
             learning.add_scores(drafter, scores, more_coming=True)
         learning.begin_round(round_index)
+        if watch is not None:
+            watch(position, learning.weights)
         choices = selection.choose(round_index, available, DraftLimits(depth))
         accepted = 0
         for choice in choices:
@@ -86,16 +128,16 @@ def _one_answer(
         for drafter, score_from in enumerate(requested or ()):
             if score_from is not None:
                 rows = slice(score_from, position)
-                scores = Scores(
-                    score_from,
-                    recording.acceptance[answer, drafter, rows],
-                    recording.acceptance_prob[answer, drafter, rows],
-                )
-                arrival = round_index + 1 + (0 if round_index < wait_rounds else delay_rounds)
-                on_their_way.append((arrival, drafter, scores))
+                scores = Scores(score_from, answer.acceptance[drafter, rows], answer.acceptance_prob[drafter, rows])
+                on_their_way.append((delays.arrival(round_index), drafter, scores))
                 num_scored += position - score_from
                 num_calls += 1
+        if len(choices) == 1:
+            learning.played(choices[0].drafter_index, emitted)
         round_index += 1
-    if learning.failure is not None:  # frozen weights would be measured as if they had been learned
+    for _, drafter, scores in on_their_way:
+        learning.add_scores(drafter, scores, more_coming=True)
+    learning.finish()
+    if learning.failure is not None:
         raise HedgeSpecError(f"The learner failed: {learning.failure}")
-    return round_index, num_scored, num_calls
+    return ServedAnswer(round_index, num_scored, num_calls)
