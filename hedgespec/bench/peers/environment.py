@@ -59,8 +59,8 @@ def check_machine(package: Package) -> None:
 
 
 async def _make(package: Package, folder: Path) -> None:
-    await _run(sys.executable, "-m", "venv", str(folder))
-    pip = (str(python_of(folder)), "-m", "pip", "--disable-pip-version-check", "--no-input")
+    await _run(sys.executable, "-m", "venv", "--without-pip", str(folder))
+    pip = (sys.executable, "-m", "pip", "--python", str(python_of(folder)), "--disable-pip-version-check", "--no-input")
     if package.shares_ours:
         version = f"python{sys.version_info.major}.{sys.version_info.minor}"
         ours = sysconfig.get_path("purelib")
