@@ -171,14 +171,14 @@ def show_peers(report: PeersReport, level: int, threads: int) -> None:
     for arm in report.arms(level):
         same, total = report.same_start(level, arm, OUR_PLAIN)
         ratios = [ratio_to(report, level, base, arm) for base in BASES]
-        first_ms = 1e3 * report.first_token_s(level, arm)
+        first_s = report.first_token_s(level, arm)
         rows.append(
             (
                 arm,
                 report.bits[arm],
                 f"{report.tokens_per_s(level, arm).value:.1f}",
                 *ratios,
-                "-" if first_ms != first_ms else f"{first_ms:.0f}",
+                "-" if first_s is None else f"{1e3 * first_s:.0f}",
                 f"{same} of {total}",
             )
         )

@@ -58,9 +58,10 @@ class PeersReport:
         """Return tokens/s of one arm / of another, with an interval over the prompts."""
         return rate_ratio(self._rows(level, arm, category), self._rows(level, than, category))
 
-    def first_token_s(self, level: int, arm: str) -> float:
-        """Return the median over all answers; NaN when the arm does not tell."""
-        return float(np.median([answer.first_token_s for row in self._rows(level, arm) for answer in row.answers]))
+    def first_token_s(self, level: int, arm: str) -> float | None:
+        """Return the median over all answers; None when the arm does not tell."""
+        times = [answer.first_token_s for row in self._rows(level, arm) for answer in row.answers]
+        return None if np.isnan(times).any() else float(np.median(times))
 
     def same_start(self, level: int, arm: str, reference: str) -> tuple[int, int]:
         """Return how many answers begin with the same SAME_START_TOKENS tokens as the reference's, and of how many."""
