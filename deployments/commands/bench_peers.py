@@ -166,25 +166,22 @@ def made_arm(
 
 
 def show_peers(report: PeersReport, level: int, threads: int) -> None:
-    """Print a row per arm."""
-    rows = []
+    """Print what every arm reached, and the ratios. Two tables, so that names and intervals fit a narrow terminal."""
+    reached, ratios = [], []
     for arm in report.arms(level):
         same, total = report.same_start(level, arm, OUR_PLAIN)
-        ratios = [ratio_to(report, level, base, arm) for base in BASES]
         first_s = report.first_token_s(level, arm)
-        rows.append(
-            (
-                arm,
-                report.bits[arm],
-                f"{report.tokens_per_s(level, arm).value:.1f}",
-                *ratios,
-                "-" if first_s is None else f"{1e3 * first_s:.0f}",
-                f"{same} of {total}",
-            )
-        )
-    title = f"{cpu_name()}, {threads} threads, {level} at once, greedy, at most {report.max_tokens} tokens"
-    columns = ("arm", "bits", "tokens/s", "learned / it", "plain / it", "first token ms", "same first 32 tokens")
-    show_table(title, columns, rows, "ratios of tokens/s with 95 % intervals over prompts; prefill included")
+        first_ms = "-" if first_s is None else f"{1e3 * first_s:.0f}"
+        speed = f"{report.tokens_per_s(level, arm).value:.1f}"
+        reached.append((arm, report.bits[arm], speed, first_ms, f"{same} of {total}"))
+        ratios.append((arm, *(ratio_to(report, level, base, arm) for base in BASES)))
+    described = f"{level} at once, {threads} threads, greedy, at most {report.max_tokens} tokens"
+    columns = ("", "bits", "tokens/s", "first token ms", "same first 32")
+    show_table(
+        f"{cpu_name()}: {described}", columns, reached, "same first 32: tokens, as our plain decoding writes them"
+    )
+    caption = "tokens/s, prefill included, with 95 % intervals over prompts"
+    show_table(f"how many times as fast: {described}", ("", "learned / it", "plain / it"), ratios, caption)
     if OUR_LEARNED in report.arms(level):
         same, total = report.same_text(level, OUR_LEARNED, OUR_PLAIN)
         console.print(f"our answers with learned selection equal plain decoding's: {same} of {total}")
