@@ -11,6 +11,7 @@ HedgeSpecError
 |- ReplicaBusy              a replica has no free session slot or no free KV memory
 |- ReplicaLost              a replica died, hung or closed its stream
 |- TargetUnavailable        no target replica could serve the request
+|- PeerUnavailable          another engine, which a benchmark compares with, cannot be had or cannot go on
 |- StoreError               the preference store cannot be reached or its content cannot be trusted
    |- StoreUnavailable
    |- CorruptRecord
@@ -75,6 +76,10 @@ class ReplicaBusy(HedgeSpecError):
 
 class ReplicaLost(HedgeSpecError):
     """A replica died, hung past its deadline or closed its stream."""
+
+
+class PeerUnavailable(HedgeSpecError):
+    """Another engine cannot be had on this machine or cannot go on; the message is one line that says why."""
 
 
 class TargetUnavailable(HedgeSpecError):

@@ -11,13 +11,14 @@ from deployments.commands.bench_decode import decode
 from deployments.commands.bench_models import engine, heads, synthetic
 from deployments.commands.bench_overheads import acceptance, overheads
 from deployments.commands.bench_parts import learner, rpc
+from deployments.commands.bench_peers import peers
 from deployments.commands.bench_policies import policies
 from deployments.commands.bench_serve import serve
 from deployments.commands.reports import console
 from hedgespec.bench.figures.gallery import draw_figures
 
 app = typer.Typer(no_args_is_help=True, help="Measure speed and acceptance, side by side in one run.")
-for command in (decode, policies, serve, acceptance, overheads, rpc, engine, heads, synthetic, learner):
+for command in (decode, policies, peers, serve, acceptance, overheads, rpc, engine, heads, synthetic, learner):
     app.command()(command)
 
 
