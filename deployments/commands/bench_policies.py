@@ -11,9 +11,10 @@ import typer
 from deployments.commands.bench_questions import compare_on_questions
 from deployments.commands.inputs import changed, encoded, held_out_texts, read_args, total_prompts, without_prefix_cache
 from deployments.commands.option_types import (
-    ConfigFile,
+    ConfigInsteadOfModel,
     Domains,
     JsonFile,
+    ModelName,
     PromptsOrQuestions,
     QuestionFile,
     Temperatures,
@@ -41,7 +42,8 @@ FULL_TEMPERATURES, FULL_NUM_TOKENS, FULL_DRAFT_TOKENS = (0.0, 0.6, 1.0), 1024, 8
 def policies(
     prompts: QuestionFile = None,
     num_prompts: PromptsOrQuestions = None,
-    config: ConfigFile = None,
+    model: ModelName = None,
+    config: ConfigInsteadOfModel = None,
     max_tokens: Annotated[int | None, typer.Option(min=2, help="Tokens of each answer. (default: 256)")] = None,
     temperature: Temperatures = None,
     seeds: Annotated[int, typer.Option(min=1, help="Repeats of every answer.")] = 1,
@@ -63,11 +65,11 @@ def policies(
         if domain or rewrite or full or trees or seeds > 1:
             raise typer.BadParameter("--domain, --rewrite, --full, --trees and --seeds are for the zoo's own prompts")
         compare_on_questions(
-            prompts, num_prompts, config, max_tokens or NUM_TOKENS, temperature, policy, tenant, resume, json
+            prompts, num_prompts, model, config, max_tokens or NUM_TOKENS, temperature, policy, tenant, resume, json
         )
         return
-    if config is not None or resume is not None or tenant != "question":
-        raise typer.BadParameter("--config, --tenant and --resume need a question file; give one with --prompts FILE")
+    if config is not None or model is not None or resume is not None or tenant != "question":
+        raise typer.BadParameter("--model, --config, --tenant and --resume are for questions: give --prompts FILE")
     num_prompts = num_prompts or NUM_PROMPTS
     if trees and (rewrite or full):
         raise typer.BadParameter("--trees is a comparison of its own; leave out --rewrite and --full")

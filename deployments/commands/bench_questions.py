@@ -10,9 +10,11 @@ from typing import Any
 
 import typer
 
-from deployments.commands.inputs import read_args, without_prefix_cache
+from deployments.commands.inputs import without_prefix_cache
+from deployments.commands.model_choice import chosen_args
 from deployments.commands.reports import console, progress_bar, show_table, write_json
 from hedgespec.assembly.local_service import local_service
+from hedgespec.assembly.model_sources import ZOO
 from hedgespec.bench.question_file import Question, read_questions
 from hedgespec.bench.questions.arms import PROMPT_ROUTER, arm_names, default_arm, question_arms
 from hedgespec.bench.questions.conversation import TenantPer
@@ -29,6 +31,7 @@ NO_ROUTER = "No prompt router: there are no questions to train it on for two or 
 def compare_on_questions(
     file: Path,
     per_category: int | None,
+    model: str | None,
     config: Path | None,
     max_tokens: int,
     temperatures: Sequence[float] | None,
@@ -38,7 +41,7 @@ def compare_on_questions(
     json: Path | None,
 ) -> None:
     """Measure, print and write. per_category: questions of each category; None is all. resume: the journal of the run."""
-    args = without_prefix_cache(read_args(config))
+    args = without_prefix_cache(chosen_args(config, model, default=ZOO))
     questions = read_unique(file, per_category)
     temperatures = tuple(dict.fromkeys(temperatures or TEMPERATURES))
     drafter_ids = [drafter.id for drafter in args.drafters]

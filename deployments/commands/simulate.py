@@ -9,11 +9,13 @@ from typing import Annotated
 
 import typer
 
-from deployments.commands.inputs import encoded, held_out_texts, read_args, total_prompts
+from deployments.commands.inputs import encoded, held_out_texts, total_prompts
+from deployments.commands.model_choice import chosen_args
 from deployments.commands.option_types import (
-    ConfigFile,
+    ConfigInsteadOfModel,
     JsonFile,
     MaxTokens,
+    ModelName,
     PromptsOrQuestions,
     QuestionFile,
     RunsEach,
@@ -24,7 +26,7 @@ from deployments.commands.option_types import (
 from deployments.commands.reports import console, progress_bar, show_table, write_json
 from deployments.commands.simulate_questions import questions, record_questions
 from hedgespec.assembly.local_service import open_local_fleet
-from hedgespec.assembly.model_sources import load_tokenizer, located
+from hedgespec.assembly.model_sources import ZOO, load_tokenizer, located
 from hedgespec.bench.simulation.goals import NEEDED, goals
 from hedgespec.bench.simulation.recorder import record as record_answers
 from hedgespec.bench.simulation.recording import Recording
@@ -46,7 +48,8 @@ def record(
     max_tokens: MaxTokens = 256,
     draft_tokens: Annotated[int, typer.Option(min=1, max=16, help="Longest draft to score, in tokens.")] = 5,
     temperature: Temperatures = None,
-    config: ConfigFile = None,
+    model: ModelName = None,
+    config: ConfigInsteadOfModel = None,
     resume: Annotated[bool, typer.Option("--resume", help="With --prompts: go on with the file --out.")] = False,
     seed: Seed = 0,
 ) -> None:
@@ -56,12 +59,12 @@ def record(
     file at 0 and 0.7, for `simulate questions`.
     """
     if prompts is not None:
-        record_questions(prompts, num_prompts, out, max_tokens, draft_tokens, temperature, config, resume, seed)
+        record_questions(prompts, num_prompts, out, max_tokens, draft_tokens, temperature, model, config, resume, seed)
         return
     if resume or temperature:
         raise typer.BadParameter("--resume and --temperature are for a question file; give one with --prompts FILE")
     num_prompts = num_prompts or NUM_PROMPTS
-    args = located(read_args(config))
+    args = located(chosen_args(config, model, default=ZOO))
     work = encoded(load_tokenizer(args.target), held_out_texts(None, num_prompts))
     temperatures = (0.0, 1.0)
 

@@ -20,10 +20,11 @@ from deployments.commands.bench_questions import (
     read_unique,
     show_questions,
 )
-from deployments.commands.inputs import read_args
+from deployments.commands.model_choice import chosen_args
 from deployments.commands.option_types import (
-    ConfigFile,
+    ConfigInsteadOfModel,
     JsonFile,
+    ModelName,
     QuestionFile,
     RunsEach,
     Seed,
@@ -32,8 +33,8 @@ from deployments.commands.option_types import (
 )
 from deployments.commands.reports import console, progress_bar, write_json
 from hedgespec.assembly.local_service import open_local_fleet
-from hedgespec.assembly.model_sources import load_tokenizer, located
-from hedgespec.bench.questions.arms import arm_names, default_arm
+from hedgespec.assembly.model_sources import ZOO, load_tokenizer, located
+from hedgespec.bench.questions.arms import arm_names, replayed_arm, replayed_names
 from hedgespec.bench.questions.measure import alternating
 from hedgespec.bench.questions.recorder import QuestionRecorder
 from hedgespec.bench.questions.recording import QuestionRecording, RecordingCost
@@ -53,12 +54,13 @@ def record_questions(
     max_tokens: int,
     draft_tokens: int,
     temperatures: Sequence[float] | None,
+    model: str | None,
     config: Path | None,
     resume: bool,
     seed: int,
 ) -> None:
     """Record and write, now and then while it goes on. resume: keep what `out` has and add what is missing."""
-    configured = read_args(config)
+    configured = chosen_args(config, model, default=ZOO)
     temperatures = tuple(dict.fromkeys(temperatures or TEMPERATURES))
     asked = read_unique(file, per_category)
     settings = {
@@ -119,7 +121,8 @@ def opened(out: Path, args: AppArgs, draft_tokens: int, settings: dict[str, Any]
 def questions(
     table: TableFile,
     prompts: QuestionFile = None,
-    config: ConfigFile = None,
+    model: ModelName = None,
+    config: ConfigInsteadOfModel = None,
     policy: Annotated[list[str] | None, typer.Option(help="Only this policy; may be repeated.")] = None,
     tenant: TenantOption = "question",
     question: Annotated[
@@ -131,18 +134,19 @@ def questions(
 ) -> None:
     """Replay all policies on recorded answers to questions, by category, with what tenants learn from turn to turn.
 
-    Give --prompts, the recorded question file, for the prompt router as well. The learner's settings come from --config, its
-    drafters from the recording.
+    Give --prompts, the recorded question file, for the prompt router as well. The learner's settings come from --model or
+    --config, its drafters from the recording. Learners count passes here: for objective `time`, whose losses are weighed
+    with seconds, there is `bench policies --prompts`.
     """
     recording = QuestionRecording.load(table)
-    configured = read_args(config)
+    configured = chosen_args(config, model, default=ZOO)
     args = replay_args(configured, recording)
     routed = routes(prompts, recording, configured.target.model)
-    names = chosen_names(arm_names(recording.drafter_ids, bool(routed)), policy)
+    names = chosen_names(replayed_names(arm_names(recording.drafter_ids, bool(routed))), policy)
     started = time.perf_counter()
     with progress_bar("replaying", len(names)) as advance:
         had = replay_questions(recording, args, names, routed, tenant, runs_each, seed, advance)
-    report = question_report(had, names, recording.drafter_ids, default_arm())
+    report = question_report(had, names, recording.drafter_ids, replayed_arm())
     show_questions(report, recording.settings["max_tokens"])
     trace = trace_weights(recording, args, question, seed)
     if trace is None:

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from deployments.cli import app
 from hedgespec.assembly.local_service import LocalService
-from hedgespec.bench.questions.arms import arm_names, default_arm, question_arms
+from hedgespec.bench.questions.arms import arm_names, question_arms, replayed_arm, replayed_names
 from hedgespec.bench.questions.conversation import TenantPer
 from hedgespec.bench.questions.journal import Journal
 from hedgespec.bench.questions.measure import alternating, measure_questions
@@ -25,7 +25,7 @@ from tests.toy_args import NEAR_AND_FAR
 from tests.toy_questions import QUESTIONS, toy_chat, write_questions
 
 DRAFTERS = ("near", "far")
-NAMES = arm_names(DRAFTERS, has_router=False)
+NAMES = replayed_names(arm_names(DRAFTERS, has_router=False))
 MAX_TOKENS = 24
 
 
@@ -44,7 +44,7 @@ async def test_at_temperature_0_a_replay_needs_the_passes_of_live_runs() -> None
     async with toy_chat() as local:
         recording = await recorded(local)
         journal = Journal()
-        arms = question_arms(NEAR_AND_FAR, local, None)
+        arms = [arm for arm in question_arms(NEAR_AND_FAR, local, None) if arm.name in NAMES]
         work = alternating(QUESTIONS)
         await measure_questions(arms, work, local.tokenizer, [0.0], MAX_TOKENS, "question", journal, lambda: None)
     args = replay_args(NEAR_AND_FAR, recording)
@@ -56,9 +56,9 @@ async def test_at_temperature_0_a_replay_needs_the_passes_of_live_runs() -> None
             assert (own.tokens, own.digest) == (other.tokens, other.digest)
             if conversation.arm in ("plain", *DRAFTERS):
                 assert own.passes == pytest.approx(other.passes, abs=1e-9)
-    cells = question_report(replayed, NAMES, DRAFTERS, default_arm()).sections["0"][ALL].cells
-    had = question_report(journal.conversations, NAMES, DRAFTERS, default_arm()).sections["0"][ALL].cells
-    assert cells[default_arm()].passes == pytest.approx(had[default_arm()].passes, rel=0.25)
+    cells = question_report(replayed, NAMES, DRAFTERS, replayed_arm()).sections["0"][ALL].cells
+    had = question_report(journal.conversations, NAMES, DRAFTERS, replayed_arm()).sections["0"][ALL].cells
+    assert cells[replayed_arm()].passes == pytest.approx(had[replayed_arm()].passes, rel=0.25)
     assert cells["plain"].over_plain is None
 
 

@@ -31,6 +31,16 @@ def learned_arms() -> dict[str, tuple[str, str]]:
     return {**arms, default_arm(): (learner.name, learner.objective)}
 
 
+def replayed_arm() -> str:
+    """Return the name of the arm with the default learner in replays, which know passes and no times."""
+    return f"{LearnerConfig().name} rounds"
+
+
+def replayed_names(names: Sequence[str]) -> list[str]:
+    """Return the arms that a replay can follow: all but those whose losses are weighed with seconds."""
+    return [name for name in names if learned_arms().get(name, ("", ""))[1] != "time"]
+
+
 def arm_names(drafter_ids: Sequence[str], has_router: bool) -> list[str]:
     """Return the names of all arms, in their order. Raises ConfigError for a drafter that is named like another arm."""
     names = [PLAIN, *drafter_ids, *([PROMPT_ROUTER] if has_router else []), *learned_arms()]

@@ -10,7 +10,7 @@ import numpy as np
 from hedgespec.bench.answers import PLAIN
 from hedgespec.bench.policies import with_learner
 from hedgespec.bench.question_file import Question
-from hedgespec.bench.questions.arms import PROMPT_ROUTER, default_arm, learned_arms
+from hedgespec.bench.questions.arms import PROMPT_ROUTER, learned_arms, replayed_arm
 from hedgespec.bench.questions.conversation import Conversation, TenantPer, TurnAnswer, noise_seed, tenant, text_digest
 from hedgespec.bench.questions.recording import QuestionRecording, RecordedAnswer
 from hedgespec.bench.simulation.hindsight import best_switch_passes
@@ -18,7 +18,7 @@ from hedgespec.bench.simulation.served import Delays, Watch, replay_answer
 from hedgespec.config import AppArgs, DrafterConfig
 from hedgespec.learning.build import make_answer_learning
 from hedgespec.learning.protocol import AnswerLearning
-from hedgespec.learning.step_times import StepTimes
+from hedgespec.learning.step_times import AnswerTimes, StepTimes
 from hedgespec.router.selection import LearnedSelection
 from hedgespec.store.record import AnswerOutcome, PreferenceRecord, answer_totals, preference_vector
 
@@ -115,7 +115,7 @@ class Tenants:
             args,
             self._drafter_ids,
             speculation.max_draft_tokens,
-            StepTimes(),
+            AnswerTimes(StepTimes(), self._drafter_ids),
         )
         own_seed = noise_seed(answer.question_id, answer.turn, answer.temperature, seed)
         luck = np.random.default_rng(own_seed).random(answer.num_tokens)
@@ -129,7 +129,8 @@ class Tenants:
 
     def _outcome(self, learning: AnswerLearning, num_tokens: int) -> AnswerOutcome:
         passes = {self._drafter_ids[index]: value for index, value in learning.expected_passes().items()}
-        return AnswerOutcome(passes, num_tokens, learning.num_conceded())
+        costs = dict(zip(self._drafter_ids, learning.pass_costs().tolist(), strict=True))
+        return AnswerOutcome(passes, num_tokens, learning.num_conceded(), costs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +162,7 @@ def trace_weights(
     if not candidates:
         return None
     answer = max(candidates, key=change_of_drafter)
-    args = with_learner(args, *learned_arms()[default_arm()])
+    args = with_learner(args, *learned_arms()[replayed_arm()])
     positions: list[int] = []
     rows: list[list[float]] = []
 

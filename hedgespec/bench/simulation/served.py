@@ -132,8 +132,6 @@ def replay_answer(
                 on_their_way.append((delays.arrival(round_index), drafter, scores))
                 num_scored += position - score_from
                 num_calls += 1
-        if len(choices) == 1:
-            learning.played(choices[0].drafter_index, emitted)
         round_index += 1
     for _, drafter, scores in on_their_way:
         learning.add_scores(drafter, scores, more_coming=True)
