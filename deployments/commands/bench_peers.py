@@ -10,8 +10,9 @@ from typing import Annotated
 
 import typer
 
-from deployments.commands.inputs import PromptIds, changed, encoded, held_out_texts, read_args, without_prefix_cache
-from deployments.commands.option_types import ApiKey, JsonFile, MaxTokens
+from deployments.commands.inputs import PromptIds, changed, encoded, held_out_texts, without_prefix_cache
+from deployments.commands.model_choice import chosen_args
+from deployments.commands.option_types import ApiKey, ConfigInsteadOfModel, JsonFile, MaxTokens, ModelName
 from deployments.commands.reports import console, cpu_name, progress_bar, show_table, write_json
 from hedgespec.assembly.local_service import LocalService, local_service
 from hedgespec.bench.answers import LEARNED, PLAIN, Ratio
@@ -23,7 +24,7 @@ from hedgespec.bench.peers.own_arms import OURS, SERVER, OwnArm, best_single, dr
 from hedgespec.bench.peers.report import PeersReport
 from hedgespec.bench.peers.start_peers import Setting, start_peers
 from hedgespec.bench.question_file import by_category, read_questions
-from hedgespec.config import AppArgs, DrafterConfig, TargetConfig
+from hedgespec.config import AppArgs
 from hedgespec.protocols import Generator
 from hedgespec.tokenization import Tokenizer
 
@@ -40,7 +41,8 @@ def peers(
     concurrency: Annotated[list[int] | None, typer.Option(min=1, help="Answers at once. (default: 1 and 8)")] = None,
     max_tokens: MaxTokens = 256,
     threads: Annotated[int, typer.Option(min=1, help="Threads of every engine.")] = 2,
-    config: Annotated[Path | None, typer.Option(help="Our side (default: smollm2 with an n-gram drafter).")] = None,
+    model: ModelName = None,
+    config: ConfigInsteadOfModel = None,
     url: Annotated[str | None, typer.Option(help="Also measure the HedgeSpec server at this URL.")] = None,
     api_key: ApiKey = None,
     install_minutes: Annotated[float, typer.Option(min=0.1, help="Minutes that one installation may take.")] = 60.0,
@@ -52,7 +54,7 @@ def peers(
     with one line. An engine that is not being measured is stopped.
     """
     chosen, levels = chosen_peers(peer), sorted(set(concurrency or (1, 8)))
-    args = without_prefix_cache(read_args(config) if config else default_args())
+    args = without_prefix_cache(chosen_args(config, model))
     args = changed(args, "target", num_threads=threads, max_sessions=max(levels[-1], args.target.max_sessions))
     report = asyncio.run(
         compared(args, chosen, prompts, num_prompts, levels, max_tokens, url, api_key, install_minutes)
@@ -64,11 +66,6 @@ def peers(
     settings = {"threads": threads, "concurrency": levels, "max_tokens": max_tokens, "target": args.target.model}
     content = report.as_json(BASES, OUR_PLAIN)
     write_json(json, content, command="bench peers", prompts=prompts, num_prompts=num_prompts, **settings)
-
-
-def default_args() -> AppArgs:
-    """Return the published target with the only drafter that needs no training."""
-    return AppArgs(target=TargetConfig(model="smollm2"), drafters=(DrafterConfig(id="ngram", kind="ngram"),))
 
 
 async def compared(
