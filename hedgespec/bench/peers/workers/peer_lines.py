@@ -1,4 +1,6 @@
-"""The loop that every worker runs: a job, then lines of prompts, each answered by one line (`hedgespec/bench/peers/contract.py`).
+"""The loop that every worker runs: a job, then lines of prompts, each answered by one line.
+
+`hedgespec/bench/peers/contract.py` says what the lines hold.
 
 Workers are run by a peer's own Python and import nothing of HedgeSpec.
 """
