@@ -13,6 +13,7 @@ from pathlib import Path
 from hedgespec.models.causal_lm.folder import load_causal_lm
 from hedgespec.models.eagle3.head import load_eagle3, save_compact
 from hedgespec.models.folder import read_embedding, read_output_matrix
+from hedgespec.models.lean.lean_network import accelerate
 from hedgespec.tokenization import Tokenizer
 from hedgespec.training import Progress
 from hedgespec.training.allocator import keep_freed_memory
@@ -42,7 +43,9 @@ def _hold_conversations(target: Path, settings: HeadsSettings, progress: Progres
     missing = [(d, n) for d, n in wanted if not _conversations_file(settings, d, n).is_file()]
     if not missing:
         return
-    model, tokenizer = load_causal_lm(target, settings.generic.device, "target"), Tokenizer.from_folder(target)
+    # rounded as it is served: its text and features are then those that the heads will see
+    model = accelerate(load_causal_lm(target, settings.generic.device, "target"), "int8")
+    tokenizer = Tokenizer.from_folder(target)
     for domain, number in missing:
         asked = questions(domain, "train", settings.rounds * settings.num_questions, settings.seed)
         with _timed(settings, f"conversations {domain} {number}"):
