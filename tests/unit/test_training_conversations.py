@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from hedgespec.errors import ConfigError
 from hedgespec.models.causal_lm.block import Block
@@ -20,25 +19,15 @@ from hedgespec.training.conversations import NUM_LIKELIEST, TEMPERATURES, Conver
 from hedgespec.training.fresh_head import fresh_head_for
 from hedgespec.training.train_drafter import DrafterSettings
 from hedgespec.training.train_on_conversations import ConversationLessons, answer_vocabulary, train_on_conversations
-from hedgespec.zoo.tokenizer import save_tokenizer, train_tokenizer
+from tests.chat_target import save_chat_target
 
-_TEXT = "the quick brown fox jumps over the lazy dog, and then it sleeps. " * 40
 _QUESTIONS = ["the fox", "the lazy dog sleeps", "over the dog, and then the fox jumps over it", "it"]
 _SETTINGS = DrafterSettings(steps=40, sequences_per_step=4, sequence_length=48, num_depths=3, draft_vocab_size=64)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("target")
-    save_tokenizer(train_tokenizer([_TEXT], 300), folder)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=300, hidden_size=32, intermediate_size=48, num_hidden_layers=5, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=64, eos_token_id=1, bos_token_id=0, pad_token_id=2,
-        initializer_range=0.3,
-    )  # fmt: skip
-    LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
+    return save_chat_target(tmp_path_factory.mktemp("target"))
 
 
 @pytest.fixture(scope="module")

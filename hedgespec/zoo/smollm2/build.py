@@ -23,7 +23,7 @@ from hedgespec.training.train_on_conversations import answer_vocabulary, train_o
 from hedgespec.zoo.smollm2 import DOMAINS, GENERIC
 from hedgespec.zoo.smollm2.card import write_card
 from hedgespec.zoo.smollm2.questions import questions
-from hedgespec.zoo.smollm2.settings import LENGTH, HeadsSettings
+from hedgespec.zoo.smollm2.settings import HeadsSettings
 
 
 def build_heads(target: Path, settings: HeadsSettings, progress: Progress) -> None:
@@ -54,7 +54,7 @@ def _hold_conversations(target: Path, settings: HeadsSettings, progress: Progres
                 tokenizer,
                 asked[number :: settings.rounds],
                 num_windows=settings.num_windows,
-                length=LENGTH,
+                length=settings.length,
                 max_answer=settings.max_answer,
                 seed=settings.seed + number,
                 progress=partial(_report, progress, f"conversations {domain} {number}"),

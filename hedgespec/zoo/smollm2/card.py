@@ -7,7 +7,7 @@ import json
 from hedgespec.training.conversations import NUM_LIKELIEST
 from hedgespec.zoo.acceptance_table import MARKER, kept_table
 from hedgespec.zoo.smollm2 import DOMAINS
-from hedgespec.zoo.smollm2.settings import LENGTH, HeadsSettings
+from hedgespec.zoo.smollm2.settings import HeadsSettings
 
 _QUESTIONS = {
     "code": "functions, classes and scripts to write, code to explain, some of it from Python's own library",
@@ -32,9 +32,9 @@ def _card(settings: HeadsSettings, minutes: dict[str, float], table: str) -> str
     rows = "\n".join(f"| {domain} | {_QUESTIONS[domain]} |" for domain in DOMAINS)
     own_text = sum(m for stage, m in minutes.items() if stage.startswith("conversations"))
     training = sum(minutes.values()) - own_text
-    num_tokens = settings.rounds * settings.num_windows * LENGTH
+    num_tokens = settings.rounds * settings.num_windows * settings.length
     generic, expert = settings.generic, settings.expert
-    tokens_per_step = generic.sequences_per_step * LENGTH
+    tokens_per_step = generic.sequences_per_step * settings.length
     return f"""# Draft heads for SmolLM2-135M-Instruct
 
 Nine EAGLE-3 heads for the published model SmolLM2-135M-Instruct (Apache-2.0; it is fetched separately):
@@ -47,7 +47,7 @@ and {training:.0f} minutes to train, on a machine that other work shared.
 ## Data
 
 SmolLM2's own answers to generated questions: {num_tokens // 1000} k tokens of conversations per domain, questions
-included, in windows of {LENGTH} tokens that begin with a chat's beginning; temperatures 0 (half of them), 0.7
+included, in windows of {settings.length} tokens that begin with a chat's beginning; temperatures 0 (half of them), 0.7
 and 1. Heads learn from the answers alone. No question of a public benchmark is among them.
 
 | domain | questions |

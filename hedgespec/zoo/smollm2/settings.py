@@ -15,7 +15,7 @@ class HeadsSettings:
     """Everything that decides the heads.
 
     out:         folder of the heads; what the build needs again is in `out`/.build
-    rounds:      files of conversations per domain, num_windows windows of LENGTH tokens each, from num_questions questions
+    rounds:      files of conversations per domain, num_windows windows of `length` tokens each, from num_questions questions
     max_answer:  tokens of an answer, after which the next question is asked
     generic:     of the head for everything, which starts from random weights and sees all domains
     expert:      of a domain's head, which starts from the generic one and sees its domain alone
@@ -24,6 +24,7 @@ class HeadsSettings:
     out: Path
     seed: int = 0
     rounds: int = 1
+    length: int = LENGTH
     num_windows: int = 64
     max_answer: int = 192
     num_questions: int = 300
