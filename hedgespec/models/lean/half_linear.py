@@ -57,8 +57,8 @@ def half_matrix(weight: Tensor, bias: Tensor | None = None) -> HalfMatrix:
 def half_product(matrix: HalfMatrix, rows: Tensor) -> Tensor:
     """Multiply, [num_rows, in_features] -> [num_rows, out_features].
 
-    Row counts are rounded up so that fbgemm splits them among its kernels of three to six rows: that for a single row adds in
-    another order than the rest.
+    Row counts are rounded up so that fbgemm splits them among its kernels of three to six rows: that for a single row adds
+    in another order than the rest.
     """
     num_rows = rows.shape[0]
     if num_rows == 0:

@@ -1,4 +1,4 @@
-"""Four-bit weights for a target on the CPU, in groups of 32 with a step and an offset each, as GGUF's Q4_0 and Q4_1 have them.
+"""Four-bit weights for a target on the CPU, in groups of 32 with a step and an offset each, as in GGUF's Q4_0 and Q4_1.
 
 The values of such a file are found again in its float32 weights, so that the four bits are the file's own. torch's product
 takes steps and offsets as bfloat16, and rows too: it computes as a bfloat16 model does.

@@ -18,8 +18,8 @@ from hedgespec.models.causal_lm.packed import PackedCausalLM
 from hedgespec.models.lean.layer_replacement import TrialAttention, lean_norm, replace_layers, trial_inputs
 from hedgespec.models.lean.lean_layer import LayerWeights, LeanLayer, Norm, after_attention, before_attention, length_of
 from hedgespec.models.lean.packed_linear import pack_linears, padded_rows
-from hedgespec.models.lean.target_matrix import check_quantization, quantize_linears
 from hedgespec.models.lean.scripting import NUM_REHEARSALS, scripted
+from hedgespec.models.lean.target_matrix import check_quantization, quantize_linears
 from hedgespec.models.memory.attention import PackedAttention
 from hedgespec.models.memory.planned_attention import AttentionPlan, attend_planned
 from hedgespec.models.rotary import RotationTable

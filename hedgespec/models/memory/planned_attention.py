@@ -19,7 +19,7 @@ class AttentionPlan(NamedTuple):
     starts: [num_sessions] the slot row that a session's first new row is written to
     [num_layers * num_sessions], session by session within a layer:
     keys, values: the slot's, [1, num_kv_heads, capacity, head_dim]
-    masks:        [at least num_rows, at least start + num_rows] with 0 and -inf; None where every row is visible or is_causal
+    masks:        [num_rows or more, start + num_rows or more] with 0 and -inf; None where every row is visible or is_causal
                   says it all. Attention is computed for as many queries and keys as the mask has
     is_causal:    whether plain causal attention is the mask
     """
