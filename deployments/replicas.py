@@ -73,7 +73,7 @@ class TargetReplica(LeasedReplica):
     """The target model behind a gRPC server. A lease ends with the session that it was granted for."""
 
     async def __init__(self, config: TargetConfig) -> None:
-        limit_threads(config.num_threads)
+        limit_threads(config.threads)
         from hedgespec.assembly.model_sources import open_target
         from hedgespec.rpc.feature_push import GrpcFeatureTransport
         from hedgespec.rpc.server import ReplicaServicer, start_server
@@ -96,7 +96,7 @@ class DrafterReplica(LeasedReplica):
     """
 
     async def __init__(self, configs: tuple[DrafterConfig, ...], target: TargetConfig) -> None:
-        limit_threads(max(config.num_threads for config in configs))
+        limit_threads(max(config.threads for config in configs))
         from hedgespec.assembly.model_sources import open_drafters
         from hedgespec.rpc.server import ReplicaServicer, start_server
 

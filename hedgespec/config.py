@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from hedgespec.catalogue import BANDITS, DRAFTER_KINDS, LEARNERS, OBJECTIVES, learner_registry
+from hedgespec.cores import available_cores
 from hedgespec.errors import ConfigError
 from hedgespec.registry import Registry, unknown_name
 
@@ -61,7 +62,8 @@ class ReplicaConfig(Section):
 
     node_label: value of the node label `hedgespec/role` that the replicas are pinned to (none: anywhere)
     port: gRPC port of each replica, 0 picks a free one; a fixed port needs one replica per host
-    num_threads: torch threads per replica on CPU
+    num_threads: torch threads per replica on CPU; 0 is one for a drafter, and for the target up to MOST_TARGET_THREADS of
+        the cores that its process may use, divided by the number of its replicas
     cuda_graphs: with `device: cuda`, the target and EAGLE-3 heads decode in CUDA graphs that are captured when the replica
         starts. They need KV memory of their own beside max_cached_tokens, half as much
     """
@@ -69,13 +71,17 @@ class ReplicaConfig(Section):
     device: Device = "cpu"
     gpus: float = Field(1.0, gt=0, le=1)
     cpus: float = Field(0.0, ge=0)
-    num_threads: int = Field(1, ge=1)
+    num_threads: int = Field(0, ge=0)
     cuda_graphs: bool = True
     node_label: str | None = None
     port: int = Field(0, ge=0, le=65535)
     max_sessions: int = Field(32, ge=1)
     max_cached_tokens: int = Field(65536, ge=64, description="KV memory of one replica, in tokens")
     replicas: int | AutoscalingConfig = 1
+
+
+MOST_TARGET_THREADS = 8
+"""Beyond so many cores a pass waits for memory rather than for arithmetic."""
 
 
 class TargetConfig(ReplicaConfig):
@@ -92,6 +98,13 @@ class TargetConfig(ReplicaConfig):
     model_name: str | None = Field(None, description="name under /v1/models; default: the folder's name")
     prefix_cache_tokens: int = Field(8192, ge=0)
     quantization: Quantization = "none"
+
+    @property
+    def threads(self) -> int:
+        """The torch threads of a replica, see num_threads."""
+        most_replicas = self.replicas if isinstance(self.replicas, int) else self.replicas.max_replicas
+        chosen = min(available_cores() // max(most_replicas, 1), MOST_TARGET_THREADS)
+        return self.num_threads or max(chosen, 1)
 
     @model_validator(mode="after")
     def check_quantization(self) -> TargetConfig:
@@ -118,6 +131,11 @@ class DrafterConfig(ReplicaConfig):
     model: str | None = None
     group: Identifier | None = None
     quantization: Literal["auto", "int8", "none"] = "auto"
+
+    @property
+    def threads(self) -> int:
+        """The torch threads of a replica, see num_threads."""
+        return self.num_threads or 1
 
     @property
     def is_in_int8(self) -> bool:

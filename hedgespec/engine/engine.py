@@ -32,11 +32,19 @@ class Runner(Protocol):
 class Engine:
     """Runs a `Runner` in its own thread. `submit` and `wake` may be called from any thread.
 
+    prepare: called first in the engine's thread
     Without `start` nothing runs by itself and the caller drives `step`, as tests do.
     """
 
-    def __init__(self, runner: Runner, name: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        runner: Runner,
+        name: str,
+        clock: Callable[[], float] = time.monotonic,
+        prepare: Callable[[], None] = lambda: None,
+    ) -> None:
         self._runner = runner
+        self._prepare = prepare
         self._clock = clock
         self._inbox: deque[Ticket] = deque()
         self._condition = threading.Condition()
@@ -92,6 +100,7 @@ class Engine:
         fail_all(abandoned, ReplicaLost("This replica's engine has stopped."))
 
     def _loop(self) -> None:
+        self._prepare()
         wait_s: float | None = None
         while True:
             with self._condition:

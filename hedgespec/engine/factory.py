@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from functools import partial
 
@@ -27,7 +28,7 @@ def build_target(config: TargetConfig, transport: FeatureTransport) -> LocalTarg
     from hedgespec.models.causal_lm.folder import load_causal_lm
     from hedgespec.models.lean.lean_network import accelerate
 
-    torch.set_num_threads(config.num_threads)
+    torch.set_num_threads(config.threads)
     model = load_causal_lm(model_folder(config.model, "target"), config.device, "target")
     accelerate(model, config.quantization)
     if config.device == "cuda" and config.cuda_graphs:
@@ -35,7 +36,7 @@ def build_target(config: TargetConfig, transport: FeatureTransport) -> LocalTarg
 
         decode_in_graphs("target", partial(use_static_passes, model), config)
     runner = TargetRunner(model, transport, config.max_sessions, config.max_cached_tokens, config.prefix_cache_tokens)
-    engine = Engine(runner, "target")
+    engine = Engine(runner, "target", prepare=partial(use_threads, config.threads))
     engine.start()
     return LocalTarget(engine, runner.usage)
 
@@ -52,12 +53,13 @@ def build_drafters(configs: Sequence[DrafterConfig], target: TargetConfig) -> di
         groups.setdefault(group, []).append(config)
     drafters: dict[str, Drafter] = {}
     for group, members in groups.items():
-        drafters |= _started(group, load_drafters(members, target))
+        drafters |= _started(group, load_drafters(members, target), max(config.threads for config in members))
     return {config.id: drafters[config.id] for config in configs}
 
 
 def load_drafters(configs: Sequence[DrafterConfig], target: TargetConfig) -> dict[str, DrafterModel | Drafter]:
     """Load the drafters of one process, those of one kind together (`DrafterKind.load`)."""
+    use_threads(max(config.threads for config in configs))
     by_kind: dict[str, list[DrafterConfig]] = {}
     for config in configs:
         by_kind.setdefault(config.kind, []).append(config)
@@ -67,12 +69,20 @@ def load_drafters(configs: Sequence[DrafterConfig], target: TargetConfig) -> dic
     return loaded
 
 
-def _started(group: str, loaded: LoadedDrafters) -> dict[str, Drafter]:
+def use_threads(num_threads: int) -> None:
+    """Let torch compute with so many threads whatever the calling thread asks of it; others keep theirs."""
+    torch = sys.modules.get("torch")  # a process of drafters without networks never imports it
+    if torch is not None:
+        torch.get_num_threads()  # the first question in a thread sets its number to the process's newest
+        torch.set_num_threads(num_threads)
+
+
+def _started(group: str, loaded: LoadedDrafters, num_threads: int) -> dict[str, Drafter]:
     """Run the models among the loaded drafters in one engine."""
     models = {drafter_id: model for drafter_id, model in loaded.items() if not isinstance(model, Drafter)}
     drafters = {drafter_id: drafter for drafter_id, drafter in loaded.items() if isinstance(drafter, Drafter)}
     if models:
-        engine = Engine(DrafterRunner(models), group)
+        engine = Engine(DrafterRunner(models), group, prepare=partial(use_threads, num_threads))
         engine.start()
         drafters |= {drafter_id: LocalDrafter(engine, model) for drafter_id, model in models.items()}
     return drafters

@@ -12,13 +12,10 @@ class CausalLmKind(DrafterKind):
     """Language models in safetensors folders."""
 
     def load(self, configs: Sequence[DrafterConfig], target: TargetConfig) -> LoadedDrafters:
-        import torch
-
         from hedgespec.models.causal_lm.lm_drafter import load_causal_lm_drafter
         from hedgespec.models.folder import read_embedding
         from hedgespec.models.lean.lean_network import accelerate
 
-        torch.set_num_threads(max(config.num_threads for config in configs))
         vocab_size = len(read_embedding(model_folder(target.model, "target")))
         drafters = {}
         for config in configs:

@@ -15,13 +15,10 @@ class Eagle3Kind(DrafterKind):
     takes_int8 = True
 
     def load(self, configs: Sequence[DrafterConfig], target: TargetConfig) -> LoadedDrafters:
-        import torch
-
         from hedgespec.engine.served_heads import served_bank
         from hedgespec.models.eagle3.head_drafters import load_eagle3_drafters
         from hedgespec.models.folder import read_config, read_embedding, read_output_matrix
 
-        torch.set_num_threads(max(config.num_threads for config in configs))
         target_folder = model_folder(target.model, "target")
         hidden_size = int(read_config(target_folder).get("hidden_size", 0))
         located = [c.model_copy(update={"model": str(model_folder(c.model, f"drafter {c.id}"))}) for c in configs]
