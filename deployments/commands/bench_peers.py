@@ -158,7 +158,8 @@ def made_arm(
     tokenizer: Tokenizer,
     settle: Callable[[], Awaitable[None]],
 ) -> OwnArm:
-    bits, at_once = "float32", args.target.max_sessions
+    quantization, at_once = args.target.quantization, args.target.max_sessions
+    bits = "float32" if quantization == "none" else quantization
     return OwnArm(own_name(place, name), bits, at_once, generator, drafter_of(name), tokenizer.eos_token_ids, settle)
 
 
