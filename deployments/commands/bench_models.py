@@ -11,8 +11,10 @@ import typer
 from deployments.commands.bench_decode import show_concurrency
 from deployments.commands.option_types import Graphs, JsonFile, MaxTokens, OnDevice, Shape, Threads
 from deployments.commands.reports import console, progress_bar, show_table, write_json
-from hedgespec import zoo
+from hedgespec.assembly.model_args import model_args
+from hedgespec.assembly.model_sources import ZOO, located, resolved_target
 from hedgespec.bench.concurrency import ConcurrencyReport, measure_concurrency
+from hedgespec.config import Quantization
 from hedgespec.types import SamplingParams
 
 
@@ -20,7 +22,10 @@ def engine(
     shape: Annotated[
         str | None, typer.Option(help="Use random weights of this shape: tiny, llama-3.2-1b, llama-3.1-8b or qwen3-8b.")
     ] = None,
-    target: Annotated[Path | None, typer.Option(help="Folder of a target (default: the zoo's target).")] = None,
+    target: Annotated[
+        str | None, typer.Option(help="`smollm2`, a folder or a GGUF file (default: the zoo's target).")
+    ] = None,
+    quantization: Annotated[Quantization, typer.Option(help="How weights on the CPU are rounded.")] = "none",
     batch: Annotated[list[int] | None, typer.Option(min=1, help="Sessions per step (default: 1 4 8 16 32)")] = None,
     block: Annotated[list[int] | None, typer.Option(min=1, help="New tokens per session (default: 1 4 6 8 16)")] = None,
     context: Annotated[
@@ -34,7 +39,8 @@ def engine(
 ) -> None:
     """Time of a target's step by batch, block and context, beside a single step and the memory bandwidth.
 
-    These three options may be repeated.
+    These three options may be repeated. The bandwidth is that of a large copy, which reads and writes every byte once;
+    both count.
     """
     import torch
 
@@ -46,14 +52,16 @@ def engine(
 
     if shape is not None and target is not None:
         raise typer.BadParameter("give --shape or --target, not both")
+    if quantization != "none" and device != "cpu":
+        raise typer.BadParameter(f"quantization {quantization} is for device cpu")
     torch.set_num_threads(threads)
-    folder = target or zoo.target_folder()
+    folder = Path(resolved_target(located(model_args(target or ZOO, device)).target).model)
     model = random_causal_lm(shape, device) if shape is not None else load_causal_lm(folder, device, "target")
     batches, blocks, contexts = batch or [1, 4, 8, 16, 32], block or [1, 4, 6, 8, 16], context or [128, 1024]
     if max(contexts) + max(blocks) > model.max_positions:
         raise typer.BadParameter(f"this model's context has {model.max_positions} tokens; lower --context")
-    size = model_size(model.model)
-    accelerate(model)
+    size = model_size(model.model, quantization)
+    accelerate(model, quantization)
     if graphs:
         use_static_passes(model, max(batches), max(contexts) + 2 * max(blocks))
     with progress_bar("steps", len(batches) * len(contexts)) as advance:
@@ -67,9 +75,10 @@ def engine(
         f"copy bandwidth {report.copy_bytes_per_s / 1e9:.1f} GB/s",
         ("context", "batch", "block", "median ms", "min ms", "x single step", "bandwidth share"),
         rows,
+        caption=report.in_words(),
     )
     settings = {"shape": shape, "device": device, "threads": threads, "repeats": repeats, "graphs": graphs}
-    write_json(json, report, command="bench engine", **settings)
+    write_json(json, report, command="bench engine", quantization=quantization, **settings)
 
 
 def heads(

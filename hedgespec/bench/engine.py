@@ -1,7 +1,7 @@
 """Measure a target's step and the share of the memory bandwidth that it reaches (`hedgespec bench engine`).
 
 A step takes at least the time to read once the weights and the KV rows that it attends to, at the bandwidth that a plain
-copy reaches on the same machine in the same run.
+copy reaches on the same machine in the same run. The copy counts every byte twice, once read and once written.
 """
 
 from __future__ import annotations
@@ -12,10 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
+from hedgespec.config import Quantization
 from hedgespec.models.causal_lm.block import Block
 from hedgespec.models.causal_lm.packed import PackedCausalLM
+from hedgespec.models.lean.int4_linear import GROUP
 from hedgespec.models.memory.kv_memory import KvMemory, KvSlot
 
 COPY_BYTES = 256 << 20
@@ -35,17 +38,32 @@ class ModelSize:
     kv_bytes_per_token: int
 
 
-def model_size(model: PreTrainedModel) -> ModelSize:
-    """Measure a model before its weights are packed: packed ones are no longer parameters."""
+_BYTES: dict[Quantization, float] = {"bf16": 2.0, "int8": 1.0, "int4": 0.5 + 4 / GROUP}
+"""Of a rounded weight, with its share of the steps and offsets of a group."""
+
+
+def model_size(model: PreTrainedModel, quantization: Quantization = "none") -> ModelSize:
+    """Measure a model before its weights are packed: packed ones are no longer parameters.
+
+    quantization: how they will be rounded
+    """
     tables = {id(p) for p in model.get_input_embeddings().parameters()}
     output = model.get_output_embeddings()
-    tables -= {id(p) for p in output.parameters()} if output is not None else set()
+    outputs = {id(p) for p in output.parameters()} if output is not None else set()
+    matrices = {id(m.weight) for m in model.modules() if isinstance(m, nn.Linear)}
+
+    def num_bytes(parameter: nn.Parameter) -> float:
+        if quantization == "none" or id(parameter) not in matrices:
+            return parameter.numel() * parameter.element_size()
+        is_output = quantization == "int4" and id(parameter) in outputs
+        return parameter.numel() * _BYTES["int8" if is_output else quantization]
+
     config = model.config.get_text_config()
     num_kv_heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return ModelSize(
         sum(p.numel() for p in model.parameters()),
-        sum(p.numel() * p.element_size() for p in model.parameters() if id(p) not in tables),
+        int(sum(num_bytes(p) for p in model.parameters() if id(p) not in tables - outputs)),
         int(2 * config.num_hidden_layers * num_kv_heads * head_dim * next(model.parameters()).element_size()),
     )
 
@@ -82,6 +100,19 @@ class EngineReport:
     weight_bytes: int
     copy_bytes_per_s: float
     steps: list[StepCost]
+
+    def in_words(self) -> str | None:
+        """Say what a token of one session costs, and eight, at the shortest context; None if one was not measured."""
+        alone = {step.block: step for step in reversed(self.steps) if step.batch == 1}
+        if 1 not in alone:
+            return None
+        one = alone[1]
+        rate = one.bytes_read / one.median_ms / 1e6
+        words = (
+            f"One token: {one.bytes_read / 1e6:.0f} MB in {one.median_ms:.1f} ms, {rate:.1f} GB/s: "
+            f"{one.bandwidth_share:.0%} of what the copy reads and writes, {2 * one.bandwidth_share:.0%} of what it reads."
+        )
+        return f"{words} Eight tokens cost {alone[8].median_ms / one.median_ms:.2f} x one." if 8 in alone else words
 
 
 def measure_engine(

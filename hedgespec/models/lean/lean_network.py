@@ -49,6 +49,8 @@ def accelerate(model: PackedCausalLM, quantization: Quantization = "none") -> Pa
         pack_linears(model.model)
     else:
         quantize_linears(model.model, model.model.get_output_embeddings(), quantization)
+        for parameter in model.model.parameters():  # what is left was read from a file that stays mapped as long as it
+            parameter.data = parameter.data.clone()
         model.is_row_exact = True
     model.network = _same_network(model, quantization) or PaddedNetwork(model.model, model.layers, quantization)
     return model
