@@ -49,8 +49,9 @@ def acceptance(
     """Mean accepted tokens of every drafter in every domain, at temperatures 0 and 1."""
     from hedgespec.zoo.acceptance_table import write_acceptance_table
 
-    always_exact = {"max_draft_tokens": draft_tokens, "score_depth": "exact", "score_timeout_rounds": 1000}
-    args = changed(chosen_args(None, model), "speculation", **always_exact)
+    always_exact = {"score_depth": "exact", "score_timeout_rounds": 1000, "sleep_weight": 0.0}
+    args = changed(chosen_args(None, model), "speculation", max_draft_tokens=draft_tokens, **always_exact)
+    args = changed(args, "learner", objective="rounds")
     texts = held_out_texts(None, num_prompts) if model == "zoo" else test_questions(num_prompts)
 
     async def run() -> AcceptanceTable:
