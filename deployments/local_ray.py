@@ -30,6 +30,7 @@ ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # replicas without a GPU keep the variables as they are
     "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",  # it aborts on SIGTERM, without any clean-up
     "RAY_gcs_server_port_wait_time_s": "120",  # a busy machine has taken longer than Ray's own 30 s
+    "RAY_worker_niceness": "0",  # of 15, so that the server starved beside any other busy program
     "OMP_NUM_THREADS": "1",
     "GRPC_VERBOSITY": "ERROR",
 }
