@@ -16,6 +16,8 @@ from pathlib import Path
 
 import structlog
 
+from hedgespec.errors import HedgeSpecError
+
 log = structlog.get_logger(__name__)
 
 LOOPBACK = "127.0.0.1"
@@ -38,7 +40,7 @@ ENVIRONMENT = {
 
 @contextmanager
 def local_ray(num_cpus: int | None = None) -> Iterator[None]:
-    """Start Ray, and end every process of it on leaving.
+    """Start Ray, and end every process of it on leaving. Raises HedgeSpecError when it does not start.
 
     This sets environment variables, which its processes inherit.
     """
@@ -82,7 +84,9 @@ def _started(num_cpus: int | None, attempts: int = START_ATTEMPTS) -> Path:
         end_processes_of(folder)
         shutil.rmtree(folder, ignore_errors=True)
         if attempts == 1:
-            raise
+            raise HedgeSpecError(
+                f"Ray does not start on this machine, in {START_ATTEMPTS} attempts: {error}"
+            ) from error
         log.warning("ray_not_started", error=type(error).__name__)
     return _started(num_cpus, attempts - 1)
 

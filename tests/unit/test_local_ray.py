@@ -12,6 +12,7 @@ import pytest
 import ray
 
 from deployments.local_ray import START_ATTEMPTS, end_processes_of, local_ray
+from hedgespec.errors import HedgeSpecError
 
 
 def test_a_start_that_fails_is_tried_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,7 +38,7 @@ def test_a_ray_that_never_starts_says_why_and_leaves_no_folder(monkeypatch: pyte
         raise RuntimeError("no room")
 
     monkeypatch.setattr(ray, "init", init)
-    with pytest.raises(RuntimeError, match="no room"), local_ray(1):
+    with pytest.raises(HedgeSpecError, match="no room"), local_ray(1):
         pass
     assert len(folders) == START_ATTEMPTS
     assert not any(folder.exists() for folder in folders)
