@@ -10,7 +10,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from hedgespec.models.causal_lm.network import Inputs
 from hedgespec.models.causal_lm.packed import PackedCausalLM
-from hedgespec.models.memory.kv_memory import KvMemory, KvSlot
+from hedgespec.models.memory.kv_memory import CAPACITY_STEP, KvMemory, KvSlot
 
 
 class KvTable:
@@ -22,7 +22,8 @@ class KvTable:
     def __init__(self, model: PackedCausalLM, num_rows: int, length: int) -> None:
         config = model.model.config.get_text_config()
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        shape = num_rows, config.num_key_value_heads, length, head_dim
+        capacity = -(-length // CAPACITY_STEP) * CAPACITY_STEP
+        shape = num_rows, config.num_key_value_heads, capacity, head_dim
         self.layers = [
             (
                 torch.zeros(shape, dtype=model.dtype, device=model.device),
@@ -33,7 +34,7 @@ class KvTable:
         memory = KvMemory(num_rows * length)
         self.slots = [memory.open(length) for _ in range(num_rows)]
         for row, slot in enumerate(self.slots):
-            slot.capacity = length
+            slot.capacity = capacity
             slot.layers = {i: (k[row : row + 1], v[row : row + 1]) for i, (k, v) in enumerate(self.layers)}
 
 

@@ -21,6 +21,7 @@ def run(*options: str) -> tuple[int, str]:
     return result.exit_code, " ".join(result.output.replace("│", " ").split())
 
 
+@pytest.mark.timeout(300)
 def test_a_question_file_gives_a_report_and_a_resumed_run_the_same(tmp_path: Path) -> None:
     file, journal = write_questions(tmp_path / "questions.jsonl"), tmp_path / "journal.jsonl"
     options = ["--prompts", str(file), "--max-tokens", "6", "--temperature", "0", "--resume", str(journal)]

@@ -34,6 +34,7 @@ async def tokens_a_round(drafters: Sequence[str | None], num_answers: int, *, us
     return found
 
 
+@pytest.mark.timeout(300)
 async def test_tokens_a_round_are_those_of_the_acceptance_and_the_best_head_is_found() -> None:
     """Seeds make the draws the same in each run."""
     plain, *heads, learned = await tokens_a_round(["none", "head0", "head1", "head2", None], 3, use_graphs=False)
