@@ -32,7 +32,7 @@ class HalfMatrix(NamedTuple):
     bias:   [out_features]
     """
 
-    packed: PackedWeight  # type: ignore[valid-type]
+    packed: PackedWeight
     scale: float
     bias: Tensor | None
     out_features: int

@@ -30,7 +30,7 @@ class RowwiseInt8(NamedTuple):
     bias:   [out_features]
     """
 
-    packed: PackedWeight  # type: ignore[valid-type]
+    packed: PackedWeight
     bias: Tensor | None
     out_features: int
 
