@@ -178,7 +178,8 @@ class LeanLayer(nn.Module):
         """index, window: see `LayerShape`"""
         super().__init__()
         self.weights = weights
-        self.shape = LayerShape(index, weights.num_kv_heads, weights.head_dim, window)
+        num_sharing = weights.num_heads // weights.num_kv_heads
+        self.shape = LayerShape(index, weights.num_kv_heads, weights.head_dim, window, num_sharing)
         self._rotations = rotations
 
     def forward(

@@ -26,13 +26,15 @@ _TOLERANCE = 0.02
 class RowwiseInt8(NamedTuple):
     """A matrix for y = x W^T + b with float32 rows on the CPU; inference only.
 
-    packed: W in fbgemm's layout, without bias
-    bias:   [out_features]
+    packed:     W in fbgemm's layout, without bias
+    bias:       [out_features]
+    least_step: of a row's digits, a scalar that is added to every step
     """
 
     packed: PackedWeight
     bias: Tensor | None
     out_features: int
+    least_step: Tensor
 
 
 def rowwise_int8(weight: Tensor, bias: Tensor | None = None) -> RowwiseInt8:
@@ -51,29 +53,41 @@ def rowwise_int8(weight: Tensor, bias: Tensor | None = None) -> RowwiseInt8:
         packed = torch.ops.quantized.linear_prepack(rounded, None)
     finally:
         torch.backends.quantized.engine = engine
-    return RowwiseInt8(packed, None if bias is None else bias.detach(), len(weight))
+    return RowwiseInt8(packed, None if bias is None else bias.detach(), len(weight), torch.tensor(1e-30))
 
 
 def rowwise_product(matrix: RowwiseInt8, rows: Tensor) -> Tensor:
-    """Multiply, [num_rows, in_features] -> [num_rows, out_features].
+    """Multiply, [num_rows, in_features] -> [num_rows, out_features]."""
+    if rows.shape[0] == 0:
+        return rows.new_zeros([0, matrix.out_features])
+    products, step = _products(matrix, rows)
+    bias = matrix.bias
+    return products.mul_(step) if bias is None else torch.addcmul(bias, products, step)
+
+
+def rowwise_product_onto(matrix: RowwiseInt8, residual: Tensor, rows: Tensor) -> Tensor:
+    """Add the product to residual [num_rows, out_features]."""
+    if matrix.bias is not None or rows.shape[0] == 0:
+        return rowwise_product(matrix, rows).add_(residual)
+    products, step = _products(matrix, rows)
+    return torch.addcmul(residual, products, step)
+
+
+def _products(matrix: RowwiseInt8, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Return products of rows in their own steps, and the steps [num_rows, 1].
 
     Digits are -63 to 63, and the byte 64 stands for digit 0: without VNNI pairs of products are added in 16 bits, which
-    2 * 127 * 127 does not overflow.
+    2 * 127 * 127 does not overflow. A step is never 0, so that a row of zeros stays one. Every operator counts here: with
+    one row it costs its call.
     """
-    largest = 63.0
-    num_rows = rows.shape[0]
-    if num_rows == 0:
-        return rows.new_zeros([0, matrix.out_features])
-    step = torch.linalg.vector_norm(rows, float("inf"), [-1], True).clamp_min_(1e-30).div_(largest)
+    step = torch.add(matrix.least_step, torch.linalg.vector_norm(rows, float("inf"), [-1], True), alpha=1 / 63)
     low = rows / step
     high = low.round()
-    low.sub_(high).mul_(2 * largest)
+    low.sub_(high).mul_(126)
     digits = torch.cat([high, low])
     products: Tensor = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(digits, 1.0, 64, matrix.packed)
-    result = products.narrow(0, num_rows, num_rows).mul_(1 / (2 * largest))
-    result = result.add_(products.narrow(0, 0, num_rows)).mul_(step)
-    bias = matrix.bias
-    return result if bias is None else result.add_(bias)
+    of_high, of_low = products.chunk(2)
+    return of_high.add_(of_low, alpha=1 / 126), step
 
 
 @cache

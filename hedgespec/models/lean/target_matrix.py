@@ -14,7 +14,13 @@ from hedgespec.models.lean import packed_linear
 from hedgespec.models.lean.half_linear import HalfMatrix, can_use_halves, half_matrix, half_product
 from hedgespec.models.lean.int4_linear import Int4Matrix, can_use_int4, fits_int4, int4_matrix, int4_product
 from hedgespec.models.lean.packed_linear import PackedMatrix, can_pack, packed_matrix
-from hedgespec.models.lean.rowwise_int8 import RowwiseInt8, can_use_rowwise_int8, rowwise_int8, rowwise_product
+from hedgespec.models.lean.rowwise_int8 import (
+    RowwiseInt8,
+    can_use_rowwise_int8,
+    rowwise_int8,
+    rowwise_product,
+    rowwise_product_onto,
+)
 
 
 class Matrix(NamedTuple):
@@ -55,6 +61,8 @@ def product_onto(matrix: Matrix, residual: Tensor, rows: Tensor) -> Tensor:
     """Return residual + the product. residual: [num_rows, out_features]"""
     if len(matrix.float32) > 0:
         return packed_linear.product_onto(matrix.float32[0], residual, rows)
+    if len(matrix.int8) > 0:
+        return rowwise_product_onto(matrix.int8[0], residual, rows)
     return product(matrix, rows).add_(residual)
 
 

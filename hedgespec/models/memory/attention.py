@@ -42,12 +42,14 @@ class LayerShape:
 
     index:  its KV layer
     window: a row sees itself and the window - 1 rows before it; None for all
+    num_sharing: heads of queries that share a head of keys and values; only `exact_attention` needs it
     """
 
     index: int
     num_kv_heads: int
     head_dim: int
     window: int | None
+    num_sharing: int = 1
 
 
 class PassAttention(Protocol):
@@ -91,7 +93,7 @@ class PackedAttention:
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None = None
     ) -> Tensor:
         """See `PassAttention`."""
-        shape = LayerShape(layer, key.shape[1], key.shape[3], window)
+        shape = LayerShape(layer, key.shape[1], key.shape[3], window, query.shape[1] // key.shape[1])
         return attend_planned(self.plan([shape]), 0, query, key, value, scale)
 
     def plan(self, layers: Sequence[LayerShape]) -> AttentionPlan:
@@ -100,7 +102,7 @@ class PackedAttention:
         for layer in layers:
             for session, rows in enumerate(self._rows):
                 stored = rows.slot.stored(layer.index, layer.num_kv_heads, layer.head_dim, self._dtype, self._device)
-                mask = self._mask(session, layer.window)
+                mask = self._mask(session, layer.window, layer.num_sharing)
                 keys.append(stored[0])
                 values.append(stored[1])
                 masks.append(mask)
@@ -108,16 +110,17 @@ class PackedAttention:
         starts = [rows.start for rows in self._rows]
         return AttentionPlan(self._sizes, starts, keys, values, masks, is_causal)
 
-    def _mask(self, session: int, window: int | None) -> Tensor | None:
-        """Return [num_rows, end] with 0 and -inf, shared by sessions that need the same; None where causal attention, or
-        no mask, is enough."""
+    def _mask(self, session: int, window: int | None, num_sharing: int) -> Tensor | None:
+        """Return a mask of 0 and -inf as in `AttentionPlan`, shared by sessions that need the same; None where causal
+        attention, or no mask, is enough."""
         rows = self._rows[session]
         if window is not None and rows.end <= window:
             window = None
         if self._is_row_exact and rows.parent is None:
-            piece = rows.start, rows.num_rows, window or -1
+            piece = rows.start, rows.num_rows, window or -1, num_sharing
             if piece not in self._masks:
-                self._masks[piece] = piece_mask(rows.start, rows.num_rows, window).to(self._device, self._dtype)
+                mask = piece_mask(rows.start, rows.num_rows, window, num_sharing)
+                self._masks[piece] = mask.to(self._device, self._dtype)
             return self._masks[piece]
         is_plain = window is None and rows.parent is None
         if is_plain and (rows.start == 0 or rows.num_rows == 1):

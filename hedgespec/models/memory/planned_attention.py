@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad, scaled_dot_product_attention
+from torch.nn.functional import scaled_dot_product_attention
 
 
 class AttentionPlan(NamedTuple):
@@ -19,8 +19,8 @@ class AttentionPlan(NamedTuple):
     starts: [num_sessions] the slot row that a session's first new row is written to
     [num_layers * num_sessions], session by session within a layer:
     keys, values: the slot's, [1, num_kv_heads, capacity, head_dim]
-    masks:        [at least num_rows, at least start + num_rows] with 0 and -inf; None where every row is visible or
-                  is_causal says it all. Attention is computed for as many queries and keys as the mask has
+    masks:        [num_rows, start + num_rows] with 0 and -inf; None where every row is visible or is_causal says it all.
+                  One from `exact_attention` has more rows and columns
     is_causal:    whether plain causal attention is the mask
     """
 
@@ -75,13 +75,21 @@ def attend_session(
     keys.narrow(2, start, num_rows).copy_(key)
     values.narrow(2, start, num_rows).copy_(value)
     mask, is_causal = visible
-    num_keys = start + num_rows if mask is None else mask.shape[1]
-    num_spare = 0 if mask is None else mask.shape[0] - num_rows
-    if num_spare > 0:
-        query = pad(query, [0, 0, 0, num_spare])
-    keys, values = keys.narrow(2, 0, num_keys), values.narrow(2, 0, num_keys)
+    if mask is not None and mask.shape[0] > num_rows:
+        return _attend_exactly(query, keys.narrow(2, 0, mask.shape[1]), values.narrow(2, 0, mask.shape[1]), mask, scale)
+    keys, values = keys.narrow(2, 0, start + num_rows), values.narrow(2, 0, start + num_rows)
     is_grouped = query.shape[1] != keys.shape[1]
-    attended = scaled_dot_product_attention(
+    return scaled_dot_product_attention(
         query, keys, values, attn_mask=mask, is_causal=is_causal, scale=scale, enable_gqa=is_grouped
     )
-    return attended.narrow(2, 0, num_rows) if num_spare > 0 else attended
+
+
+def _attend_exactly(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor, scale: float) -> Tensor:
+    """Attend as `exact_attention` says: the heads that share keys are rows of one head, padded to the mask's rows."""
+    num_heads, num_rows, head_dim = query.shape[1], query.shape[2], query.shape[3]
+    num_queries = num_heads // keys.shape[1] * num_rows
+    folded = query.reshape(1, keys.shape[1], num_queries, head_dim)
+    num_spare = mask.shape[0] - num_queries
+    padded = torch.cat([folded, keys.narrow(2, 0, num_spare)], dim=2) if num_spare > 0 else folded  # any rows will do
+    attended = scaled_dot_product_attention(padded, keys, values, attn_mask=mask, scale=scale)
+    return attended.narrow(2, 0, num_queries).reshape(1, num_heads, num_rows, head_dim)
