@@ -26,6 +26,7 @@ ARGS = AppArgs.model_validate(
     {
         "target": {"model": "tabular:7"},
         "drafters": [{"id": d, "kind": "tabular", "model": "tabular:1"} for d in ("near", "mid", "far")],
+        "learner": {"objective": "rounds"},
         "speculation": {
             "draft_form": "tree",
             "branching": 2,
