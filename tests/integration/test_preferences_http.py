@@ -31,6 +31,7 @@ def args(store_url: str) -> AppArgs:
                 {"id": "near", "kind": "tabular", "model": "tabular:1,closeness=0.97"},
                 {"id": "middle", "kind": "tabular", "model": "tabular:3,closeness=0.4"},
             ],
+            "learner": {"objective": "rounds"},  # the weights are then those of the drafters alone
             # a disk or a machine may be slow for a moment: nothing here depends on how soon the store answers
             "store": {
                 "url": store_url,
