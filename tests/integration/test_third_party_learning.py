@@ -130,7 +130,7 @@ async def answer(config: Path, learner: str) -> tuple[list[int], list[int], Deco
 async def test_a_package_adds_a_learner(tmp_path: Path) -> None:
     """Weights of exactly 0 and 1 are its own, not those of a built-in learner."""
     with toy_package(tmp_path, "toy_learner", LEARNER, {"hedgespec.learners": {"leader": "leader"}}):
-        plain, learned, stats = await answer(tmp_path / "config.yaml", "name: leader")
+        plain, learned, stats = await answer(tmp_path / "config.yaml", "name: leader, objective: rounds")
     assert learned == plain
     assert stats.weights == {"near": 1.0, "far": 0.0}
     assert stats.expected_passes["near"] < stats.expected_passes["far"]
@@ -176,7 +176,7 @@ async def test_a_learner_that_fails_costs_no_drafter_and_no_answer(tmp_path: Pat
     """The answer goes on with the last weights, and speculation goes on: no drafter is to blame."""
     source = LEARNER.replace("        total = state.losses + losses", "        raise RuntimeError('not today')")
     with toy_package(tmp_path, "toy_failing", source, {"hedgespec.learners": {"failing": "leader"}}):
-        plain, learned, stats = await answer(tmp_path / "config.yaml", "name: failing")
+        plain, learned, stats = await answer(tmp_path / "config.yaml", "name: failing, objective: rounds")
     assert learned == plain
     assert stats.weights == {"near": 0.5, "far": 0.5}
     assert stats.num_drafts >= stats.num_rounds - 2
@@ -185,7 +185,7 @@ async def test_a_learner_that_fails_costs_no_drafter_and_no_answer(tmp_path: Pat
 async def test_weights_that_are_none_are_a_failure_of_the_learner(tmp_path: Path) -> None:
     source = LEARNER.replace("np.eye(len(total))[total.argmin()]", "np.full(len(total), np.nan)")
     with toy_package(tmp_path, "toy_nan", source, {"hedgespec.learners": {"nan": "leader"}}):
-        plain, learned, stats = await answer(tmp_path / "config.yaml", "name: nan")
+        plain, learned, stats = await answer(tmp_path / "config.yaml", "name: nan, objective: rounds")
     assert learned == plain
     assert stats.weights == {"near": 0.5, "far": 0.5}
 
