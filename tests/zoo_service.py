@@ -24,7 +24,9 @@ def zoo_args(**speculation: object) -> AppArgs:
         "verify_deadline_s": 60.0,
         **speculation,
     }
-    return AppArgs.model_validate({**laptop_args().model_dump(), "speculation": settings})
+    objective = "rounds" if "merge_drafters" in speculation else "time"  # merged drafts have no time of one drafter
+    learner = {"objective": objective}
+    return AppArgs.model_validate({**laptop_args().model_dump(), "speculation": settings, "learner": learner})
 
 
 def drafter_ids() -> list[str]:
